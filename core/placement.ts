@@ -1,0 +1,34 @@
+/** Placement: which nodes hold a copy of each shard. Data only; the meta store keeps it, the planner makes it. */
+
+/** `joining` copies take writes but do not yet hold the past; `leaving` ones still serve reads. */
+export type CopyState = 'active' | 'joining' | 'leaving';
+
+export interface Copy {
+  readonly region: string;
+  readonly zone: string;
+  readonly node: string;
+  /** host:port of the node's gRPC listener. */
+  readonly address: string;
+  readonly state: CopyState;
+  /** Grows with every change of this copy's ownership. */
+  readonly epoch: number;
+}
+
+export interface Placement {
+  readonly clusterId: string;
+  /** A power of two, fixed when the cluster was created. */
+  readonly shardCount: number;
+  /** Grows with every change. */
+  readonly revision: number;
+  /** Index is the shard. */
+  readonly copies: readonly (readonly Copy[])[];
+}
+
+/** A view that follows the placement. What a client, a coordinator's fan-out and a node need of it. */
+export interface PlacementView {
+  current(): Placement | undefined;
+  /** Asks the source again: for a sender that was told NOT_OWNER or cannot reach an owner. */
+  refresh(): Promise<Placement>;
+  /** Called after each change; returns the way to stop. */
+  onChange(listener: (placement: Placement) => void): () => void;
+}
