@@ -1,0 +1,68 @@
+/**
+ * Builds dist/ when it is older than the sources: the wasm kernel, the compiled TypeScript, and beside them
+ * what is read at run time (proto files, wasm), at the same relative places as in the sources.
+ * Plain JavaScript, because it runs before anything is compiled.
+ *
+ *   node coordinator/local/build.js [--if-stale]
+ */
+import { spawnSync } from 'node:child_process';
+import { cpSync, existsSync, readdirSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+export const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
+const STAMP = join(ROOT, 'dist/.built');
+const SOURCES = ['core', 'node', 'coordinator', 'client', 'chaos', 'bench', 'proto'];
+const SETTINGS = ['package.json', 'package-lock.json', 'tsconfig.json', '.tsconfig.build.json'];
+
+/** @returns {Generator<string>} every file below `folder`, as absolute paths */
+function* filesBelow(folder) {
+  if (!existsSync(folder)) return;
+  for (const entry of readdirSync(folder, { withFileTypes: true })) {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) yield* filesBelow(path);
+    else yield path;
+  }
+}
+
+/** True when every source is older than the last successful build. Wasm files are results, not sources. */
+export function isBuilt() {
+  if (!existsSync(STAMP)) return false;
+  const builtMs = statSync(STAMP).mtimeMs;
+  for (const file of SETTINGS) if (statSync(join(ROOT, file)).mtimeMs > builtMs) return false;
+  for (const folder of SOURCES) {
+    for (const file of filesBelow(join(ROOT, folder))) {
+      if (/\.(ts|js|proto)$/.test(file) && statSync(file).mtimeMs > builtMs) return false;
+    }
+  }
+  return true;
+}
+
+/** Runs one step; its output is shown only when it fails. Throws with the step's own words. */
+function step(name, command, args) {
+  const result = spawnSync(command, args, { cwd: ROOT, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+  if (result.error !== undefined) throw new Error(`${name}: ${result.error.message}`);
+  if (result.status !== 0) throw new Error(`${name} failed:\n${result.stdout}${result.stderr}`);
+}
+
+export function build() {
+  // A source saved while the build runs must count as newer, so the stamp carries the time of the start.
+  const startedAt = new Date();
+  step('kernel', 'npm', ['run', '--silent', '--if-present', 'build:kernel']);
+  step('typescript', process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', '.tsconfig.build.json']);
+  cpSync(join(ROOT, 'proto'), join(ROOT, 'dist/proto'), { recursive: true });
+  for (const file of filesBelow(join(ROOT, 'core'))) {
+    if (file.endsWith('.wasm')) cpSync(file, join(ROOT, 'dist', file.slice(ROOT.length + 1)));
+  }
+  writeFileSync(STAMP, `${startedAt.toISOString()}\n`);
+  utimesSync(STAMP, startedAt, startedAt);
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  try {
+    if (!process.argv.includes('--if-stale') || !isBuilt()) build();
+  } catch (error) {
+    console.error(error.message);
+    process.exit(1);
+  }
+}

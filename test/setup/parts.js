@@ -1,0 +1,80 @@
+/**
+ * The real programs that tests run against. What is on the PATH is used as it is. What is missing is taken out of its
+ * Debian package into a cache folder, without installing it: nothing starts, no port is bound, no root is needed, and
+ * nothing is left on the machine outside node_modules.
+ */
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { ROOT } from '../../coordinator/local/build.js';
+
+/** One row per part: the program, the package that holds it, the variable that tells a test where it is, what is not tested without it. */
+const PARTS = [
+  {
+    program: 'prometheus',
+    package: 'prometheus',
+    variable: 'SILVERBACK_TEST_PROMETHEUS',
+    proves: 'test/real: a real Prometheus remote-writes into the cluster',
+  },
+  {
+    program: 'prometheus-node-exporter',
+    package: 'prometheus-node-exporter',
+    variable: 'SILVERBACK_TEST_NODE_EXPORTER',
+    proves: 'test/real: a real node_exporter is scraped',
+  },
+];
+
+const CACHE = join(ROOT, 'node_modules/.cache/silverback-parts');
+
+function run(command, args, cwd) {
+  const result = spawnSync(command, args, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+  const ok = result.error === undefined && result.status === 0;
+  return { ok, output: result.error?.message ?? `${result.stdout}${result.stderr}`.trim() };
+}
+
+function onPath(program) {
+  for (const folder of (process.env.PATH ?? '').split(':')) {
+    if (folder !== '' && existsSync(join(folder, program))) return join(folder, program);
+  }
+  return undefined;
+}
+
+/** Downloads the package and unpacks it; returns what went wrong, or undefined. */
+function unpack(part, folder) {
+  mkdirSync(folder, { recursive: true });
+  let download = run('apt-get', ['download', part.package], folder);
+  // A fresh container has no package lists.
+  if (!download.ok && process.getuid?.() === 0 && run('apt-get', ['update'], folder).ok) {
+    download = run('apt-get', ['download', part.package], folder);
+  }
+  if (!download.ok) return `apt-get download ${part.package}: ${download.output.split('\n').at(-1)}`;
+  const file = readdirSync(folder).find((name) => name.endsWith('.deb'));
+  if (file === undefined) return `apt-get download ${part.package} left no package`;
+  const unpacked = run('dpkg-deb', ['-x', file, '.'], folder);
+  return unpacked.ok ? undefined : `dpkg-deb -x ${file}: ${unpacked.output}`;
+}
+
+/**
+ * @returns {{ skipped: string[], environment: Record<string, string> }} what cannot be tested here and why,
+ * and the variables through which tests find the programs
+ */
+export function fetchParts() {
+  const skipped = [];
+  const environment = {};
+  for (const part of PARTS) {
+    const folder = join(CACHE, part.program);
+    const unpacked = join(folder, 'usr/bin', part.program);
+    let problem;
+    if (onPath(part.program) === undefined && !existsSync(unpacked)) {
+      console.log(`fetching ${part.package} (Debian package, unpacked into node_modules/.cache) ...`);
+      rmSync(folder, { recursive: true, force: true });
+      problem = unpack(part, folder);
+    }
+    const program = onPath(part.program) ?? unpacked;
+    if (problem === undefined && !run(program, ['--version']).ok) problem = `${program} --version fails`;
+    if (problem === undefined) environment[part.variable] = program;
+    else skipped.push(`${part.proves}: no ${part.program} here (${problem})`);
+  }
+  for (const line of skipped) console.log(`SKIPPED: ${line}`);
+  return { skipped, environment };
+}
