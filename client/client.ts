@@ -7,9 +7,10 @@
  *     client.logLatency({ __name__: 'http_request_duration_seconds', route: '/login' }, 12.3);
  *     await client.close();
  */
-import type { AckLevel } from '../core/protocol.ts';
+
 import type { Env } from '../core/env/env.ts';
 import type { ChannelCredentials } from '../core/grpc.ts';
+import type { AckLevel } from '../core/protocol.ts';
 
 /** Labels by name; `__name__` is the metric's name. Order does not matter, empty values are dropped. */
 export type LabelSet = Readonly<Record<string, string>>;

@@ -68,6 +68,10 @@ export interface Reader {
   series(options: LabelsOptions, receive: PageReceiver, context: ReadContext): Promise<{ coverage: Coverage[] }>;
   /** Sorted by UTF-8 bytes, each once. */
   labelNames(options: LabelsOptions, context: ReadContext): Promise<{ values: string[]; coverage: Coverage[] }>;
-  labelValues(name: string, options: LabelsOptions, context: ReadContext): Promise<{ values: string[]; coverage: Coverage[] }>;
+  labelValues(
+    name: string,
+    options: LabelsOptions,
+    context: ReadContext,
+  ): Promise<{ values: string[]; coverage: Coverage[] }>;
   close(): void;
 }

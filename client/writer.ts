@@ -9,12 +9,13 @@
  * A write is safe to repeat (samples form a set), so whatever fails in a way that may pass is sent
  * again, to the owner the placement then names, until the write's time is up.
  */
-import type { AckLevel } from '../core/protocol.ts';
-import type { ErrorCode } from '../core/errors.ts';
+
 import type { Env } from '../core/env/env.ts';
+import type { ErrorCode } from '../core/errors.ts';
+import type { ChannelCredentials } from '../core/grpc.ts';
 import type { Labels } from '../core/labels.ts';
 import type { PlacementView } from '../core/placement.ts';
-import type { ChannelCredentials } from '../core/grpc.ts';
+import type { AckLevel } from '../core/protocol.ts';
 
 /**
  * The samples of one shard, as columns. The writer does not copy them: they must stay unchanged

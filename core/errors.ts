@@ -76,3 +76,8 @@ export class SilverbackError extends Error {
 export function isRetryable(code: ErrorCode): boolean {
   return CODES[code].retryable;
 }
+
+/** Whether a word from outside is one of the codes. */
+export function isErrorCode(word: string): word is ErrorCode {
+  return Object.hasOwn(CODES, word);
+}

@@ -1,4 +1,200 @@
-/** The messages of proto/silverback.proto as TypeScript sees them, and the loaded services. */
+/**
+ * proto/silverback.proto as TypeScript sees it: the shape of every message, and the methods with
+ * their encoders. The proto is the truth; `test/grpc/protocol.test.ts` holds these shapes against it.
+ *
+ * In a decoded message every field is present (absent ones have proto3's default; an absent message
+ * is null), 64-bit integers are numbers (all of ours stay below 2^53), enums are their names, and
+ * `bytes` are views into the received message: nothing is copied, and a view keeps the whole message alive.
+ */
+import { fileURLToPath } from 'node:url';
+import { loadSync } from '@grpc/proto-loader';
+import type { ErrorCode } from './errors.ts';
 
-/** See the proto. */
+/** The version that `Hello` carries. A node refuses any other. */
+export const PROTOCOL_VERSION = 1;
+
+/** `LOCAL`: in one log by write(2). `FSYNC`: on the disk. `PEER`: in the logs of two failure zones. */
 export type AckLevel = 'LOCAL' | 'FSYNC' | 'PEER';
+
+/** The codes that travel: those of core/errors.ts that a write or a read can end with, and OK. */
+export type WireCode =
+  | 'OK'
+  | Exclude<ErrorCode, 'NOT_FOUND' | 'CONFLICT' | 'TIMEOUT' | 'CANCELLED' | 'CORRUPT' | 'VERSION'>;
+
+export interface Hello {
+  readonly version: number;
+  /** Empty: any. */
+  readonly clusterId: string;
+  readonly caller: string;
+}
+
+export interface WriteRequest {
+  readonly hello: Hello | null;
+  readonly batchId: number;
+  readonly ack: AckLevel;
+  readonly shards: readonly ShardBatch[];
+}
+
+/** Columns, little-endian and packed; see the proto. */
+export interface ShardBatch {
+  readonly shard: number;
+  readonly epoch: number;
+  readonly definitions: Uint8Array;
+  readonly refs: Uint8Array;
+  readonly counts: Uint8Array;
+  readonly timestamps: Uint8Array;
+  readonly values: Uint8Array;
+}
+
+export interface WriteReply {
+  readonly batchId: number;
+  readonly shards: readonly ShardOutcome[];
+}
+
+export interface ShardOutcome {
+  readonly shard: number;
+  readonly code: WireCode;
+  readonly message: string;
+  readonly retryAfterMs: number;
+  readonly unknownRefs: Uint8Array;
+  readonly rejections: readonly Rejection[];
+}
+
+export interface Rejection {
+  readonly ref: number;
+  readonly code: WireCode;
+  readonly message: string;
+  readonly samples: number;
+  readonly retryAfterMs: number;
+}
+
+export interface WireMatcher {
+  readonly name: string;
+  readonly op: 'EQ' | 'NE' | 'RE' | 'NRE';
+  readonly value: string;
+}
+
+export interface SelectRequest {
+  readonly shards: readonly number[];
+  readonly matchers: readonly WireMatcher[];
+  readonly fromMs: number;
+  readonly toMs: number;
+  readonly maxSeries: number;
+  readonly maxSamples: number;
+}
+
+export interface SelectReply {
+  readonly page: Uint8Array;
+  readonly done: boolean;
+  readonly coverage: readonly WireCoverage[];
+}
+
+export interface WireCoverage {
+  readonly shard: number;
+  readonly fromMs: number;
+  readonly toMs: number;
+  readonly state: 'COMPLETE' | 'UNCONFIRMED' | 'MISSING';
+  readonly reason: string;
+}
+
+export interface LabelsRequest {
+  readonly shards: readonly number[];
+  readonly fromMs: number;
+  readonly toMs: number;
+  readonly selectors: readonly { readonly matchers: readonly WireMatcher[] }[];
+  readonly name: string;
+}
+
+export interface LabelsReply {
+  readonly values: readonly string[];
+  readonly coverage: readonly WireCoverage[];
+}
+
+export type StatusRequest = Readonly<Record<string, never>>;
+
+export interface StatusReply {
+  readonly node: string;
+  readonly version: string;
+  readonly ready: boolean;
+  readonly shards: readonly ShardStatus[];
+}
+
+export interface ShardStatus {
+  readonly shard: number;
+  readonly state: string;
+  readonly series: number;
+  readonly samples: number;
+  readonly memoryBytes: number;
+  readonly logBytes: number;
+  readonly problem: string;
+}
+
+export type PlacementRequest = Readonly<Record<string, never>>;
+
+export interface PlacementReply {
+  readonly clusterId: string;
+  readonly shardCount: number;
+  readonly revision: number;
+  readonly shards: readonly { readonly copies: readonly WireCopy[] }[];
+}
+
+export interface WireCopy {
+  readonly region: string;
+  readonly zone: string;
+  readonly node: string;
+  readonly address: string;
+  readonly state: string;
+  readonly epoch: number;
+}
+
+export interface QueryRequest {
+  readonly query: string;
+  readonly timeMs: number;
+  readonly startMs: number;
+  readonly endMs: number;
+  readonly stepMs: number;
+}
+
+export interface QueryReply {
+  readonly status: number;
+  readonly body: Uint8Array;
+}
+
+/** One method of a service, as both ends need it. */
+export interface Method<Request, Reply> {
+  readonly path: string;
+  readonly requestStream: boolean;
+  readonly responseStream: boolean;
+  readonly requestSerialize: (value: Request) => Buffer;
+  readonly requestDeserialize: (bytes: Buffer) => Request;
+  readonly responseSerialize: (value: Reply) => Buffer;
+  readonly responseDeserialize: (bytes: Buffer) => Reply;
+}
+
+/** The service of a node. */
+export interface ShardsService {
+  readonly Write: Method<WriteRequest, WriteReply>;
+  readonly Select: Method<SelectRequest, SelectReply>;
+  readonly LabelNames: Method<LabelsRequest, LabelsReply>;
+  readonly LabelValues: Method<LabelsRequest, LabelsReply>;
+  readonly Series: Method<LabelsRequest, SelectReply>;
+  readonly Status: Method<StatusRequest, StatusReply>;
+}
+
+/** The service of a coordinator. */
+export interface ClusterService {
+  readonly Placement: Method<PlacementRequest, PlacementReply>;
+  readonly Query: Method<QueryRequest, QueryReply>;
+}
+
+// The sources lie in core/, the compiled program in dist/core/; the proto lies in proto/ for both.
+const definition = loadSync('silverback.proto', {
+  includeDirs: ['../proto/', '../../proto/'].map((folder) => fileURLToPath(new URL(folder, import.meta.url))),
+  longs: Number,
+  enums: String,
+  defaults: true,
+});
+
+// The loader types every message as `object`; these two lines are where the proto gets its types.
+export const shardsService = definition['silverback.v1.Shards'] as unknown as ShardsService;
+export const clusterService = definition['silverback.v1.Cluster'] as unknown as ClusterService;
