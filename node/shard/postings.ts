@@ -1,0 +1,340 @@
+/**
+ * The inverted index of a shard: label name -> label value -> the series that carry it.
+ *
+ * Series are the small integers of the kernel's series table. Most values of most labels have one
+ * member (an instance, a pod), so a lone member is a plain number; more are a growable Uint32Array.
+ * Ids are mostly given in ascending order; a reused id lands in an unsorted tail, which the next reader
+ * merges in.
+ *
+ * Removal is a sweep over everything with the set of dead ids, in slices: one pass costs about 2 ns a
+ * posting, whereas removing series one by one would be quadratic in the long lists. From `sweep`'s first
+ * slice to its last the lists may hold dead ids; an id may therefore be given to another series only
+ * after the sweep, and after every reader that began before its end (see `Shard`).
+ */
+import type { CompiledMatcher } from '../../core/matchers.ts';
+import type { Slicer } from './slicer.ts';
+
+/** One member, or several. */
+type Entry = number | PostingList;
+
+const EMPTY = new Uint32Array(0);
+
+/** A growable set of series ids. */
+class PostingList {
+  #ids: Uint32Array;
+  #count: number;
+  /** The first `#sorted` ids are in ascending order. */
+  #sorted: number;
+
+  constructor(first: number, second: number) {
+    this.#ids = new Uint32Array(4);
+    this.#ids[0] = first;
+    this.#ids[1] = second;
+    this.#count = 2;
+    this.#sorted = second > first ? 2 : 1;
+  }
+
+  get count(): number {
+    return this.#count;
+  }
+
+  get bytes(): number {
+    return this.#ids.byteLength;
+  }
+
+  add(id: number): void {
+    if (this.#count === this.#ids.length) {
+      const grown = new Uint32Array(this.#count < 1024 ? this.#count * 2 : this.#count + (this.#count >>> 1));
+      grown.set(this.#ids);
+      this.#ids = grown;
+    }
+    if (this.#sorted === this.#count && id > (this.#ids[this.#count - 1] as number)) this.#sorted++;
+    this.#ids[this.#count++] = id;
+  }
+
+  /** The members in ascending order; valid until the list changes. */
+  view(): Uint32Array {
+    if (this.#sorted < this.#count) this.#mergeTail();
+    return this.#ids.subarray(0, this.#count);
+  }
+
+  /** Keeps the members that are not in `dead`; returns how many are left. */
+  sweep(dead: IdSet): number {
+    const ids = this.view();
+    let kept = 0;
+    for (let i = 0; i < ids.length; i++) {
+      const id = ids[i] as number;
+      if (!dead.has(id)) ids[kept++] = id;
+    }
+    this.#count = kept;
+    this.#sorted = kept;
+    if (kept * 3 < this.#ids.length && kept > 4) this.#ids = this.#ids.slice(0, kept + (kept >>> 2));
+    return kept;
+  }
+
+  #mergeTail(): void {
+    const ids = this.#ids;
+    const tail = ids.slice(this.#sorted, this.#count).sort();
+    // From the back, in place: the write position never overtakes the sorted part's read position.
+    let read = this.#sorted - 1;
+    let write = this.#count - 1;
+    for (let t = tail.length - 1; t >= 0; ) {
+      const candidate = tail[t] as number;
+      if (read >= 0 && (ids[read] as number) > candidate) ids[write--] = ids[read--] as number;
+      else {
+        ids[write--] = candidate;
+        t--;
+      }
+    }
+    this.#sorted = this.#count;
+  }
+}
+
+/** A set of series ids as a bitmap. Grows as needed; `has` of an id never added is false. */
+export class IdSet {
+  #words: Uint32Array;
+
+  constructor(capacity = 0) {
+    this.#words = new Uint32Array((capacity >>> 5) + 1);
+  }
+
+  add(id: number): void {
+    const word = id >>> 5;
+    if (word >= this.#words.length) {
+      const grown = new Uint32Array(Math.max(word + 1, this.#words.length * 2));
+      grown.set(this.#words);
+      this.#words = grown;
+    }
+    this.#words[word] = (this.#words[word] as number) | (1 << (id & 31));
+  }
+
+  addAll(ids: Uint32Array): void {
+    if (ids.length === 0) return;
+    for (let i = 0; i < ids.length; i++) this.add(ids[i] as number);
+  }
+
+  delete(id: number): void {
+    const word = id >>> 5;
+    if (word < this.#words.length) this.#words[word] = (this.#words[word] as number) & ~(1 << (id & 31));
+  }
+
+  has(id: number): boolean {
+    const word = id >>> 5;
+    return word < this.#words.length && ((this.#words[word] as number) & (1 << (id & 31))) !== 0;
+  }
+
+  /** The members in ascending order. */
+  toArray(): Uint32Array {
+    const words = this.#words;
+    let count = 0;
+    for (let w = 0; w < words.length; w++) count += popcount(words[w] as number);
+    const ids = new Uint32Array(count);
+    let write = 0;
+    for (let w = 0; w < words.length; w++) {
+      let bits = words[w] as number;
+      while (bits !== 0) {
+        ids[write++] = (w << 5) + (31 - Math.clz32(bits & -bits));
+        bits &= bits - 1;
+      }
+    }
+    return ids;
+  }
+}
+
+function popcount(word: number): number {
+  let x = word - ((word >>> 1) & 0x55555555);
+  x = (x & 0x33333333) + ((x >>> 2) & 0x33333333);
+  return (((x + (x >>> 4)) & 0x0f0f0f0f) * 0x01010101) >>> 24;
+}
+
+export class Postings {
+  readonly #names = new Map<string, Map<string, Entry>>();
+  readonly #all = new IdSet();
+  #count = 0;
+  #top = 0;
+
+  /** Series indexed. */
+  get seriesCount(): number {
+    return this.#count;
+  }
+
+  /** Adds a series under every one of its labels: `labels` is flat, [name0, value0, ...]. The id must not be in the index. */
+  add(id: number, labels: readonly string[]): void {
+    this.#all.add(id);
+    this.#count++;
+    if (id > this.#top) this.#top = id;
+    for (let i = 0; i < labels.length; i += 2) {
+      const name = labels[i] as string;
+      const value = labels[i + 1] as string;
+      let values = this.#names.get(name);
+      if (values === undefined) {
+        values = new Map();
+        this.#names.set(name, values);
+      }
+      const entry = values.get(value);
+      if (entry === undefined) values.set(value, id);
+      else if (typeof entry === 'number') values.set(value, new PostingList(entry, id));
+      else entry.add(id);
+    }
+  }
+
+  /** Removes every member of `dead`, in slices. Series may be added meanwhile, under other ids. */
+  async sweep(dead: IdSet, slicer: Slicer): Promise<void> {
+    for (const id of dead.toArray()) {
+      if (!this.#all.has(id)) continue;
+      this.#all.delete(id);
+      this.#count--;
+    }
+    for (const [name, values] of this.#names) {
+      for (const [value, entry] of values) {
+        if (typeof entry === 'number') {
+          if (dead.has(entry)) values.delete(value);
+        } else {
+          const kept = entry.sweep(dead);
+          if (kept === 0) values.delete(value);
+          else if (kept === 1) values.set(value, entry.view()[0] as number);
+          slicer.spend(entry.count >>> 4);
+        }
+        if (slicer.due()) await slicer.pause();
+      }
+      // Synchronous with the last look at the values, so no series can have come in between.
+      if (values.size === 0) this.#names.delete(name);
+    }
+  }
+
+  /**
+   * The series that satisfy every matcher, in ascending order, as a copy. A regular expression is tried
+   * once per distinct value. Ids being swept may still be among them. No matchers: every series.
+   * Throws what a matcher's `test` throws.
+   */
+  async resolve(matchers: readonly CompiledMatcher[], slicer: Slicer): Promise<Uint32Array> {
+    let candidates: Uint32Array | undefined;
+    const subtract: CompiledMatcher[] = [];
+    const gather: CompiledMatcher[] = [];
+    const narrow: { name: string; value: string; count: number }[] = [];
+    for (const matcher of matchers) {
+      if (matcher.matchesEmpty) subtract.push(matcher);
+      else if (!matcher.negated && matcher.literals?.length === 1) {
+        const value = matcher.literals[0] as string;
+        const entry = this.#names.get(matcher.name)?.get(value);
+        if (entry === undefined) return EMPTY;
+        narrow.push({ name: matcher.name, value, count: typeof entry === 'number' ? 1 : entry.count });
+      } else gather.push(matcher);
+    }
+    // All of this loop is one synchronous step, so the views stay valid.
+    narrow.sort((a, b) => a.count - b.count);
+    for (const { name, value } of narrow) {
+      const members = entryView(this.#names.get(name)?.get(value));
+      candidates = candidates === undefined ? members.slice() : intersect(candidates, members);
+      if (candidates.length === 0) return EMPTY;
+    }
+    for (const matcher of gather) {
+      const union = await this.#union(matcher.name, matcher, true, slicer);
+      candidates = candidates === undefined ? union.toArray() : candidates.filter((id) => union.has(id));
+      if (candidates.length === 0) return EMPTY;
+    }
+    candidates ??= this.#all.toArray();
+    for (const matcher of subtract) {
+      if (!this.#names.has(matcher.name)) continue;
+      const union = await this.#union(matcher.name, matcher, false, slicer);
+      candidates = candidates.filter((id) => !union.has(id));
+      if (candidates.length === 0) return EMPTY;
+    }
+    return candidates;
+  }
+
+  /** Label names in no order; with `among`, those that a member of it carries. */
+  async names(among: IdSet | undefined, slicer: Slicer): Promise<string[]> {
+    const found: string[] = [];
+    for (const [name, values] of this.#names) {
+      for (const entry of values.values()) {
+        if (slicer.due()) await slicer.pause();
+        if (among !== undefined && !touches(entry, among)) continue;
+        found.push(name);
+        break;
+      }
+    }
+    return found;
+  }
+
+  /** Values of a label in no order; with `among`, those that a member of it carries. */
+  async values(name: string, among: IdSet | undefined, slicer: Slicer): Promise<string[]> {
+    const values = this.#names.get(name);
+    if (values === undefined) return [];
+    const found: string[] = [];
+    for (const [value, entry] of values) {
+      if (slicer.due()) await slicer.pause();
+      if (among === undefined || touches(entry, among)) found.push(value);
+    }
+    return found;
+  }
+
+  /** An estimate of the index's memory: strings, map slots and lists. Walks all of it. */
+  async bytes(slicer: Slicer): Promise<number> {
+    let total = 0;
+    for (const [name, values] of this.#names) {
+      total += 128 + name.length;
+      for (const [value, entry] of values) {
+        total += 64 + value.length + (typeof entry === 'number' ? 0 : 64 + entry.bytes);
+        if (slicer.due()) await slicer.pause();
+      }
+    }
+    return total;
+  }
+
+  /** Members of all values of `name` for which the matcher's answer is `wanted`. */
+  async #union(name: string, matcher: CompiledMatcher, wanted: boolean, slicer: Slicer): Promise<IdSet> {
+    const union = new IdSet(this.#top);
+    const values = this.#names.get(name);
+    if (values === undefined) return union;
+    if (matcher.literals !== undefined && wanted !== matcher.negated) {
+      for (const literal of matcher.literals) union.addAll(entryView(values.get(literal)));
+      return union;
+    }
+    for (const [value, entry] of values) {
+      if (slicer.due()) await slicer.pause();
+      if (matcher.test(value) !== wanted) continue;
+      if (typeof entry === 'number') union.add(entry);
+      else {
+        union.addAll(entry.view());
+        slicer.spend(entry.count >>> 4);
+      }
+    }
+    return union;
+  }
+}
+
+function entryView(entry: Entry | undefined): Uint32Array {
+  if (entry === undefined) return EMPTY;
+  return typeof entry === 'number' ? Uint32Array.of(entry) : entry.view();
+}
+
+function touches(entry: Entry, among: IdSet): boolean {
+  if (typeof entry === 'number') return among.has(entry);
+  const ids = entry.view();
+  for (let i = 0; i < ids.length; i++) if (among.has(ids[i] as number)) return true;
+  return false;
+}
+
+/** Members of both; `small` should be the shorter. Gallops through `large`: O(small * log(large / small)). */
+function intersect(small: Uint32Array, large: Uint32Array): Uint32Array {
+  const found = new Uint32Array(Math.min(small.length, large.length));
+  let count = 0;
+  let at = 0;
+  for (let i = 0; i < small.length; i++) {
+    const id = small[i] as number;
+    let step = 1;
+    while (at + step < large.length && (large[at + step] as number) < id) step <<= 1;
+    let low = at + (step >>> 1);
+    let high = Math.min(at + step, large.length - 1);
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((large[middle] as number) < id) low = middle + 1;
+      else high = middle;
+    }
+    if (low >= large.length) break;
+    at = low;
+    if (large[low] === id) found[count++] = id;
+  }
+  return found.subarray(0, count);
+}

@@ -1,0 +1,113 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import type { Env } from '../../core/env/env.ts';
+import { compileMatcher, type Matcher, type MatchOp } from '../../core/matchers.ts';
+import { IdSet, Postings } from '../../node/shard/postings.ts';
+import { Slicer } from '../../node/shard/slicer.ts';
+
+/** Time passes at every look, so that every slice ends and readers interleave with whatever else is queued. */
+function hurried(): Slicer {
+  let now = 0;
+  const env = {
+    clock: { nowMs: () => 0, monotonicMs: () => ++now },
+    timers: { yield: () => Promise.resolve() },
+  } as unknown as Env;
+  return new Slicer(env);
+}
+
+type LabelSet = Record<string, string>;
+
+const flat = (labels: LabelSet) => Object.entries(labels).flat();
+
+function matches(labels: LabelSet, matchers: readonly Matcher[]): boolean {
+  return matchers.every((matcher) => compileMatcher(matcher).test(labels[matcher.name] ?? ''));
+}
+
+const names = ['a', 'b', 'c'];
+const values = ['x', 'y', 'z', 'xx'];
+const labelSet: fc.Arbitrary<LabelSet> = fc.dictionary(fc.constantFrom(...names), fc.constantFrom(...values), { maxKeys: 3 });
+const matcher: fc.Arbitrary<Matcher> = fc.record({
+  name: fc.constantFrom(...names, 'absent'),
+  op: fc.constantFrom<MatchOp>('=', '!=', '=~', '!~'),
+  value: fc.constantFrom('x', 'y', '', 'x|y', 'x.*', '.*', '.+', '(x|z)+', 'q'),
+});
+
+test('resolve agrees with trying every series, through reuse of ids and sweeps', async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(fc.oneof(labelSet, fc.record({ sweep: fc.array(fc.nat(40), { maxLength: 10 }) })), { maxLength: 60 }),
+      fc.array(matcher, { maxLength: 4 }),
+      async (steps, matchers) => {
+        const postings = new Postings();
+        const live = new Map<number, LabelSet>();
+        const free: number[] = [];
+        let next = 0;
+        for (const step of steps) {
+          if ('sweep' in step && Array.isArray(step.sweep)) {
+            const dead = new IdSet();
+            for (const id of step.sweep) if (live.delete(id)) (dead.add(id), free.push(id));
+            await postings.sweep(dead, hurried());
+          } else {
+            const id = free.shift() ?? next++;
+            live.set(id, step as LabelSet);
+            postings.add(id, flat(step as LabelSet));
+          }
+        }
+        const expected = [...live].filter(([, labels]) => matches(labels, matchers)).map(([id]) => id);
+        const found = await postings.resolve(matchers.map(compileMatcher), hurried());
+        expect([...found]).toEqual(expected.sort((x, y) => x - y));
+        expect(postings.seriesCount).toBe(live.size);
+
+        const among = new IdSet();
+        for (const id of expected) among.add(id);
+        const some = expected.map((id) => live.get(id) as LabelSet);
+        expect((await postings.names(among, hurried())).sort()).toEqual([...new Set(some.flatMap(Object.keys))].sort());
+        for (const name of names) {
+          const held = [...live.values()].flatMap((labels) => labels[name] ?? []);
+          expect((await postings.values(name, undefined, hurried())).sort()).toEqual([...new Set(held)].sort());
+          const some2 = some.flatMap((labels) => labels[name] ?? []);
+          expect((await postings.values(name, among, hurried())).sort()).toEqual([...new Set(some2)].sort());
+        }
+      },
+    ),
+    { numRuns: 500 },
+  );
+});
+
+test('a sweep leaves nothing behind', async () => {
+  const postings = new Postings();
+  const dead = new IdSet();
+  for (let id = 0; id < 5000; id++) {
+    postings.add(id, ['host', `h${id}`, 'job', 'x', 'zone', `z${id % 7}`]);
+    dead.add(id);
+  }
+  await postings.sweep(dead, hurried());
+  expect(postings.seriesCount).toBe(0);
+  expect(await postings.names(undefined, hurried())).toEqual([]);
+  expect(await postings.bytes(hurried())).toBe(0);
+});
+
+test('a regular expression is tried once per value, not per series', async () => {
+  const postings = new Postings();
+  for (let id = 0; id < 1000; id++) postings.add(id, ['job', id % 2 === 0 ? 'api' : 'db']);
+  let tries = 0;
+  const compiled = { ...compileMatcher({ name: 'job', op: '=~', value: 'a.i' }), test: (value: string) => (tries++, value === 'api') };
+  expect(await postings.resolve([compiled], hurried())).toHaveLength(500);
+  expect(tries).toBe(2);
+});
+
+test('series added while a sweep is under way stay', async () => {
+  const postings = new Postings();
+  const dead = new IdSet();
+  for (let id = 0; id < 1000; id++) {
+    postings.add(id, ['job', 'x', 'id', `${id}`]);
+    if (id % 2 === 0) dead.add(id);
+  }
+  const sweeping = postings.sweep(dead, hurried());
+  postings.add(1000, ['job', 'x', 'id', '1000', 'new', 'n']);
+  await sweeping;
+  const found = await postings.resolve([compileMatcher({ name: 'job', op: '=', value: 'x' })], hurried());
+  expect(found).toHaveLength(501);
+  expect(found.at(-1)).toBe(1000);
+  expect(await postings.values('new', undefined, hurried())).toEqual(['n']);
+});
