@@ -34,6 +34,8 @@ const CODES = {
   NOT_FOUND: { retryable: false, http: 404, grpc: 5 },
   /** A compare-and-put or a lease lost against somebody else. */
   CONFLICT: { retryable: true, http: 409, grpc: 10 },
+  /** The asked revision of the meta store is no longer kept: read again from the present. */
+  COMPACTED: { retryable: false, http: 503, grpc: 11 },
   /** The query ran longer than it may. */
   TIMEOUT: { retryable: true, http: 503, grpc: 4 },
   /** The caller went away. */

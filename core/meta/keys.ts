@@ -1,0 +1,14 @@
+/** Where everything lies in the meta store. Regions have keys of their own: nothing in one needs another's. */
+export const KEYS = {
+  /** `Cluster` (cluster.ts). */
+  cluster: 'cluster',
+  /** One `Member` (member.ts) a node, on the node's lease. */
+  nodes: 'nodes/',
+  node: (region: string, node: string): string => `nodes/${region}/${node}`,
+  nodesOf: (region: string): string => `nodes/${region}/`,
+  /** One `RegionPlacement` (placer.ts) a region. */
+  placements: 'placement/',
+  placement: (region: string): string => `placement/${region}`,
+  /** The leader's name, on the leader's lease (election.ts). */
+  election: (name: string): string => `election/${name}`,
+} as const;
