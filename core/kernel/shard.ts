@@ -288,7 +288,13 @@ export class ShardKernel {
    * Holds at least all samples in [fromMs, toMs] (it may hold more); undefined when there are none, or when there is no
    * open run (then the block's chunk, if any, is the whole truth: use it as it is). Throws CORRUPT when `block` is no chunk.
    */
-  chunk(_id: SeriesId, _windowStartMs: number, _block: Uint8Array | undefined, _fromMs: number, _toMs: number): Uint8Array | undefined {
+  chunk(
+    _id: SeriesId,
+    _windowStartMs: number,
+    _block: Uint8Array | undefined,
+    _fromMs: number,
+    _toMs: number,
+  ): Uint8Array | undefined {
     return unbuilt();
   }
 
