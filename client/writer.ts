@@ -11,11 +11,14 @@
  */
 
 import type { Env } from '../core/env/env.ts';
-import type { ErrorCode } from '../core/errors.ts';
-import type { ChannelCredentials } from '../core/grpc.ts';
-import type { Labels } from '../core/labels.ts';
+import { type ErrorCode, SilverbackError } from '../core/errors.ts';
+import { Channel, type ChannelCredentials, MAX_MESSAGE_BYTES } from '../core/grpc.ts';
+import { decodeIdentity, type Labels } from '../core/labels.ts';
 import type { PlacementView } from '../core/placement.ts';
-import type { AckLevel } from '../core/protocol.ts';
+import type { AckLevel, ShardOutcome } from '../core/protocol.ts';
+import { backoffMs } from './backoff.ts';
+import { preferred } from './placement.ts';
+import { type Answer, type Cargo, NodeStream } from './stream.ts';
 
 /**
  * The samples of one shard, as columns. The writer does not copy them: they must stay unchanged
@@ -106,13 +109,472 @@ export interface WriterStats {
   readonly heldBytes: number;
 }
 
+/** Samples of one request, at most; larger batches are cut. Well below the message limit, definitions included. */
+const PIECE_SAMPLES = 65_536;
+
+/** UNKNOWN_REF answers to one batch after which the writer waits between tries like for any other obstacle. */
+const QUICK_REDEFINITIONS = 3;
+
 /** The door. `write` does not reject for anything that happens to the cluster: its outcome says it, shard by shard. */
-export interface Writer {
-  /** At most one batch per shard in a call is best; several are allowed and are acknowledged each for itself. */
-  write(batches: readonly ColumnBatch[], options: WriteOptions): Promise<WriteOutcome>;
+export class Writer {
+  readonly #options: WriterOptions;
+  readonly #nodes = new Map<string, { readonly channel: Channel; readonly stream: NodeStream }>();
+  readonly #maxHeldBytes: number;
+  #heldBytes = 0;
+  #closed = false;
+  readonly #counters = { requestCount: 0, sampleCount: 0, retryCount: 0, unknownRefCount: 0, notOwnerCount: 0 };
+
+  constructor(options: WriterOptions) {
+    this.#options = options;
+    this.#maxHeldBytes = options.maxHeldBytes ?? 256 * 1024 * 1024;
+  }
+
+  /**
+   * Sends the batches and tries until they are settled or the time is up. At most one batch per shard in a call is
+   * best; several are allowed and are answered each for itself. Rejects only for columns that do not fit together.
+   */
+  write(batches: readonly ColumnBatch[], options: WriteOptions): Promise<WriteOutcome> {
+    let bytes = 0;
+    for (const batch of batches) bytes += checkedBytes(batch);
+    if (this.#closed) return Promise.resolve(refuseAll(batches, closedError()));
+    // One batch larger than the bound may pass alone, or it never would.
+    if (this.#heldBytes > 0 && this.#heldBytes + bytes > this.#maxHeldBytes) {
+      const message = `the writer holds ${this.#heldBytes} bytes, ${bytes} more are over its bound of ${this.#maxHeldBytes}`;
+      return Promise.resolve(
+        refuseAll(batches, new SilverbackError('RESOURCE_EXHAUSTED', message, { retryAfterMs: 500 })),
+      );
+    }
+    this.#heldBytes += bytes;
+    return new Promise((resolve) => {
+      const job = new Job(batches, options, () => {
+        timer.cancel();
+        this.#heldBytes -= bytes;
+        resolve(job.outcome());
+      });
+      const timer = this.#options.env.timers.after(options.timeoutMs, () => job.expire());
+      void this.#deliver(job, job.parcels);
+    });
+  }
+
   /** The source gave `ref` to another series: the next use on every stream defines it again. */
-  redefine(shard: number, ref: number): void;
-  stats(): WriterStats;
-  /** Ends the streams. Writes under way are answered UNAVAILABLE or, if sent, UNCONFIRMED. */
-  close(): void;
+  redefine(shard: number, ref: number): void {
+    for (const { stream } of this.#nodes.values()) stream.undefine(shard, ref);
+  }
+
+  stats(): WriterStats {
+    let reconnectCount = 0;
+    for (const { stream } of this.#nodes.values()) reconnectCount += Math.max(0, stream.openCount - 1);
+    return { ...this.#counters, reconnectCount, heldBytes: this.#heldBytes };
+  }
+
+  /** Ends the streams. Writes under way are answered UNAVAILABLE or, if they were sent, UNCONFIRMED. */
+  close(): void {
+    this.#closed = true;
+    for (const { stream, channel } of this.#nodes.values()) {
+      stream.close(closedError());
+      channel.close();
+    }
+  }
+
+  /** Settles the parcels, each group of them that goes to one node for itself. Never rejects. */
+  async #deliver(job: Job, parcels: readonly Parcel[]): Promise<void> {
+    const groups = await this.#route(job, parcels);
+    await Promise.all(
+      groups.map(async ([address, cargo, group]) => {
+        if (address !== undefined) await this.#attempt(job, address, cargo, group);
+        const open = group.filter((parcel) => parcel.result === undefined);
+        if (open.length === 0 || job.isOver) return;
+        this.#counters.retryCount++;
+        await this.#pause(open);
+        if (!job.isOver) await this.#deliver(job, open);
+      }),
+    );
+  }
+
+  /** Groups parcels by the node that is to take them; those that nobody takes are in a group without an address. */
+  async #route(job: Job, parcels: readonly Parcel[]): Promise<[string | undefined, Cargo[], Parcel[]][]> {
+    let placement = this.#options.placement.current();
+    if (placement === undefined || parcels.some((parcel) => parcel.needsPlacement)) {
+      try {
+        placement = await this.#options.placement.refresh();
+      } catch (error) {
+        // The last one known stays in force: nodes take writes without coordinators.
+        if (placement === undefined) {
+          for (const parcel of parcels) parcel.hinder(asCoded(error));
+          return [[undefined, [], [...parcels]]];
+        }
+      }
+    }
+    const groups = new Map<string | undefined, [string | undefined, Cargo[], Parcel[]]>();
+    for (const parcel of parcels) {
+      parcel.needsPlacement = false;
+      const { shard } = parcel.batch;
+      if (shard >= placement.shardCount) {
+        const message = `shard ${shard} does not exist: the cluster has ${placement.shardCount}`;
+        job.settle(parcel, new SilverbackError('INVALID_ARGUMENT', message));
+        continue;
+      }
+      const copies = preferred(placement.copies[shard] ?? [], this.#options.region, ['active', 'joining']);
+      const copy = copies[parcel.detourCount % Math.max(1, copies.length)];
+      if (copy === undefined) parcel.hinder(new SilverbackError('UNAVAILABLE', `no node takes shard ${shard}`));
+      let group = groups.get(copy?.address);
+      if (group === undefined) {
+        group = [copy?.address, [], []];
+        groups.set(copy?.address, group);
+      }
+      group[1].push({ batch: parcel.batch, epoch: copy?.epoch ?? 0 });
+      group[2].push(parcel);
+    }
+    return [...groups.values()];
+  }
+
+  /** One request to one node for each handful of parcels that fits. */
+  async #attempt(job: Job, address: string, cargo: readonly Cargo[], parcels: readonly Parcel[]): Promise<void> {
+    const answers: Promise<void>[] = [];
+    for (let from = 0; from < parcels.length; ) {
+      let samples = 0;
+      let to = from;
+      for (; to < parcels.length; to++) {
+        samples += sampleCount((parcels[to] as Parcel).batch);
+        if (to > from && samples > PIECE_SAMPLES) break;
+      }
+      const group = parcels.slice(from, to);
+      const answer = this.#stream(address).send({
+        cargo: cargo.slice(from, to),
+        ack: job.ack,
+        isWanted: () => !job.isOver,
+        onSent: () => {
+          this.#counters.requestCount++;
+          for (const parcel of group) parcel.isSent = true;
+        },
+      });
+      answers.push(answer.then((given) => this.#take(job, address, group, given)));
+      from = to;
+    }
+    await Promise.all(answers);
+  }
+
+  #take(job: Job, address: string, parcels: readonly Parcel[], answer: Answer): void {
+    if (job.isOver) return;
+    if ('error' in answer) {
+      const { code, message } = answer.error;
+      const error = new SilverbackError(code, `${address}: ${message}`, { cause: answer.error });
+      for (const parcel of parcels) {
+        // A node that refuses the request as such would refuse it again; one that broke off may be gone.
+        if (error.retryable) parcel.detour(error);
+        else job.settle(parcel, error);
+      }
+      return;
+    }
+    for (const [i, outcome] of answer.outcomes.entries()) this.#judge(job, address, parcels[i] as Parcel, outcome);
+  }
+
+  #judge(job: Job, address: string, parcel: Parcel, outcome: ShardOutcome): void {
+    const { code, retryAfterMs } = outcome;
+    if (code === 'OK' || code === 'UNKNOWN_REF') {
+      this.#judgeStored(job, address, parcel, outcome);
+      return;
+    }
+    // The definitions of a refused request may not have been taken in; UNKNOWN_REF will say which.
+    const error = new SilverbackError(code, `${address}: ${outcome.message}`, { retryAfterMs });
+    switch (code) {
+      case 'NOT_OWNER':
+        this.#counters.notOwnerCount++;
+        parcel.detour(error, false);
+        break;
+      case 'UNAVAILABLE':
+      case 'DISK_FAILED':
+        parcel.detour(error);
+        break;
+      case 'RESOURCE_EXHAUSTED':
+        parcel.hinder(error);
+        break;
+      default:
+        job.settle(parcel, error);
+    }
+  }
+
+  /** Part of the batch, or all of it, is stored: takes in what was refused, keeps what must be sent again. */
+  #judgeStored(job: Job, address: string, parcel: Parcel, outcome: ShardOutcome): void {
+    const { batch } = parcel;
+    for (const { ref, code, message, samples, retryAfterMs } of outcome.rejections) {
+      const labels = decodeIdentity(this.#options.source.identity(batch.shard, ref));
+      // A node that says OK here breaks the protocol; its message still says something.
+      const refusal: ErrorCode = code === 'OK' ? 'INTERNAL' : code;
+      parcel.rejections.push({ ref, labels, code: refusal, message, sampleCount: samples, retryAfterMs });
+      parcel.rejectedCount += samples;
+    }
+    const unknown = wordsOf(outcome.unknownRefs);
+    if (outcome.code === 'OK' && unknown.length === 0) {
+      this.#counters.sampleCount += parcel.openCount() - parcel.rejectedCount;
+      job.settle(parcel, undefined);
+      return;
+    }
+    this.#counters.unknownRefCount++;
+    this.#forget(address, batch.shard, unknown.length === 0 ? batch.refs : unknown);
+    if (unknown.length > 0) {
+      this.#counters.sampleCount += parcel.openCount();
+      parcel.batch = runsOf(batch, new Set(unknown));
+      this.#counters.sampleCount -= parcel.openCount() + parcel.rejectedCount;
+    }
+    parcel.redefinitionCount++;
+    const message = `${address}: ${unknown.length} references of shard ${batch.shard} are not known there`;
+    parcel.hinder(new SilverbackError('UNKNOWN_REF', message));
+  }
+
+  #forget(address: string, shard: number, refs: Uint32Array): void {
+    const stream = this.#nodes.get(address)?.stream;
+    for (const ref of refs) stream?.undefine(shard, ref);
+  }
+
+  #pause(parcels: readonly Parcel[]): Promise<void> {
+    const { env } = this.#options;
+    let delayMs = 0;
+    for (const parcel of parcels) {
+      const isQuick = parcel.obstacle.code === 'UNKNOWN_REF' && parcel.redefinitionCount <= QUICK_REDEFINITIONS;
+      const ownMs = isQuick
+        ? 0
+        : Math.max(parcel.obstacle.retryAfterMs ?? 0, backoffMs(env.random, parcel.failureCount));
+      delayMs = Math.max(delayMs, ownMs);
+    }
+    return delayMs === 0 ? Promise.resolve() : new Promise((resolve) => void env.timers.after(delayMs, resolve));
+  }
+
+  #stream(address: string): NodeStream {
+    let node = this.#nodes.get(address);
+    if (node === undefined) {
+      const { env, source, caller, credentials } = this.#options;
+      const channel = new Channel(address, { clock: env.clock, caller, ...(credentials && { credentials }) });
+      const stream = new NodeStream({
+        env,
+        channel,
+        source,
+        caller,
+        clusterId: this.#options.placement.current()?.clusterId ?? '',
+        maxInFlightCount: this.#options.maxInFlightPerNode ?? 32,
+        maxInFlightBytes: 2 * MAX_MESSAGE_BYTES,
+      });
+      node = { channel, stream };
+      this.#nodes.set(address, node);
+    }
+    return node.stream;
+  }
+}
+
+/** A batch, or a piece of one, on its way. */
+class Parcel {
+  readonly batchIndex: number;
+  /** What is still to be stored. Shrinks when a node stores part of it. */
+  batch: ColumnBatch;
+  readonly rejections: SeriesRejection[] = [];
+  rejectedCount = 0;
+  /** Some node may have it. */
+  isSent = false;
+  /** Copies passed over because they did not take it. */
+  detourCount = 0;
+  failureCount = 0;
+  redefinitionCount = 0;
+  needsPlacement = false;
+  obstacle = new SilverbackError('UNAVAILABLE', 'the write was not sent in time: earlier ones are not answered yet');
+  /** Set once it is settled. */
+  result: { readonly error: SilverbackError | undefined } | undefined;
+
+  constructor(batch: ColumnBatch, batchIndex: number) {
+    this.batch = batch;
+    this.batchIndex = batchIndex;
+  }
+
+  openCount(): number {
+    return sampleCount(this.batch);
+  }
+
+  /** The same node may take it later. */
+  hinder(error: SilverbackError): void {
+    this.obstacle = error;
+    this.failureCount++;
+  }
+
+  /** The node is the wrong one, or gone: ask who owns the shard and, with `pass`, try its next copy. */
+  detour(error: SilverbackError, pass = true): void {
+    this.hinder(error);
+    this.needsPlacement = true;
+    if (pass) this.detourCount++;
+  }
+}
+
+/** One call of `write`. */
+class Job {
+  readonly ack: AckLevel;
+  readonly parcels: Parcel[];
+  readonly #batches: readonly ColumnBatch[];
+  readonly #timeoutMs: number;
+  readonly #onOver: () => void;
+  #openCount: number;
+
+  constructor(batches: readonly ColumnBatch[], options: WriteOptions, onOver: () => void) {
+    this.ack = options.ack ?? 'LOCAL';
+    this.#batches = batches;
+    this.#timeoutMs = options.timeoutMs;
+    this.#onOver = onOver;
+    this.parcels = batches.flatMap((batch, index) => pieces(batch).map((piece) => new Parcel(piece, index)));
+    this.#openCount = this.parcels.length;
+    // Not within the constructor: the caller does not know the job yet.
+    if (this.#openCount === 0) queueMicrotask(onOver);
+  }
+
+  /** Settled or out of time: nobody waits any more, and the columns may be gone. */
+  get isOver(): boolean {
+    return this.#openCount === 0;
+  }
+
+  settle(parcel: Parcel, error: SilverbackError | undefined): void {
+    if (parcel.result !== undefined) return;
+    parcel.result = { error };
+    if (--this.#openCount === 0) this.#onOver();
+  }
+
+  expire(): void {
+    for (const parcel of this.parcels) {
+      const { isSent, obstacle } = parcel;
+      const reason = `after ${this.#timeoutMs} ms: ${obstacle.message}`;
+      const retryAfterMs = obstacle.retryAfterMs ?? 0;
+      this.settle(
+        parcel,
+        isSent
+          ? new SilverbackError('UNCONFIRMED', `not confirmed ${reason}`, { retryAfterMs })
+          : new SilverbackError(obstacle.code, `not stored ${reason}`, { retryAfterMs }),
+      );
+    }
+  }
+
+  outcome(): WriteOutcome {
+    const results = this.#batches.map((batch) => ({
+      shard: batch.shard,
+      code: 'OK' as 'OK' | ErrorCode,
+      message: '',
+      retryAfterMs: 0,
+      acknowledgedCount: sampleCount(batch),
+      rejections: [] as SeriesRejection[],
+    }));
+    let acknowledgedCount = 0;
+    for (const parcel of this.parcels) {
+      const result = results[parcel.batchIndex] as (typeof results)[number];
+      const error = parcel.result?.error;
+      result.acknowledgedCount -= parcel.rejectedCount + (error === undefined ? 0 : parcel.openCount());
+      result.rejections.push(...parcel.rejections);
+      if (error === undefined || result.code !== 'OK') continue;
+      result.code = error.code;
+      result.message = error.message;
+      result.retryAfterMs = error.retryAfterMs ?? 0;
+    }
+    for (const result of results) acknowledgedCount += result.acknowledgedCount;
+    return { results, acknowledgedCount };
+  }
+}
+
+function sampleCount(batch: ColumnBatch): number {
+  return batch.timestamps.length / 8;
+}
+
+/** Bytes the batch holds. Throws INVALID_ARGUMENT if its columns do not fit together. */
+function checkedBytes(batch: ColumnBatch): number {
+  const { shard, refs, counts, timestamps, values } = batch;
+  let samples = refs.length;
+  if (counts !== undefined) {
+    samples = 0;
+    for (const count of counts) samples += count;
+  }
+  if (
+    (counts !== undefined && counts.length !== refs.length) ||
+    timestamps.length !== 8 * samples ||
+    values.length !== 8 * samples
+  ) {
+    const columns = `${refs.length} refs, ${counts?.length ?? 'no'} counts that add up to ${samples}`;
+    const bytes = `${timestamps.length} and ${values.length} bytes of timestamps and values`;
+    throw new SilverbackError(
+      'INVALID_ARGUMENT',
+      `batch for shard ${shard}: ${columns}, but ${bytes}; each sample has 8 and 8`,
+    );
+  }
+  return refs.byteLength + (counts?.byteLength ?? 0) + 16 * samples;
+}
+
+/** The batch in pieces of at most `PIECE_SAMPLES`, as views; a run that lies across a border is cut in two. */
+function pieces(batch: ColumnBatch): ColumnBatch[] {
+  if (sampleCount(batch) <= PIECE_SAMPLES) return [batch];
+  const { shard, refs, counts, timestamps, values } = batch;
+  const result: ColumnBatch[] = [];
+  let run = 0;
+  let taken = 0;
+  for (let from = 0; from < sampleCount(batch); ) {
+    const firstRun = run;
+    const lengths: number[] = [];
+    let to = from;
+    while (to < from + PIECE_SAMPLES && run < refs.length) {
+      const rest = (counts === undefined ? 1 : (counts[run] as number)) - taken;
+      const length = Math.min(rest, from + PIECE_SAMPLES - to);
+      lengths.push(length);
+      to += length;
+      taken = length === rest ? 0 : taken + length;
+      if (taken === 0) run++;
+    }
+    result.push({
+      shard,
+      refs: refs.subarray(firstRun, firstRun + lengths.length),
+      counts: counts === undefined ? undefined : Uint32Array.from(lengths),
+      timestamps: timestamps.subarray(8 * from, 8 * to),
+      values: values.subarray(8 * from, 8 * to),
+    });
+    from = to;
+  }
+  return result;
+}
+
+/** The runs of the batch whose reference is in `wanted`, copied. */
+function runsOf(batch: ColumnBatch, wanted: ReadonlySet<number>): ColumnBatch {
+  const runs: number[] = [];
+  const parts: { readonly from: number; readonly to: number }[] = [];
+  let from = 0;
+  for (let run = 0; run < batch.refs.length; run++) {
+    const to = from + 8 * (batch.counts?.[run] ?? 1);
+    if (wanted.has(batch.refs[run] as number)) {
+      runs.push(run);
+      parts.push({ from, to });
+    }
+    from = to;
+  }
+  const { counts } = batch;
+  return {
+    shard: batch.shard,
+    refs: Uint32Array.from(runs, (run) => batch.refs[run] as number),
+    counts: counts === undefined ? undefined : Uint32Array.from(runs, (run) => counts[run] as number),
+    timestamps: Buffer.concat(parts.map((part) => batch.timestamps.subarray(part.from, part.to))),
+    values: Buffer.concat(parts.map((part) => batch.values.subarray(part.from, part.to))),
+  };
+}
+
+/** Packed u32 as numbers. Copies: the bytes of a message lie at any offset. */
+function wordsOf(bytes: Uint8Array): Uint32Array {
+  return new Uint32Array(Uint8Array.from(bytes).buffer);
+}
+
+function refuseAll(batches: readonly ColumnBatch[], error: SilverbackError): WriteOutcome {
+  const { code, message } = error;
+  const results = batches.map(({ shard }) => ({
+    shard,
+    code,
+    message,
+    retryAfterMs: error.retryAfterMs ?? 0,
+    acknowledgedCount: 0,
+    rejections: [],
+  }));
+  return { results, acknowledgedCount: 0 };
+}
+
+function closedError(): SilverbackError {
+  return new SilverbackError('UNAVAILABLE', 'the writer is closed');
+}
+
+function asCoded(error: unknown): SilverbackError {
+  return error instanceof SilverbackError ? error : new SilverbackError('INTERNAL', String(error), { cause: error });
 }

@@ -120,7 +120,7 @@ export class RpcServer {
   constructor(options: RpcServerOptions = {}) {
     this.#credentials = options.credentials ?? ServerCredentials.createInsecure();
     this.#identify = options.identify ?? identifyByName;
-    this.#warn = options.warn ?? (() => {});
+    this.#warn = options.warn ?? ignore;
   }
 
   /** One request, one reply. The handler's rejection becomes the call's status. */
@@ -237,6 +237,10 @@ export class RpcServer {
     call.on('cancelled', () => controller.abort(gone()));
     return { caller: this.#identify(call.metadata, call.getPeer()), signal: controller.signal };
   }
+}
+
+function ignore(): void {
+  // On purpose: nobody asked to be told.
 }
 
 interface AnyServerCall {
@@ -397,7 +401,7 @@ export class Channel {
 }
 
 function cancelOn(signal: AbortSignal | undefined, call: { cancel(): void }): () => void {
-  if (signal === undefined) return () => {};
+  if (signal === undefined) return ignore;
   const cancel = () => call.cancel();
   if (signal.aborted) cancel();
   signal.addEventListener('abort', cancel, { once: true });
@@ -433,11 +437,15 @@ const CODE_OF_STATUS: Partial<Record<status, ErrorCode>> = {
 };
 
 /** A gRPC status as the coded error it stands for. */
-export function fromStatus(error: ServiceError): SilverbackError {
-  const code = error.metadata?.get(CODE_KEY)[0];
-  const retry = Number(error.metadata?.get(RETRY_KEY)[0] ?? Number.NaN);
+export function fromStatus(error: Error): SilverbackError {
+  // Every error of a call is a ServiceError; streams type it as Error.
+  const { code: grpcCode, details, metadata } = error as Partial<ServiceError>;
+  const code = metadata?.get(CODE_KEY)[0];
+  const retry = Number(metadata?.get(RETRY_KEY)[0] ?? Number.NaN);
+  const message = details ?? error.message;
   if (typeof code === 'string' && isErrorCode(code)) {
-    return new SilverbackError(code, error.details, { cause: error, ...(retry >= 0 ? { retryAfterMs: retry } : {}) });
+    return new SilverbackError(code, message, { cause: error, ...(retry >= 0 ? { retryAfterMs: retry } : {}) });
   }
-  return new SilverbackError(CODE_OF_STATUS[error.code] ?? 'INTERNAL', error.details, { cause: error });
+  const known = grpcCode === undefined ? undefined : CODE_OF_STATUS[grpcCode];
+  return new SilverbackError(known ?? 'INTERNAL', message, { cause: error });
 }
