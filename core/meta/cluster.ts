@@ -31,7 +31,8 @@ export async function openCluster(env: Env, store: MetaStore, askedShardCount?: 
       cluster = await readCluster(store);
     }
   }
-  if (cluster === undefined) throw new SilverbackError('INTERNAL', `meta store: ${KEYS.cluster} was written and is gone`);
+  if (cluster === undefined)
+    throw new SilverbackError('INTERNAL', `meta store: ${KEYS.cluster} was written and is gone`);
   if (askedShardCount !== undefined && askedShardCount !== cluster.shardCount) {
     throw new SilverbackError(
       'INVALID_ARGUMENT',
