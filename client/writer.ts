@@ -120,6 +120,7 @@ export class Writer {
   readonly #options: WriterOptions;
   readonly #nodes = new Map<string, { readonly channel: Channel; readonly stream: NodeStream }>();
   readonly #maxHeldBytes: number;
+  readonly #jobs = new Set<Job>();
   #heldBytes = 0;
   #closed = false;
   readonly #counters = { requestCount: 0, sampleCount: 0, retryCount: 0, unknownRefCount: 0, notOwnerCount: 0 };
@@ -148,10 +149,12 @@ export class Writer {
     return new Promise((resolve) => {
       const job = new Job(batches, options, () => {
         timer.cancel();
+        this.#jobs.delete(job);
         this.#heldBytes -= bytes;
         resolve(job.outcome());
       });
       const timer = this.#options.env.timers.after(options.timeoutMs, () => job.expire());
+      this.#jobs.add(job);
       void this.#deliver(job, job.parcels);
     });
   }
@@ -170,6 +173,7 @@ export class Writer {
   /** Ends the streams. Writes under way are answered UNAVAILABLE or, if they were sent, UNCONFIRMED. */
   close(): void {
     this.#closed = true;
+    for (const job of this.#jobs) job.abandon();
     for (const { stream, channel } of this.#nodes.values()) {
       stream.close(closedError());
       channel.close();
@@ -433,17 +437,24 @@ class Job {
     if (--this.#openCount === 0) this.#onOver();
   }
 
+  /** The time is up. */
   expire(): void {
+    this.#giveUp((obstacle) => `after ${this.#timeoutMs} ms: ${obstacle.message}`);
+  }
+
+  /** The writer is closed. */
+  abandon(): void {
+    this.#giveUp(() => 'before the writer was closed', 'UNAVAILABLE');
+  }
+
+  #giveUp(reason: (obstacle: SilverbackError) => string, code?: ErrorCode): void {
     for (const parcel of this.parcels) {
       const { isSent, obstacle } = parcel;
-      const reason = `after ${this.#timeoutMs} ms: ${obstacle.message}`;
-      const retryAfterMs = obstacle.retryAfterMs ?? 0;
-      this.settle(
-        parcel,
-        isSent
-          ? new SilverbackError('UNCONFIRMED', `not confirmed ${reason}`, { retryAfterMs })
-          : new SilverbackError(obstacle.code, `not stored ${reason}`, { retryAfterMs }),
-      );
+      const options = { retryAfterMs: obstacle.retryAfterMs ?? 0, cause: obstacle };
+      const error = isSent
+        ? new SilverbackError('UNCONFIRMED', `not confirmed ${reason(obstacle)}`, options)
+        : new SilverbackError(code ?? obstacle.code, `not stored ${reason(obstacle)}`, options);
+      this.settle(parcel, error);
     }
   }
 
