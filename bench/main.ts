@@ -1,0 +1,16 @@
+/**
+ * `npm run bench -- NAME [options]`: runs one bench of this folder. Each is a module with `run(args)`;
+ * bench/README.md keeps the figures.
+ */
+const BENCHES: Readonly<Record<string, () => Promise<{ run(args: string[]): Promise<void> }>>> = {
+  peers: () => import('./peers.ts'),
+};
+
+const [name, ...args] = process.argv.slice(2);
+const bench = name === undefined ? undefined : BENCHES[name];
+if (bench === undefined) {
+  console.error(`usage: npm run bench -- NAME [options]; NAME is one of ${Object.keys(BENCHES).join(', ')}`);
+  process.exitCode = 2;
+} else {
+  await (await bench()).run(args);
+}
