@@ -129,3 +129,9 @@ export type Expr =
   | Binary
   | Unary
   | Paren;
+
+/** What parentheses hold. */
+export function unwrap(expr: Expr): Expr {
+  while (expr.kind === 'paren') expr = expr.expr;
+  return expr;
+}

@@ -2,10 +2,23 @@
  * The PromQL engine's door: text or tree in, columns out. It sees data only through a `Queryable`.
  */
 import type { Env } from '../../core/env/env.ts';
-import type { Coverage, Queryable } from '../query/queryable.ts';
-import type { Expr } from './ast.ts';
+import { compareLabels, type Labels } from '../../core/labels.ts';
+import type { Matcher } from '../../core/matchers.ts';
+import type { Coverage, Queryable, SeriesSet, TimeRange } from '../query/queryable.ts';
+import { Annotations } from './annotations.ts';
+import { type Expr, type MatrixSelector, type Subquery, unwrap, type VectorSelector } from './ast.ts';
+import { Budget } from './budget.ts';
+import { typeName, typeOf } from './check.ts';
+import { collect } from './context.ts';
+import { SampleCounter } from './counter.ts';
 import { QueryError } from './error.ts';
-import type { Value } from './value.ts';
+import { Evaluation, scalarSlot } from './evaluate.ts';
+import { parse, position } from './parse.ts';
+import { Plan } from './plan.ts';
+import { print } from './print.ts';
+import { gridTimes } from './range.ts';
+import type { MatrixSeries, MatrixValue, Value } from './value.ts';
+import { BUSY, DONE, type Grid, Samples, type Slot } from './vector.ts';
 
 export interface EngineOptions {
   /** How far back an instant selector looks for a sample: `(t - lookback, t]`. Default 5 minutes. */
@@ -14,8 +27,10 @@ export interface EngineOptions {
   readonly maxSamples?: number;
   /** Default 2 minutes. */
   readonly timeoutMs?: number;
-  /** Points a range query may return per series. Default 11,000. */
+  /** Steps that a range query may have, not counting the first. Default 11,000. */
   readonly maxPoints?: number;
+  /** Series that the selectors of a query may find together. Default: any number. */
+  readonly maxSeries?: number;
   /** Step of a subquery that names none. Default 1 minute. */
   readonly subqueryStepMs?: number;
   /** Allows the functions, aggregations and duration arithmetic that Prometheus calls experimental. */
@@ -60,6 +75,8 @@ export interface QueryResult {
   readonly stats: QueryStats;
 }
 
+const NEVER = new AbortController().signal;
+
 export class Engine {
   readonly #env: Pick<Env, 'clock' | 'timers'>;
   readonly #options: Required<EngineOptions>;
@@ -71,22 +88,232 @@ export class Engine {
       maxSamples: 50_000_000,
       timeoutMs: 120_000,
       maxPoints: 11_000,
+      maxSeries: Number.POSITIVE_INFINITY,
       subqueryStepMs: 60_000,
       experimental: false,
       ...options,
     };
   }
 
+  /** Parses and checks a query as this engine would. Throws a QueryError `bad_data`. */
+  parse(query: string): Expr {
+    return parse(query, { experimental: this.#options.experimental });
+  }
+
   /** Evaluates `query` over `time`. Rejects with a `QueryError`, or with the SilverbackError of the Queryable. */
   async query(
-    _queryable: Queryable,
-    _query: string | Expr,
-    _time: QueryTime,
-    _options: QueryOptions = {},
+    queryable: Queryable,
+    query: string | Expr,
+    time: QueryTime,
+    options: QueryOptions = {},
   ): Promise<QueryResult> {
+    const { clock, timers } = this.#env;
+    const startedMs = clock.monotonicMs();
+    const grid = gridOf(time, this.#options.maxPoints);
+    const expr = typeof query === 'string' ? this.parse(query) : query;
+    const text = typeof query === 'string' ? query : print(query);
+    checkType(expr, time);
+    const parsedMs = clock.monotonicMs();
+
+    const timeoutMs = options.timeoutMs ?? this.#options.timeoutMs;
+    const caller = options.signal ?? NEVER;
+    const stop = new AbortController();
+    const cancel = (): void => stop.abort();
+    const timer = timers.after(timeoutMs, cancel);
+    caller.addEventListener('abort', cancel);
+    const budget = new Budget(this.#env, {
+      signal: caller,
+      deadlineMs: startedMs + timeoutMs,
+      maxSamples: this.#options.maxSamples,
+    });
+    try {
+      if (caller.aborted) stop.abort();
+      budget.check('query setup');
+      const plan = new Plan(grid, options.lookbackMs ?? this.#options.lookbackMs, this.#options.subqueryStepMs);
+      const annotations = new Annotations((offset) => position(text, offset));
+      const reader = new Selections(queryable, stop.signal, annotations, this.#options.maxSeries);
+      const selected = await reader.readAll(plan.selections(expr));
+      budget.check('query preparation');
+      const selectedMs = clock.monotonicMs();
+      const samples = new SampleCounter(grid.count, options.perStepStats ?? false);
+      const selectNow = (matchers: readonly Matcher[], fromMs: number, toMs: number): Promise<SeriesSet> =>
+        reader.read(matchers, { fromMs, toMs });
+      const evaluation = new Evaluation({ plan, budget, annotations, selected, selectNow }, grid, samples);
+      const value = await evaluate(expr, evaluation, 'timeMs' in time);
+      const endedMs = clock.monotonicMs();
+      return {
+        value,
+        warnings: annotations.warnings,
+        infos: annotations.infos,
+        coverage: reader.coverage,
+        stats: {
+          totalQueryableSamples: samples.total,
+          peakSamples: budget.peakSamples,
+          ...(samples.perStep ? { samplesPerStep: samples.perStep } : {}),
+          seriesCount: reader.seriesCount,
+          parseMs: parsedMs - startedMs,
+          selectMs: selectedMs - parsedMs,
+          evalMs: endedMs - selectedMs,
+          totalMs: endedMs - startedMs,
+        },
+      };
+    } catch (cause) {
+      // Whatever the storage said when it was told to stop: the reason is ours.
+      if (stop.signal.aborted && !(cause instanceof QueryError)) budget.check('query execution');
+      throw cause;
+    } finally {
+      timer.cancel();
+      caller.removeEventListener('abort', cancel);
+    }
+  }
+}
+
+function gridOf(time: QueryTime, maxPoints: number): Grid {
+  if ('timeMs' in time) return { startMs: time.timeMs, stepMs: 0, count: 1 };
+  const { startMs, endMs, stepMs } = time;
+  if (endMs < startMs) throw new QueryError('bad_data', 'end timestamp must not be before start time');
+  if (!(stepMs > 0)) {
     throw new QueryError(
-      'execution',
-      `the engine is being built ${this.#env.clock.nowMs()} ${this.#options.maxPoints}`,
+      'bad_data',
+      'zero or negative query resolution step widths are not accepted. Try a positive integer',
     );
   }
+  const steps = Math.floor((endMs - startMs) / stepMs);
+  if (steps > maxPoints) {
+    throw new QueryError(
+      'bad_data',
+      `exceeded maximum resolution of ${maxPoints.toLocaleString('en-US')} points per timeseries. Try decreasing the query resolution (?step=XX)`,
+    );
+  }
+  return { startMs, stepMs, count: steps + 1 };
+}
+
+function checkType(expr: Expr, time: QueryTime): void {
+  const type = typeOf(expr);
+  if ('timeMs' in time || type === 'vector' || type === 'scalar') return;
+  throw new QueryError(
+    'bad_data',
+    `invalid expression type "${typeName(type)}" for range query, must be Scalar or instant Vector`,
+  );
+}
+
+/** Reads the selectors' data, each selection once, and gathers what is said about it. */
+class Selections {
+  readonly #queryable: Queryable;
+  readonly #signal: AbortSignal;
+  readonly #annotations: Annotations;
+  readonly #maxSeries: number;
+  readonly #coverage = new Map<string, Coverage>();
+  seriesCount = 0;
+
+  constructor(queryable: Queryable, signal: AbortSignal, annotations: Annotations, maxSeries: number) {
+    this.#queryable = queryable;
+    this.#signal = signal;
+    this.#annotations = annotations;
+    this.#maxSeries = maxSeries;
+  }
+
+  get coverage(): Coverage[] {
+    return [...this.#coverage.values()];
+  }
+
+  /** All at once. Selectors that ask for the same share one answer: they are read one after the other. */
+  async readAll(selections: ReadonlyMap<VectorSelector, TimeRange>): Promise<Map<VectorSelector, SeriesSet>> {
+    const asked = new Map<string, Promise<SeriesSet>>();
+    const pending = [...selections].map(async ([selector, range]) => {
+      const key = JSON.stringify([range.fromMs, range.toMs, selector.matchers]);
+      const answer = asked.get(key) ?? this.read(selector.matchers, range);
+      asked.set(key, answer);
+      return [selector, await answer] as const;
+    });
+    return new Map(await Promise.all(pending));
+  }
+
+  async read(matchers: readonly Matcher[], range: TimeRange): Promise<SeriesSet> {
+    const set = await this.#queryable.select({ ...range, matchers }, { signal: this.#signal });
+    for (const warning of set.warnings) this.#annotations.storage(warning);
+    for (const entry of set.coverage) this.#coverage.set(JSON.stringify(entry), entry);
+    this.seriesCount += set.count;
+    if (this.seriesCount > this.#maxSeries) {
+      throw new QueryError(
+        'execution',
+        `the query selects ${this.seriesCount} series where at most ${this.#maxSeries} are allowed`,
+      );
+    }
+    return set;
+  }
+}
+
+async function evaluate(expr: Expr, evaluation: Evaluation, instant: boolean): Promise<Value> {
+  const { grid } = evaluation;
+  const timeMs = grid.startMs;
+  const type = typeOf(expr);
+  const inner = unwrap(expr);
+  if (inner.kind === 'string') return { type: 'string', timeMs, value: inner.value };
+  if (inner.kind === 'matrix' || inner.kind === 'subquery') return rangeVector(inner, evaluation);
+  if (type === 'scalar') {
+    const values = await evaluation.scalar(expr);
+    if (instant) return { type: 'scalar', timeMs, value: values[0] as number };
+    return matrix([scalarSlot(values)], grid);
+  }
+  const slots = await collect(await evaluation.vector(expr), evaluation);
+  if (!instant) return matrix(slots, grid);
+  return {
+    type: 'vector',
+    timeMs,
+    labels: slots.map((slot) => slot.labels),
+    values: Float64Array.from(slots, (slot) => slot.values[0] as number),
+  };
+}
+
+function byLabels(a: { labels: Labels }, b: { labels: Labels }): number {
+  return compareLabels(a.labels, b.labels);
+}
+
+/** A range query's answer: series in order of their labels, those without gaps on one timestamps array. */
+function matrix(slots: readonly Slot[], grid: Grid): MatrixValue {
+  const times = gridTimes(grid);
+  const series: MatrixSeries[] = [];
+  for (const { labels, values, present, pointCount } of slots) {
+    if (pointCount === grid.count) {
+      series.push({ labels, timestamps: times, values });
+      continue;
+    }
+    if (pointCount === 0) continue;
+    const kept = { labels, timestamps: new Float64Array(pointCount), values: new Float64Array(pointCount) };
+    let n = 0;
+    for (let i = 0; i < grid.count; i++) {
+      if (present[i] === 0) continue;
+      kept.timestamps[n] = times[i] as number;
+      kept.values[n++] = values[i] as number;
+    }
+    series.push(kept);
+  }
+  return { type: 'matrix', series: series.sort(byLabels) };
+}
+
+/** An instant query's range vector: the samples themselves. */
+async function rangeVector(expr: MatrixSelector | Subquery, evaluation: Evaluation): Promise<MatrixValue> {
+  const input = await evaluation.range(expr);
+  const endMs = input.reference.startMs;
+  const samples = new Samples();
+  const series: MatrixSeries[] = [];
+  for (let progress = input.next(samples); progress !== DONE; progress = input.next(samples)) {
+    if (evaluation.budget.due()) await evaluation.budget.pause();
+    if (progress === BUSY) continue;
+    const { timestamps } = samples;
+    let from = 0;
+    let to = samples.count;
+    while (from < to && (timestamps[from] as number) <= endMs - input.rangeMs) from++;
+    while (to > from && (timestamps[to - 1] as number) > endMs) to--;
+    if (from === to) continue;
+    evaluation.budget.hold(to - from);
+    evaluation.samples.add(0, to - from);
+    series.push({
+      labels: samples.labels,
+      timestamps: timestamps.slice(from, to),
+      values: samples.values.slice(from, to),
+    });
+  }
+  return { type: 'matrix', series: series.sort(byLabels) };
 }

@@ -1,0 +1,120 @@
+/** Evaluates aggregations: series go straight into their group's arrays as they come. */
+import type { Labels } from '../../core/labels.ts';
+import { type Accumulator, AGGREGATIONS, type ChooseRow, type FoldRow } from './aggregations.ts';
+import type { Aggregate, Expr } from './ast.ts';
+import { type Context, collect, fold } from './context.ts';
+import { Keyer, labelsKey, METRIC_NAME, withLabel } from './labelset.ts';
+import { formatFloat } from './literal.ts';
+import { type Cursor, EMPTY, Kept, type Names, Slot } from './vector.ts';
+
+export async function aggregate(expr: Aggregate, context: Context): Promise<Cursor> {
+  const row = AGGREGATIONS.get(expr.op);
+  if (row?.kind === 'fold') return foldGroups(expr, row, context);
+  if (row?.kind === 'choose') return chooseSeries(expr, row, context);
+  return countValues(expr, context);
+}
+
+/** Whether the groups still tell metric names apart. */
+function groupNames(expr: Aggregate): Names {
+  return !expr.without && expr.grouping.includes(METRIC_NAME) ? 'many' : 'none';
+}
+
+async function foldGroups(expr: Aggregate, row: FoldRow, context: Context): Promise<Cursor> {
+  const steps = context.grid.count;
+  const params = expr.param && (await context.scalar(expr.param));
+  if (params) checkQuantiles(params, expr.param as Expr, context);
+  const keyer = new Keyer(expr.grouping, expr.without);
+  const groups = new Map<string, { labels: Labels; accumulator: Accumulator }>();
+  await fold(await context.vector(expr.expr), context, (slot) => {
+    const key = keyer.key(slot.labels);
+    let group = groups.get(key);
+    if (group === undefined) {
+      group = { labels: keyer.labels(slot.labels), accumulator: row.accumulate(steps) };
+      groups.set(key, group);
+      context.budget.hold(steps);
+    }
+    group.accumulator.add(slot);
+  });
+  const slots: Slot[] = [];
+  for (const { labels, accumulator } of groups.values()) {
+    const slot = new Slot(steps);
+    slot.labels = labels;
+    accumulator.finish(slot, params);
+    slots.push(slot);
+    if (context.budget.due()) await context.budget.pause();
+  }
+  return new Kept(slots, groupNames(expr));
+}
+
+/** Warns once for each side, of the value that is furthest off, as Prometheus does. */
+function checkQuantiles(params: Float64Array, param: Expr, context: Context): void {
+  let min = Infinity;
+  let max = -Infinity;
+  for (const q of params) {
+    if (Number.isNaN(q)) context.annotations.invalidQuantile(q, param.span);
+    if (q < min) min = q;
+    if (q > max) max = q;
+  }
+  if (max > 1) context.annotations.invalidQuantile(max, param.span);
+  if (min < 0) context.annotations.invalidQuantile(min, param.span);
+}
+
+async function chooseSeries(expr: Aggregate, row: ChooseRow, context: Context): Promise<Cursor> {
+  const param = expr.param as Expr;
+  const params = await context.scalar(param);
+  const inner = await context.vector(expr.expr);
+  const slots = await collect(inner, context);
+  const keyer = new Keyer(expr.grouping, expr.without);
+  const numbers = new Map<string, number>();
+  const groups = Int32Array.from(slots, (slot) => {
+    const key = keyer.key(slot.labels);
+    const number = numbers.get(key) ?? numbers.size;
+    numbers.set(key, number);
+    return number;
+  });
+  const chosen = row.choose({
+    slots,
+    groups,
+    groupCount: numbers.size,
+    steps: context.grid.count,
+    params,
+    paramSpan: param.span,
+    annotations: context.annotations,
+  });
+  return chosen.length === 0 ? EMPTY : new Kept(chosen, inner.names);
+}
+
+async function countValues(expr: Aggregate, context: Context): Promise<Cursor> {
+  const param = expr.param as Expr;
+  const valueLabel = param.kind === 'string' ? param.value : stringOf(param);
+  const keyer = new Keyer(expr.without ? expr.grouping : [...expr.grouping, valueLabel], expr.without);
+  const results = new Map<string, Slot>();
+  await fold(await context.vector(expr.expr), context, (slot) => {
+    const seen = new Map<string, Slot>();
+    for (let i = 0; i < slot.values.length; i++) {
+      if (slot.present[i] === 0) continue;
+      const text = formatFloat(slot.values[i] as number);
+      let result = seen.get(text);
+      if (result === undefined) {
+        const labels = keyer.labels(withLabel(slot.labels, valueLabel, text));
+        const key = labelsKey(labels);
+        result = results.get(key);
+        if (result === undefined) {
+          result = new Slot(context.grid.count);
+          result.labels = labels;
+          results.set(key, result);
+          context.budget.hold(context.grid.count);
+        }
+        seen.set(text, result);
+      }
+      if (result.present[i] === 0) result.pointCount++;
+      result.present[i] = 1;
+      result.values[i] = (result.values[i] as number) + 1;
+    }
+  });
+  return new Kept([...results.values()], groupNames(expr));
+}
+
+function stringOf(expr: Expr): string {
+  return expr.kind === 'paren' ? stringOf(expr.expr) : expr.kind === 'string' ? expr.value : '';
+}

@@ -1,0 +1,157 @@
+/**
+ * What a query needs to know before it reads: the grid of every part, the durations that depend on the
+ * query's range, and for each selector the times whose samples it will look at.
+ */
+import type { TimeRange } from '../query/queryable.ts';
+import type { At, DurationExpr, Expr, MatrixSelector, Subquery, VectorSelector } from './ast.ts';
+import { QueryError } from './error.ts';
+import { isStepInvariant } from './invariant.ts';
+import type { Grid, Reference } from './vector.ts';
+
+/** The last time of a grid, ms. */
+export function lastMs(grid: Grid): number {
+  return grid.startMs + (grid.count - 1) * grid.stepMs;
+}
+
+export class Plan {
+  /** The whole query's grid. */
+  readonly query: Grid;
+  readonly lookbackMs: number;
+  readonly #subqueryStepMs: number;
+
+  constructor(query: Grid, lookbackMs: number, subqueryStepMs: number) {
+    this.query = query;
+    this.lookbackMs = lookbackMs;
+    this.#subqueryStepMs = subqueryStepMs;
+  }
+
+  /** Milliseconds of a duration expression; arithmetic is done in seconds, as Prometheus does it. */
+  durationMs(expr: DurationExpr): number {
+    return expr.kind === 'duration' ? expr.ms : Math.round(this.#seconds(expr) * 1000);
+  }
+
+  #seconds(expr: DurationExpr): number {
+    switch (expr.kind) {
+      case 'duration':
+        return expr.ms / 1000;
+      case 'durationStep':
+        return this.query.stepMs / 1000;
+      case 'durationRange':
+        return (lastMs(this.query) - this.query.startMs) / 1000;
+      case 'durationParen':
+        return this.#seconds(expr.expr);
+      case 'durationUnary':
+        return expr.op === '-' ? -this.#seconds(expr.expr) : this.#seconds(expr.expr);
+      case 'durationBinary':
+        return arithmetic(expr.op, this.#seconds(expr.lhs), this.#seconds(expr.rhs));
+    }
+  }
+
+  /** A duration that must be more than 0: a range, a subquery's step. */
+  rangeMs(expr: DurationExpr): number {
+    const ms = this.durationMs(expr);
+    if (ms <= 0) throw new QueryError('bad_data', `duration must be greater than 0, got ${ms / 1000} seconds`);
+    return ms;
+  }
+
+  /** Where a part with this offset and @ looks, at the steps of `grid`. */
+  reference(node: { readonly offset?: DurationExpr; readonly at?: At }, grid: Grid): Reference {
+    const offsetMs = node.offset === undefined ? 0 : this.durationMs(node.offset);
+    if (node.at === undefined) return { startMs: grid.startMs - offsetMs, stepMs: grid.stepMs };
+    const atMs =
+      'timeMs' in node.at ? node.at.timeMs : node.at.preprocessor === 'start' ? this.query.startMs : lastMs(this.query);
+    return { startMs: atMs - offsetMs, stepMs: 0 };
+  }
+
+  /** The steps at which a subquery evaluates its inside: whole multiples of its step, in all of the grid's windows. */
+  inner(node: Subquery, grid: Grid): Grid {
+    const { startMs, stepMs } = this.reference(node, grid);
+    const innerStepMs = node.step === undefined ? this.#subqueryStepMs : this.rangeMs(node.step);
+    const afterMs = startMs - this.rangeMs(node.range);
+    let firstMs = innerStepMs * Math.trunc(afterMs / innerStepMs);
+    if (firstMs <= afterMs) firstMs += innerStepMs;
+    const endMs = startMs + (grid.count - 1) * stepMs;
+    return {
+      startMs: firstMs,
+      stepMs: innerStepMs,
+      count: Math.max(0, Math.floor((endMs - firstMs) / innerStepMs) + 1),
+    };
+  }
+
+  /** The grid that a part is evaluated on: one step, when all would be the same. */
+  gridOf(expr: Expr, grid: Grid): Grid {
+    return grid.count > 1 && isStepInvariant(expr) ? { ...grid, count: 1 } : grid;
+  }
+
+  /** The times whose samples each selector looks at. */
+  selections(expr: Expr): Map<VectorSelector, TimeRange> {
+    const found = new Map<VectorSelector, TimeRange>();
+    this.#visit(expr, this.query, found);
+    return found;
+  }
+
+  #visit(expr: Expr, outer: Grid, found: Map<VectorSelector, TimeRange>): void {
+    const grid = this.gridOf(expr, outer);
+    switch (expr.kind) {
+      case 'selector':
+        found.set(expr, this.#instantRange(expr, grid));
+        return;
+      case 'matrix':
+        found.set(expr.selector, this.#matrixRange(expr, grid));
+        return;
+      case 'subquery': {
+        const inner = this.inner(expr, grid);
+        if (inner.count > 0) this.#visit(expr.expr, inner, found);
+        return;
+      }
+      case 'aggregate':
+        if (expr.param) this.#visit(expr.param, grid, found);
+        return this.#visit(expr.expr, grid, found);
+      case 'call':
+        for (const arg of expr.args) {
+          const metadata = expr.name === 'info' && arg === expr.args[1];
+          if (!metadata) this.#visit(arg, grid, found);
+        }
+        return;
+      case 'binary':
+        this.#visit(expr.lhs, grid, found);
+        return this.#visit(expr.rhs, grid, found);
+      case 'unary':
+      case 'paren':
+        return this.#visit(expr.expr, grid, found);
+    }
+  }
+
+  #instantRange(node: VectorSelector, grid: Grid): TimeRange {
+    const { startMs, stepMs } = this.reference(node, grid);
+    const afterMs = node.extent === 'smoothed' ? this.lookbackMs : 0;
+    return { fromMs: startMs - this.lookbackMs + 1, toMs: startMs + (grid.count - 1) * stepMs + afterMs };
+  }
+
+  #matrixRange(node: MatrixSelector, grid: Grid): TimeRange {
+    const { startMs, stepMs } = this.reference(node.selector, grid);
+    const { extent } = node.selector;
+    const beforeMs = this.rangeMs(node.range) + (extent === undefined ? 0 : this.lookbackMs);
+    const afterMs = extent === 'smoothed' ? this.lookbackMs : 0;
+    return { fromMs: startMs - beforeMs + 1, toMs: startMs + (grid.count - 1) * stepMs + afterMs };
+  }
+}
+
+function arithmetic(op: string, a: number, b: number): number {
+  switch (op) {
+    case '+':
+      return a + b;
+    case '-':
+      return a - b;
+    case '*':
+      return a * b;
+    case '^':
+      return a ** b;
+    case 'min_of':
+      return Math.min(a, b);
+    case 'max_of':
+      return Math.max(a, b);
+  }
+  if (b === 0) throw new QueryError('bad_data', op === '/' ? 'division by zero' : 'modulo by zero');
+  return op === '/' ? a / b : a % b;
+}

@@ -1,0 +1,322 @@
+/**
+ * Range vectors: the samples of a series, and for every step the window of them that a range function
+ * looks at. Windows are index pairs into the columns, so that nothing is copied per step.
+ */
+import type { Labels } from '../../core/labels.ts';
+import type { SeriesSet } from '../query/queryable.ts';
+import { namedLikeCounter } from './annotations.ts';
+import type { Call, VectorSelector } from './ast.ts';
+import type { Context } from './context.ts';
+import { dropName } from './labelset.ts';
+import { isStale, stripStale } from './stale.ts';
+import {
+  BUSY,
+  type Cursor,
+  DONE,
+  type Grid,
+  type Names,
+  type Progress,
+  type RangeInput,
+  type Reference,
+  Samples,
+  SERIES,
+  Slot,
+} from './vector.ts';
+
+/** Samples that one call of a kernel may visit, about a millisecond's worth. */
+const SLICE_SAMPLES = 200_000;
+
+/** The range vector of a selector. */
+export class SelectedRange implements RangeInput {
+  readonly names: Names;
+  readonly rangeMs: number;
+  readonly reference: Reference;
+  readonly extent?: VectorSelector['extent'];
+  readonly #set: SeriesSet;
+  #at = 0;
+
+  constructor(
+    set: SeriesSet,
+    options: { names: Names; rangeMs: number; reference: Reference; extent?: VectorSelector['extent'] },
+  ) {
+    this.#set = set;
+    this.names = options.names;
+    this.rangeMs = options.rangeMs;
+    this.reference = options.reference;
+    this.extent = options.extent;
+  }
+
+  next(samples: Samples): Progress {
+    if (this.#at === this.#set.count) return DONE;
+    const { timestamps, values } = this.#set.columns(this.#at);
+    samples.labels = this.#set.labels(this.#at++);
+    const stripped = stripStale(timestamps, values);
+    samples.timestamps = stripped.timestamps;
+    samples.values = stripped.values;
+    samples.count = stripped.timestamps.length;
+    return samples.count === 0 ? BUSY : SERIES;
+  }
+}
+
+/** The range vector of a subquery: the inner vector's points at the inner grid's steps. */
+export class SubqueryRange implements RangeInput {
+  readonly names: Names;
+  readonly rangeMs: number;
+  readonly reference: Reference;
+  readonly #inner: Cursor;
+  readonly #slot: Slot;
+  readonly #grid: Float64Array;
+  readonly #sparseTimestamps: Float64Array;
+  readonly #sparseValues: Float64Array;
+
+  constructor(inner: Cursor, grid: Grid, rangeMs: number, reference: Reference) {
+    this.names = inner.names;
+    this.rangeMs = rangeMs;
+    this.reference = reference;
+    this.#inner = inner;
+    this.#slot = new Slot(grid.count);
+    this.#grid = gridTimes(grid);
+    this.#sparseTimestamps = new Float64Array(grid.count);
+    this.#sparseValues = new Float64Array(grid.count);
+  }
+
+  next(samples: Samples): Progress {
+    const slot = this.#slot;
+    const progress = this.#inner.next(slot);
+    if (progress !== SERIES) return progress;
+    samples.labels = slot.labels;
+    samples.count = slot.pointCount;
+    if (slot.pointCount === this.#grid.length) {
+      samples.timestamps = this.#grid;
+      samples.values = slot.values;
+      return SERIES;
+    }
+    let n = 0;
+    for (let i = 0; i < this.#grid.length; i++) {
+      if (slot.present[i] === 0) continue;
+      this.#sparseTimestamps[n] = this.#grid[i] as number;
+      this.#sparseValues[n++] = slot.values[i] as number;
+    }
+    samples.timestamps = this.#sparseTimestamps;
+    samples.values = this.#sparseValues;
+    return SERIES;
+  }
+}
+
+/** The times of a grid's steps, ms. */
+export function gridTimes(grid: Grid): Float64Array {
+  return Float64Array.from({ length: grid.count }, (_, i) => grid.startMs + i * grid.stepMs);
+}
+
+/** A series' samples with the windows of all steps: window `i` is the samples from `low[i]` to below `high[i]`. */
+export class Windows extends Samples {
+  readonly low: Int32Array;
+  readonly high: Int32Array;
+  readonly rangeMs: number;
+  readonly extent: VectorSelector['extent'];
+  /** The call's scalar arguments in order, by step. */
+  readonly scalars: readonly Float64Array[];
+  readonly call: Call;
+  readonly context: Context;
+  /** The steps to compute now. */
+  from = 0;
+  to = 0;
+  readonly #reference: Reference;
+
+  constructor(input: RangeInput, call: Call, scalars: readonly Float64Array[], context: Context) {
+    super();
+    this.low = new Int32Array(context.grid.count);
+    this.high = new Int32Array(context.grid.count);
+    this.rangeMs = input.rangeMs;
+    this.extent = input.extent;
+    this.scalars = scalars;
+    this.call = call;
+    this.context = context;
+    this.#reference = input.reference;
+  }
+
+  /** Where the window of a step ends (inclusive), ms. It begins, exclusive, `rangeMs` earlier. */
+  end(step: number): number {
+    return this.#reference.startMs + step * this.#reference.stepMs;
+  }
+
+  /** Finds all windows in one pass over the samples. Returns how many samples they hold together. */
+  sweep(): number {
+    const { timestamps, count, low, high, rangeMs } = this;
+    const { startMs, stepMs } = this.#reference;
+    const before = this.extent === undefined ? rangeMs : rangeMs + this.context.lookbackMs;
+    const after = this.extent === 'smoothed' ? this.context.lookbackMs : 0;
+    const perStep = this.context.samples.perStep;
+    let lo = 0;
+    let hi = 0;
+    let visited = 0;
+    for (let i = 0; i < low.length; i++) {
+      const end = startMs + i * stepMs;
+      const begin = end - before;
+      while (hi < count && (timestamps[hi] as number) <= end + after) hi++;
+      while (lo < hi && (timestamps[lo] as number) <= begin) lo++;
+      low[i] = lo;
+      high[i] = hi;
+      visited += hi - lo;
+      if (perStep) perStep[i] = (perStep[i] as number) + hi - lo;
+    }
+    this.context.samples.total += visited;
+    return visited;
+  }
+}
+
+/**
+ * Computes a range function for the steps `w.from` to below `w.to`: writes values and presence, and adds
+ * the present ones to `slot.pointCount`.
+ */
+export type Kernel = (w: Windows, slot: Slot) => void;
+
+export interface KernelOptions {
+  readonly keepsName?: boolean;
+  /** Visits a bounded number of samples a step, however wide the window. */
+  readonly constantTime?: boolean;
+  /** Meant for counters: other names get an info. */
+  readonly counter?: boolean;
+}
+
+/** A range function over a range vector. */
+export class RangeCursor implements Cursor {
+  readonly names: Names;
+  readonly #input: RangeInput;
+  readonly #windows: Windows;
+  readonly #kernel: Kernel;
+  readonly #options: KernelOptions;
+  #open = false;
+  #checkedName = '';
+
+  constructor(input: RangeInput, windows: Windows, kernel: Kernel, options: KernelOptions) {
+    this.names = options.keepsName ? input.names : 'none';
+    this.#input = input;
+    this.#windows = windows;
+    this.#kernel = kernel;
+    this.#options = options;
+  }
+
+  next(slot: Slot): Progress {
+    const w = this.#windows;
+    const steps = w.low.length;
+    if (!this.#open) {
+      const progress = this.#input.next(w);
+      if (progress !== SERIES) return progress;
+      if (w.sweep() === 0) return BUSY;
+      slot.pointCount = 0;
+      w.to = 0;
+      this.#open = true;
+    }
+    w.from = w.to;
+    w.to = this.#options.constantTime ? steps : this.#sliceEnd(w.from);
+    this.#kernel(w, slot);
+    if (w.to < steps) return BUSY;
+    this.#open = false;
+    if (slot.pointCount === 0) return BUSY;
+    if (this.#options.counter) this.#checkName(w);
+    slot.labels = this.#options.keepsName ? w.labels : dropName(w.labels);
+    return SERIES;
+  }
+
+  #sliceEnd(from: number): number {
+    const { low, high } = this.#windows;
+    let visits = 0;
+    let to = from;
+    while (to < low.length && visits < SLICE_SAMPLES) {
+      visits += 1 + (high[to] as number) - (low[to] as number);
+      to++;
+    }
+    return to;
+  }
+
+  #checkName(w: Windows): void {
+    const name = w.labels[0] === '__name__' ? (w.labels[1] as string) : nameOf(w.labels);
+    if (name === this.#checkedName) return;
+    this.#checkedName = name;
+    if (!namedLikeCounter(name))
+      w.context.annotations.possibleNonCounter(name, (w.call.args[0] as { span: Call['span'] }).span);
+  }
+}
+
+function nameOf(labels: Labels): string {
+  const at = labels.indexOf('__name__');
+  return at >= 0 && at % 2 === 0 ? (labels[at + 1] as string) : '';
+}
+
+/** An instant vector: at each step the latest sample that is not older than the lookback, unless it is a stale marker. */
+export class InstantCursor implements Cursor {
+  readonly names: Names;
+  readonly #set: SeriesSet;
+  readonly #reference: Reference;
+  readonly #context: Context;
+  /** Answers the samples' timestamps, in seconds, in place of their values. */
+  readonly #timestamps: boolean;
+  #at = 0;
+
+  constructor(
+    set: SeriesSet,
+    names: Names,
+    reference: Reference,
+    context: Context,
+    answer: 'values' | 'timestamps' = 'values',
+  ) {
+    this.#set = set;
+    this.names = names;
+    this.#reference = reference;
+    this.#context = context;
+    this.#timestamps = answer === 'timestamps';
+  }
+
+  next(slot: Slot): Progress {
+    if (this.#at === this.#set.count) return DONE;
+    const { timestamps, values } = this.#set.columns(this.#at);
+    const points = this.#timestamps
+      ? latest(timestamps, values, timestamps, 1000, this.#reference, this.#context.lookbackMs, slot)
+      : latest(timestamps, values, values, 1, this.#reference, this.#context.lookbackMs, slot);
+    const index = this.#at++;
+    slot.pointCount = points;
+    if (points === 0) return BUSY;
+    const samples = this.#context.samples;
+    if (samples.perStep) for (let i = 0; i < slot.present.length; i++) samples.add(i, slot.present[i] as number);
+    else samples.total += points;
+    slot.labels = this.#set.labels(index);
+    return SERIES;
+  }
+}
+
+/** Picks for every step the latest sample, and writes what `answers` has at its place, divided. Returns the number of points. */
+function latest(
+  timestamps: Float64Array,
+  values: Float64Array,
+  answers: Float64Array,
+  divisor: number,
+  reference: Reference,
+  lookbackMs: number,
+  slot: Slot,
+): number {
+  const out = slot.values;
+  const present = slot.present;
+  const count = timestamps.length;
+  const { startMs, stepMs } = reference;
+  let next = 0;
+  let points = 0;
+  for (let i = 0; i < out.length; i++) {
+    const time = startMs + i * stepMs;
+    while (next < count && (timestamps[next] as number) <= time) next++;
+    const at = next - 1;
+    if (at < 0 || (timestamps[at] as number) <= time - lookbackMs) {
+      present[i] = 0;
+      continue;
+    }
+    const value = values[at] as number;
+    if (Number.isNaN(value) && isStale(values, at)) {
+      present[i] = 0;
+      continue;
+    }
+    out[i] = divisor === 1 ? (answers[at] as number) : (answers[at] as number) / divisor;
+    present[i] = 1;
+    points++;
+  }
+  return points;
+}
