@@ -1,5 +1,5 @@
 /** Evaluates aggregations: series go straight into their group's arrays as they come. */
-import type { Labels } from '../../core/labels.ts';
+import { compareLabels, type Labels } from '../../core/labels.ts';
 import { type Accumulator, AGGREGATIONS, type ChooseRow, type FoldRow } from './aggregations.ts';
 import type { Aggregate, Expr } from './ast.ts';
 import { type Context, collect, fold } from './context.ts';
@@ -64,24 +64,36 @@ async function chooseSeries(expr: Aggregate, row: ChooseRow, context: Context): 
   const params = await context.scalar(param);
   const inner = await context.vector(expr.expr);
   const slots = await collect(inner, context);
-  const keyer = new Keyer(expr.grouping, expr.without);
-  const numbers = new Map<string, number>();
-  const groups = Int32Array.from(slots, (slot) => {
-    const key = keyer.key(slot.labels);
-    const number = numbers.get(key) ?? numbers.size;
-    numbers.set(key, number);
-    return number;
-  });
+  const { groups, groupCount } = groupSeries(slots, new Keyer(expr.grouping, expr.without));
   const chosen = row.choose({
     slots,
     groups,
-    groupCount: numbers.size,
+    groupCount,
     steps: context.grid.count,
     params,
     paramSpan: param.span,
     annotations: context.annotations,
   });
   return chosen.length === 0 ? EMPTY : new Kept(chosen, inner.names);
+}
+
+/** The number of each series' group. Groups come in the order of their first series by labels, however the series came. */
+function groupSeries(slots: readonly Slot[], keyer: Keyer): { groups: Int32Array; groupCount: number } {
+  const byKey = new Map<string, { first: Labels; number: number }>();
+  const members = slots.map(({ labels }) => {
+    const key = keyer.key(labels);
+    let group = byKey.get(key);
+    if (group === undefined) {
+      group = { first: labels, number: 0 };
+      byKey.set(key, group);
+    } else if (compareLabels(labels, group.first) < 0) group.first = labels;
+    return group;
+  });
+  const ordered = [...byKey.values()].sort((a, b) => compareLabels(a.first, b.first));
+  ordered.forEach((group, number) => {
+    group.number = number;
+  });
+  return { groups: Int32Array.from(members, (group) => group.number), groupCount: ordered.length };
 }
 
 async function countValues(expr: Aggregate, context: Context): Promise<Cursor> {

@@ -49,9 +49,11 @@ export function checkTypes(expr: Expr, report: Report): void {
       }
       return;
     case 'matrix':
-      return checkTypes(expr.selector, report);
+      checkTypes(expr.selector, report);
+      return;
     case 'paren':
-      return checkTypes(expr.expr, report);
+      checkTypes(expr.expr, report);
+      return;
     case 'unary': {
       checkTypes(expr.expr, report);
       const type = typeOf(expr.expr);
@@ -74,9 +76,10 @@ export function checkTypes(expr: Expr, report: Report): void {
       if (expr.param) expect(expr.param, AGGREGATIONS.get(expr.op)?.param ?? 'scalar', 'aggregation parameter', report);
       return;
     case 'call':
-      return checkCall(expr, report);
+      checkCall(expr, report);
+      return;
     case 'binary':
-      return checkBinary(expr, report);
+      checkBinary(expr, report);
   }
 }
 
@@ -106,7 +109,8 @@ function checkCall(call: Call, report: Report): void {
     const selector = call.args[1] as Expr;
     if (selector.kind !== 'selector') throw report(selector.span, 'expected label selectors only');
     if (selector.name !== '') throw report(selector.span, 'expected label selectors only, got vector selector instead');
-    return expect(call.args[0] as Expr, 'vector', `call to function ${name}`, report);
+    expect(call.args[0] as Expr, 'vector', `call to function ${name}`, report);
+    return;
   }
   call.args.forEach((arg, i) => {
     expect(arg, args[Math.min(i, args.length - 1)] as ValueType, `call to function ${name}`, report);

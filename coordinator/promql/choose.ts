@@ -1,5 +1,5 @@
 /** topk, bottomk, limitk, limit_ratio: which series of each group a step keeps. */
-import type { Labels } from '../../core/labels.ts';
+import { compareLabels, type Labels } from '../../core/labels.ts';
 import type { Annotations } from './annotations.ts';
 import type { Span } from './ast.ts';
 import { QueryError } from './error.ts';
@@ -20,7 +20,7 @@ export interface ChooseInput {
 /** Clears what is not chosen, and answers the series in the order in which an instant query shows them. */
 export type Choose = (input: ChooseInput) => readonly Slot[];
 
-/** The series that a group keeps at one step: a heap with the next to go on top, laid out as Go's container/heap does. */
+/** The series that a group keeps at one step: a heap with the next to go on top. Of equal ones the first by labels stays. */
 class Heap {
   readonly slots: Slot[] = [];
   readonly #step: () => number;
@@ -31,12 +31,14 @@ class Heap {
     this.#sign = sign;
   }
 
-  /** Whether `a` has to go before `b`: NaN before everything. */
-  #before(a: Slot, b: Slot): boolean {
+  /** Order of going: negative when `a` has to go before `b`. NaN goes before everything. */
+  #order(a: Slot, b: Slot): number {
     const step = this.#step();
     const x = a.values[step] as number;
     const y = b.values[step] as number;
-    return Number.isNaN(x) || (this.#sign === 1 ? x < y : x > y);
+    if (x < y) return -this.#sign;
+    if (x > y) return this.#sign;
+    return Number(Number.isNaN(y)) - Number(Number.isNaN(x)) || compareLabels(b.labels, a.labels);
   }
 
   /** Takes a series in; with `limit` in it already, only in the place of a worse one. */
@@ -47,11 +49,7 @@ class Heap {
       this.#up(slots.length - 1);
       return;
     }
-    const step = this.#step();
-    const worst = slots[0]?.values[step] as number;
-    const v = slot.values[step] as number;
-    const better = this.#sign === 1 ? worst < v : worst > v;
-    if (better || (Number.isNaN(worst) && !Number.isNaN(v))) {
+    if (this.#order(slots[0] as Slot, slot) < 0) {
       slots[0] = slot;
       this.#down();
     }
@@ -61,7 +59,7 @@ class Heap {
     const slots = this.slots;
     while (at > 0) {
       const parent = (at - 1) >> 1;
-      if (!this.#before(slots[at] as Slot, slots[parent] as Slot)) return;
+      if (this.#order(slots[at] as Slot, slots[parent] as Slot) >= 0) return;
       this.#swap(at, parent);
       at = parent;
     }
@@ -73,8 +71,8 @@ class Heap {
     for (;;) {
       let child = 2 * at + 1;
       if (child >= slots.length) return;
-      if (child + 1 < slots.length && this.#before(slots[child + 1] as Slot, slots[child] as Slot)) child++;
-      if (!this.#before(slots[child] as Slot, slots[at] as Slot)) return;
+      if (child + 1 < slots.length && this.#order(slots[child + 1] as Slot, slots[child] as Slot) < 0) child++;
+      if (this.#order(slots[child] as Slot, slots[at] as Slot) >= 0) return;
       this.#swap(at, child);
       at = child;
     }
@@ -89,13 +87,7 @@ class Heap {
 
   /** Best first, NaN last. */
   sorted(): Slot[] {
-    const step = this.#step();
-    return [...this.slots].sort((a, b) => {
-      const x = a.values[step] as number;
-      const y = b.values[step] as number;
-      if (Number.isNaN(x) || Number.isNaN(y)) return Number(Number.isNaN(x)) - Number(Number.isNaN(y));
-      return this.#sign * (y - x) || 0;
-    });
+    return [...this.slots].sort((a, b) => this.#order(b, a));
   }
 }
 
@@ -116,14 +108,17 @@ function perStep(input: ChooseInput, pick: (step: number, chosen: Set<Slot>) => 
   return input.slots.filter((slot) => slot.pointCount > 0);
 }
 
+/** Past the largest count that Go's int64 holds (Prometheus's bound differs by rounding that no float64 shows). */
+const MAX_INT64 = 2 ** 63;
+
 /** Throws for parameters that are no count; false when no step keeps anything. */
 function checkCounts(params: Float64Array): boolean {
   const max = Math.max(...minMax(params));
   if (max < 1) return false;
   if (params.some(Number.isNaN)) throw new QueryError('execution', 'Parameter value is NaN');
   for (const v of params) {
-    if (v <= -9223372036854775808) throw new QueryError('execution', `Scalar value ${v} underflows int64`);
-    if (v >= 9223372036854774784) throw new QueryError('execution', `Scalar value ${v} overflows int64`);
+    if (v <= -MAX_INT64) throw new QueryError('execution', `Scalar value ${v} underflows int64`);
+    if (v >= MAX_INT64) throw new QueryError('execution', `Scalar value ${v} overflows int64`);
   }
   return true;
 }
@@ -159,15 +154,16 @@ function best(sign: 1 | -1): Choose {
 export const topk: Choose = best(1);
 export const bottomk: Choose = best(-1);
 
-/** The first few of each group, whatever their values. */
+/** The first few of each group by labels, whatever their values. */
 export const limitk: Choose = (input) => {
   if (!checkCounts(input.params)) return [];
+  const byLabels = input.slots
+    .map((slot, i) => ({ slot, group: input.groups[i] as number }))
+    .sort((a, b) => compareLabels(a.slot.labels, b.slot.labels));
   return perStep(input, (step, chosen) => {
     const limit = Math.trunc(input.params[step] as number);
     const counts = new Uint32Array(input.groupCount);
-    for (let i = 0; i < input.slots.length; i++) {
-      const slot = input.slots[i] as Slot;
-      const group = input.groups[i] as number;
+    for (const { slot, group } of byLabels) {
       if (slot.present[step] === 0 || (counts[group] as number) >= limit) continue;
       counts[group] = (counts[group] as number) + 1;
       chosen.add(slot);

@@ -30,7 +30,7 @@ export function unquote(quoted: string): string {
   let from = 0;
   for (let i = body.indexOf('\\'); i >= 0; i = body.indexOf('\\', from)) {
     parts.push(text.encode(body.slice(from, i)));
-    const [bytes, next] = unescape(body, i + 1, quote);
+    const [bytes, next] = unescaped(body, i + 1, quote);
     parts.push(bytes);
     from = next;
   }
@@ -47,7 +47,7 @@ function closes(quoted: string): boolean {
 }
 
 /** The bytes of the escape that follows the backslash before `at`, and where the text goes on. */
-function unescape(body: string, at: number, quote: string): [Uint8Array, number] {
+function unescaped(body: string, at: number, quote: string): [Uint8Array, number] {
   const c = body[at] as string;
   const simple = SIMPLE_ESCAPES[c];
   if (simple !== undefined) return [Uint8Array.of(simple), at + 1];

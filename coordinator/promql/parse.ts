@@ -29,10 +29,21 @@ export function position(query: string, offset: number): string {
   return `${line}:${Buffer.byteLength(before.slice(before.lastIndexOf('\n') + 1)) + 1}`;
 }
 
+/** Strings and comments, which are left alone, or a number that ends in a dot, with its exponent if it has one. */
+const TRAILING_DOT = /"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`|#[^\n]*|(?<![\w.])(\d+)\.(?![\d.])(e[+-]?\d+)?/gi;
+
+/** Go takes `5.` and `5.e3` for numbers, the grammar does not: writes them without the dot, at the same length. */
+function padTrailingDots(query: string): string {
+  if (!/\d\.(?!\d)/.test(query)) return query;
+  return query.replace(TRAILING_DOT, (whole, digits?: string, exponent = '') =>
+    digits === undefined ? whole : exponent === '' ? `${digits} ` : ` ${digits}${exponent}`,
+  );
+}
+
 /** Parses and type-checks an expression. Throws a QueryError `bad_data` worded as Prometheus words it. */
 export function parse(query: string, options: ParseOptions = {}): Expr {
   const reader = new Reader(query, options.experimental ?? false);
-  const tree = lezer.parse(query);
+  const tree = lezer.parse(padTrailingDots(query));
   const error = firstError(tree.topNode);
   if (error) throw reader.syntaxError(error);
   const top = tree.topNode.getChild('Expr');

@@ -106,7 +106,8 @@ export class Plan {
       }
       case 'aggregate':
         if (expr.param) this.#visit(expr.param, grid, found);
-        return this.#visit(expr.expr, grid, found);
+        this.#visit(expr.expr, grid, found);
+        return;
       case 'call':
         for (const arg of expr.args) {
           const metadata = expr.name === 'info' && arg === expr.args[1];
@@ -115,10 +116,11 @@ export class Plan {
         return;
       case 'binary':
         this.#visit(expr.lhs, grid, found);
-        return this.#visit(expr.rhs, grid, found);
+        this.#visit(expr.rhs, grid, found);
+        return;
       case 'unary':
       case 'paren':
-        return this.#visit(expr.expr, grid, found);
+        this.#visit(expr.expr, grid, found);
     }
   }
 

@@ -7,7 +7,7 @@ import { type Cursor, Kept, Slot } from '../vector.ts';
 import type { VectorFunction } from './row.ts';
 
 /** Go's conversion of a float to int64 answers the smallest one for what does not fit; its date is what Prometheus shows. */
-const OUT_OF_RANGE_SECONDS = -9223372036854775808;
+const OUT_OF_RANGE_SECONDS = -(2 ** 63);
 const DAY_SECONDS = 86_400;
 
 /** Year, month, day of a day number since 1970 (Howard Hinnant, "chrono-compatible low-level date algorithms"). */

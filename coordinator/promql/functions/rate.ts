@@ -33,7 +33,10 @@ function findResets(values: Float64Array, count: number): void {
  */
 function extrapolated(counter: boolean, perSecond: boolean): Kernel {
   return (w: Windows, slot: Slot): void => {
-    if (w.extent !== undefined) return extendedRate(w, slot, counter, perSecond);
+    if (w.extent !== undefined) {
+      extendedRate(w, slot, counter, perSecond);
+      return;
+    }
     const { timestamps, values, low, high, rangeMs } = w;
     const out = slot.values;
     const present = slot.present;

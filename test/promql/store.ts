@@ -1,0 +1,104 @@
+/** A Queryable in memory, for tests of the engine: series in the order in which they came. */
+
+import type {
+  Columns,
+  Coverage,
+  Metadata,
+  Queryable,
+  SelectRequest,
+  SeriesSet,
+  TimeRange,
+} from '../../coordinator/query/queryable.ts';
+import { compareUtf8, type Labels, labelValue, makeLabels } from '../../core/labels.ts';
+import { compileMatcher, type Matcher } from '../../core/matchers.ts';
+
+const NONE: Metadata = { coverage: [], warnings: [] };
+
+/** The stale marker's bits, which no arithmetic may touch. */
+export function writeStale(values: Float64Array, at: number): void {
+  new Uint32Array(values.buffer, values.byteOffset + 8 * at, 2).set([2, 0x7ff00000]);
+}
+
+export class MemoryStore implements Queryable {
+  readonly #series: { labels: Labels; columns: Columns }[] = [];
+  /** Put into every answer. */
+  coverage: readonly Coverage[] = [];
+  warnings: readonly string[] = [];
+  /** How often data was asked for. */
+  selectCount = 0;
+
+  add(labels: Readonly<Record<string, string>>, columns: Columns): void {
+    this.#series.push({ labels: makeLabels(labels), columns });
+  }
+
+  clear(): void {
+    this.#series.length = 0;
+  }
+
+  #matching(matchers: readonly Matcher[]): { labels: Labels; columns: Columns }[] {
+    const compiled = matchers.map(compileMatcher);
+    return this.#series.filter(({ labels }) => compiled.every((m) => m.test(labelValue(labels, m.name))));
+  }
+
+  async select(request: SelectRequest, context: { signal: AbortSignal }): Promise<SeriesSet> {
+    this.selectCount++;
+    context.signal.throwIfAborted();
+    const found = this.#matching(request.matchers)
+      .map(({ labels, columns }) => ({ labels, columns: cut(columns, request) }))
+      .filter(({ columns }) => columns.timestamps.length > 0);
+    // One buffer for all series: an engine that keeps views past the next call sees them change.
+    const longest = Math.max(0, ...found.map(({ columns }) => columns.timestamps.length));
+    const timestamps = new Float64Array(longest);
+    const values = new Float64Array(longest);
+    return {
+      count: found.length,
+      labels: (index) => (found[index] as { labels: Labels }).labels,
+      columns: (index) => {
+        const { columns } = found[index] as { columns: Columns };
+        const n = columns.timestamps.length;
+        timestamps.set(columns.timestamps);
+        new Uint8Array(values.buffer).set(
+          new Uint8Array(columns.values.buffer, columns.values.byteOffset, columns.values.byteLength),
+        );
+        return { timestamps: timestamps.subarray(0, n), values: values.subarray(0, n) };
+      },
+      coverage: this.coverage,
+      warnings: this.warnings,
+      sampleCount: found.reduce((sum, { columns }) => sum + columns.timestamps.length, 0),
+    };
+  }
+
+  async series(range: TimeRange, selectors: readonly (readonly Matcher[])[]): Promise<Metadata & { series: Labels[] }> {
+    const all = selectors.length === 0 ? [[]] : selectors;
+    const found = new Set(all.flatMap((matchers) => this.#matching(matchers)));
+    const live = [...found].filter(({ columns }) => cut(columns, range).timestamps.length > 0);
+    return { ...NONE, series: live.map(({ labels }) => labels) };
+  }
+
+  async labelNames(
+    range: TimeRange,
+    selectors: readonly (readonly Matcher[])[],
+  ): Promise<Metadata & { names: string[] }> {
+    const { series } = await this.series(range, selectors);
+    const names = new Set(series.flatMap((labels) => labels.filter((_, i) => i % 2 === 0)));
+    return { ...NONE, names: [...names].sort(compareUtf8) };
+  }
+
+  async labelValues(
+    name: string,
+    range: TimeRange,
+    selectors: readonly (readonly Matcher[])[],
+  ): Promise<Metadata & { values: string[] }> {
+    const { series } = await this.series(range, selectors);
+    const values = new Set(series.map((labels) => labelValue(labels, name)).filter((value) => value !== ''));
+    return { ...NONE, values: [...values].sort(compareUtf8) };
+  }
+}
+
+function cut({ timestamps, values }: Columns, { fromMs, toMs }: TimeRange): Columns {
+  let from = 0;
+  let to = timestamps.length;
+  while (from < to && (timestamps[from] as number) < fromMs) from++;
+  while (to > from && (timestamps[to - 1] as number) > toMs) to--;
+  return { timestamps: timestamps.subarray(from, to), values: values.subarray(from, to) };
+}
