@@ -43,6 +43,7 @@ export interface Disk {
   readFile(path: string): Promise<Uint8Array>;
   /** Names in a directory, sorted; an absent directory is empty. */
   list(path: string): Promise<string[]>;
+  /** With its missing parents; durable when it resolves. Present already is fine. */
   makeDirectory(path: string): Promise<void>;
   /** Atomic replacement within one file system. Durable after `syncDirectory`. */
   rename(from: string, to: string): Promise<void>;
