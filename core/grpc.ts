@@ -200,7 +200,10 @@ export class RpcServer {
 
   /** Binds `address` (host:port; port 0: any free one) and serves. Resolves to the port. Rejects with UNAVAILABLE if it is taken. */
   async listen(address: string): Promise<number> {
-    this.#server.addService(this.#methods as unknown as ServiceDefinition, this.#handlers);
+    // grpc-js takes offence at a service without methods.
+    if (Object.keys(this.#methods).length > 0) {
+      this.#server.addService(this.#methods as unknown as ServiceDefinition, this.#handlers);
+    }
     const port = await new Promise<number>((resolve, reject) => {
       this.#server.bindAsync(address, this.#credentials, (error, bound) => {
         if (error === null) resolve(bound);

@@ -1,0 +1,304 @@
+import { once } from 'node:events';
+import { connect } from 'node:http2';
+import { afterEach, describe, expect, it } from 'vitest';
+import { nodeEnv } from '../../core/env/node.ts';
+import { SilverbackError } from '../../core/errors.ts';
+import { Channel, MAX_MESSAGE_BYTES, RpcServer, WINDOW_BYTES } from '../../core/grpc.ts';
+import {
+  clusterService,
+  type QueryRequest,
+  type SelectRequest,
+  shardsService,
+  type WriteReply,
+} from '../../core/protocol.ts';
+
+const closers: (() => void)[] = [];
+
+afterEach(() => {
+  for (const close of closers.splice(0).reverse()) close();
+});
+
+async function serve(server: RpcServer): Promise<{ channel: Channel; address: string }> {
+  const port = await server.listen('127.0.0.1:0');
+  closers.push(() => server.stop());
+  const address = `127.0.0.1:${port}`;
+  const channel = new Channel(address, { clock: nodeEnv.clock, caller: 'tester' });
+  closers.push(() => channel.close());
+  return { channel, address };
+}
+
+const QUERY: QueryRequest = { query: 'up', timeMs: 1, startMs: 0, endMs: 0, stepMs: 0 };
+const SELECT: SelectRequest = { shards: [], matchers: [], fromMs: 0, toMs: 1, maxSeries: 0, maxSamples: 0 };
+
+async function failure(promise: Promise<unknown>): Promise<SilverbackError> {
+  const error: unknown = await promise.then(
+    () => undefined,
+    (thrown: unknown) => thrown,
+  );
+  expect(error).toBeInstanceOf(SilverbackError);
+  return error as SilverbackError;
+}
+
+describe('an rpc server', () => {
+  it('raises the windows of its connections, and warns of nothing', async () => {
+    const warnings: string[] = [];
+    const server = new RpcServer({ warn: (message) => warnings.push(message) });
+    const port = await server.listen('127.0.0.1:0');
+    closers.push(() => server.stop());
+    const session = connect(`http://127.0.0.1:${port}`);
+    closers.push(() => session.destroy());
+    while (session.remoteSettings.initialWindowSize !== WINDOW_BYTES) await once(session, 'remoteSettings');
+    expect(warnings).toEqual([]);
+    // The window of the connection: what we may send before the server has read any of it.
+    while ((session.state.remoteWindowSize ?? 0) < WINDOW_BYTES) {
+      await new Promise((resolve) => session.ping(resolve));
+    }
+    expect(session.state.remoteWindowSize).toBeGreaterThanOrEqual(WINDOW_BYTES);
+  });
+
+  it('tells the handler who calls', async () => {
+    const { channel } = await serve(
+      new RpcServer().unary(clusterService.Query, async (_, { caller }) => ({
+        status: 200,
+        body: Buffer.from(caller.name),
+      })),
+    );
+    const reply = await channel.unary(clusterService.Query, QUERY, { timeoutMs: 5_000 });
+    expect(Buffer.from(reply.body).toString()).toBe('tester');
+  });
+
+  it('refuses whom its identify refuses', async () => {
+    const identify = () => {
+      throw new SilverbackError('INVALID_ARGUMENT', 'nobody knows you');
+    };
+    const server = new RpcServer({ identify })
+      .unary(clusterService.Query, async () => ({ status: 200, body: Buffer.alloc(0) }))
+      .duplex(shardsService.Write, () => expect.unreachable());
+    const { channel } = await serve(server);
+    const error = await failure(channel.unary(clusterService.Query, QUERY, { timeoutMs: 5_000 }));
+    expect(error.message).toContain('nobody knows you');
+    const call = channel.duplex(shardsService.Write);
+    const [refused] = await once(call, 'error');
+    expect(refused.message).toContain('nobody knows you');
+  });
+
+  it('carries codes and retry delays; what is not coded is INTERNAL', async () => {
+    let thrown: unknown = new SilverbackError('RESOURCE_EXHAUSTED', 'the queue is full', { retryAfterMs: 250 });
+    const { channel } = await serve(
+      new RpcServer().unary(clusterService.Query, async () => {
+        throw thrown;
+      }),
+    );
+    const full = await failure(channel.unary(clusterService.Query, QUERY, { timeoutMs: 5_000 }));
+    expect(full).toMatchObject({ code: 'RESOURCE_EXHAUSTED', message: 'the queue is full', retryAfterMs: 250 });
+    thrown = new SilverbackError('NOT_OWNER', 'größer als 3 Bytes: 漢字');
+    const other = await failure(channel.unary(clusterService.Query, QUERY, { timeoutMs: 5_000 }));
+    expect(other).toMatchObject({ code: 'NOT_OWNER', message: 'größer als 3 Bytes: 漢字', retryAfterMs: undefined });
+    thrown = new TypeError('x is not a function');
+    const bug = await failure(channel.unary(clusterService.Query, QUERY, { timeoutMs: 5_000 }));
+    expect(bug).toMatchObject({ code: 'INTERNAL', message: 'TypeError: x is not a function' });
+  });
+
+  it('refuses messages over the limit with TOO_LARGE, in both directions', async () => {
+    const { channel } = await serve(
+      new RpcServer().unary(clusterService.Query, async ({ query }) => ({
+        status: 200,
+        body: Buffer.alloc(query === 'big' ? MAX_MESSAGE_BYTES : 1),
+      })),
+    );
+    const big = { ...QUERY, query: 'x'.repeat(MAX_MESSAGE_BYTES) };
+    expect(await failure(channel.unary(clusterService.Query, big, { timeoutMs: 5_000 }))).toMatchObject({
+      code: 'TOO_LARGE',
+    });
+    const bigReply = channel.unary(clusterService.Query, { ...QUERY, query: 'big' }, { timeoutMs: 5_000 });
+    expect(await failure(bigReply)).toMatchObject({ code: 'TOO_LARGE' });
+    // The connection survives.
+    await channel.unary(clusterService.Query, QUERY, { timeoutMs: 5_000 });
+  });
+
+  it('ends calls that take too long, and tells the handler', async () => {
+    let aborted: () => void;
+    const wasAborted = new Promise<void>((resolve) => {
+      aborted = resolve;
+    });
+    const { channel } = await serve(
+      new RpcServer().unary(clusterService.Query, (_, { signal }) => {
+        signal.addEventListener('abort', () => aborted());
+        return new Promise(() => undefined);
+      }),
+    );
+    expect(await failure(channel.unary(clusterService.Query, QUERY, { timeoutMs: 50 }))).toMatchObject({
+      code: 'TIMEOUT',
+    });
+    await wasAborted;
+  });
+
+  it('says UNAVAILABLE where nobody listens', async () => {
+    const channel = new Channel('127.0.0.1:1', { clock: nodeEnv.clock, caller: 'tester' });
+    closers.push(() => channel.close());
+    expect(await failure(channel.unary(clusterService.Query, QUERY, { timeoutMs: 5_000 }))).toMatchObject({
+      code: 'UNAVAILABLE',
+    });
+  });
+
+  it('says UNAVAILABLE when its address is taken', async () => {
+    const { address } = await serve(new RpcServer());
+    expect(await failure(new RpcServer().listen(address))).toMatchObject({ code: 'UNAVAILABLE' });
+  });
+});
+
+describe('a reply stream', () => {
+  it('holds the handler back while the receiver is busy', async () => {
+    const page = Buffer.alloc(1024 * 1024);
+    const count = 200;
+    let sent = 0;
+    const { channel } = await serve(
+      new RpcServer().stream(shardsService.Select, async (_, call) => {
+        for (; sent < count; sent++) await call.send({ page, done: false, coverage: [] });
+      }),
+    );
+    let release: (() => void) | undefined;
+    let received = 0;
+    let paused: () => void;
+    const isPaused = new Promise<void>((resolve) => {
+      paused = resolve;
+    });
+    const done = channel.stream(shardsService.Select, SELECT, {}, () => {
+      received++;
+      if (received > 1) return undefined;
+      paused();
+      return new Promise<void>((resolve) => {
+        release = resolve;
+      });
+    });
+    await isPaused;
+    // Whatever the buffers on the way hold, it is far less than everything: wait until nothing moves.
+    for (let before = -1; before !== sent; ) {
+      before = sent;
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+    expect(received).toBe(1);
+    expect(sent).toBeLessThan(100);
+    release?.();
+    await done;
+    expect(received).toBe(count);
+  });
+
+  it('stops the handler when the receiver throws or aborts, and gives its error', async () => {
+    let failed: (error: unknown) => void = () => undefined;
+    const { channel } = await serve(
+      new RpcServer().stream(shardsService.Select, async (_, call) => {
+        try {
+          for (;;) await call.send({ page: Buffer.alloc(65_536), done: false, coverage: [] });
+        } catch (error) {
+          failed(error);
+          throw error;
+        }
+      }),
+    );
+    const stopped = () => new Promise<unknown>((resolve) => (failed = resolve));
+
+    let stop = stopped();
+    const thrown = channel.stream(shardsService.Select, SELECT, {}, () => {
+      throw new RangeError('enough');
+    });
+    await expect(thrown).rejects.toThrow(new RangeError('enough'));
+    expect(await stop).toMatchObject({ code: 'CANCELLED' });
+
+    stop = stopped();
+    const rejected = channel.stream(shardsService.Select, SELECT, {}, () => Promise.reject(new RangeError('enough')));
+    await expect(rejected).rejects.toThrow(new RangeError('enough'));
+    expect(await stop).toMatchObject({ code: 'CANCELLED' });
+
+    stop = stopped();
+    const controller = new AbortController();
+    const aborted = channel.stream(shardsService.Select, SELECT, { signal: controller.signal }, () =>
+      controller.abort(),
+    );
+    expect(await failure(aborted)).toMatchObject({ code: 'CANCELLED' });
+    expect(await stop).toMatchObject({ code: 'CANCELLED' });
+  });
+});
+
+describe('a duplex', () => {
+  it('answers in any order and ends after the caller', async () => {
+    const { channel } = await serve(
+      new RpcServer().duplex(shardsService.Write, (call) => {
+        const held: WriteReply[] = [];
+        call.listen({
+          request: ({ batchId }) => void held.unshift({ batchId, shards: [] }),
+          end() {
+            for (const reply of held) call.send(reply);
+            call.finish();
+          },
+        });
+      }),
+    );
+    const call = channel.duplex(shardsService.Write);
+    const replies: number[] = [];
+    call.on('data', ({ batchId }) => replies.push(batchId));
+    for (const batchId of [1, 2, 3]) call.write({ hello: null, batchId, ack: 'LOCAL', shards: [] });
+    call.end();
+    await once(call, 'end');
+    expect(replies).toEqual([3, 2, 1]);
+  });
+
+  it('survives a handler that throws', async () => {
+    const { channel } = await serve(
+      new RpcServer().duplex(shardsService.Write, (call) => {
+        call.listen({
+          request() {
+            throw new SilverbackError('INVALID_ARGUMENT', 'no such thing');
+          },
+          end: () => call.finish(),
+        });
+      }),
+    );
+    for (let i = 0; i < 2; i++) {
+      const call = channel.duplex(shardsService.Write);
+      call.write({ hello: null, batchId: 1, ack: 'LOCAL', shards: [] });
+      const [error] = await once(call, 'error');
+      expect(error.message).toContain('no such thing');
+    }
+  });
+
+  it('takes no more requests while the caller does not read its replies', async () => {
+    let taken = 0;
+    const message = 'x'.repeat(65_536);
+    const { channel } = await serve(
+      new RpcServer().duplex(shardsService.Write, (call) => {
+        call.listen({
+          request({ batchId }) {
+            taken++;
+            const outcome = {
+              shard: 0,
+              code: 'OK',
+              message,
+              retryAfterMs: 0,
+              unknownRefs: Buffer.alloc(0),
+              rejections: [],
+            } as const;
+            call.send({ batchId, shards: [outcome] });
+          },
+          end: () => call.finish(),
+        });
+      }),
+    );
+    const call = channel.duplex(shardsService.Write);
+    const count = 2_000;
+    // grpc-js reads ahead without bound until the first read, so there must be one.
+    call.once('data', () => call.pause());
+    for (let batchId = 0; batchId < count; batchId++) call.write({ hello: null, batchId, ack: 'LOCAL', shards: [] });
+    for (let before = -1; before !== taken || taken === 0; ) {
+      before = taken;
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+    expect(taken).toBeLessThan(count / 2);
+    let replies = 1;
+    call.on('data', () => replies++);
+    call.resume();
+    call.end();
+    await once(call, 'end');
+    expect(replies).toBe(count);
+  });
+});

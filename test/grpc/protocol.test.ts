@@ -1,0 +1,117 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { clusterService, shardsService } from '../../core/protocol.ts';
+
+const proto = readFileSync(new URL('../../proto/silverback.proto', import.meta.url), 'utf8');
+
+/** Names that are given numbers in a message or an enum of the proto, as the loader spells them. */
+function namesIn(block: string): string[] {
+  const body = new RegExp(`^(?:message|enum) ${block} \\{\\n([\\s\\S]*?)^\\}`, 'm').exec(proto)?.[1] ?? '';
+  const own = body.replace(/^ {2}enum \w+ \{[\s\S]*?^ {2}\}/gm, '');
+  return [...own.matchAll(/(\w+) = \d+;/g)].map(([, name]) => name as string);
+}
+
+function fieldsOf(message: string): string[] {
+  return namesIn(message)
+    .map((name) => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase()))
+    .sort();
+}
+
+describe('protocol', () => {
+  it('gives a write request back, columns as views of the message', () => {
+    const bytes = shardsService.Write.requestSerialize({
+      hello: { version: 1, clusterId: 'c', caller: 'test' },
+      batchId: 2 ** 40 + 1,
+      ack: 'FSYNC',
+      shards: [
+        {
+          shard: 3,
+          epoch: 7,
+          definitions: Buffer.from('definitions'),
+          refs: new Uint8Array([1, 0, 0, 0]),
+          counts: new Uint8Array(0),
+          timestamps: new Uint8Array(8).fill(5),
+          values: new Uint8Array(8).fill(6),
+        },
+      ],
+    });
+    const request = shardsService.Write.requestDeserialize(bytes);
+    expect(request.hello).toEqual({ version: 1, clusterId: 'c', caller: 'test' });
+    expect(request.batchId).toBe(2 ** 40 + 1);
+    expect(request.ack).toBe('FSYNC');
+    const [batch] = request.shards;
+    expect(Object.keys(batch ?? {}).sort()).toEqual(fieldsOf('ShardBatch'));
+    expect(batch?.values).toEqual(Buffer.alloc(8, 6));
+    expect(batch?.counts).toHaveLength(0);
+    expect(batch?.values.buffer).toBe(bytes.buffer);
+  });
+
+  it('fills absent fields with defaults', () => {
+    const request = shardsService.Write.requestDeserialize(Buffer.alloc(0));
+    expect(request).toEqual({ hello: null, batchId: 0, ack: 'LOCAL', shards: [] });
+    expect(shardsService.Write.responseDeserialize(Buffer.alloc(0))).toEqual({ batchId: 0, shards: [] });
+  });
+
+  // Decoding fills in every field of the proto, so the keys of an empty message are the proto's fields. The literals
+  // below are typed: they have exactly the fields of the TypeScript shapes.
+  it('has the shapes of the proto', () => {
+    const coverage = { shard: 1, fromMs: -1, toMs: 2 ** 42, state: 'MISSING', reason: 'r' } as const;
+    const select = { page: Buffer.from('p'), done: true, coverage: [coverage] };
+    expect(shardsService.Select.responseDeserialize(shardsService.Select.responseSerialize(select))).toEqual(select);
+
+    const matcher = { name: 'a', op: 'NRE', value: 'b' } as const;
+    const request = { shards: [1, 2], matchers: [matcher], fromMs: -5, toMs: 5, maxSeries: 1, maxSamples: 2 };
+    expect(shardsService.Select.requestDeserialize(shardsService.Select.requestSerialize(request))).toEqual(request);
+
+    const labels = { shards: [1], fromMs: 0, toMs: 9, selectors: [{ matchers: [matcher] }], name: 'n' };
+    expect(shardsService.Series.requestDeserialize(shardsService.Series.requestSerialize(labels))).toEqual(labels);
+
+    const rejection = { ref: 4, code: 'TOO_OLD', message: 'm', samples: 2, retryAfterMs: 3 } as const;
+    const outcome = {
+      shard: 1,
+      code: 'OK',
+      message: 'm',
+      retryAfterMs: 9,
+      unknownRefs: Buffer.from('abcd'),
+      rejections: [rejection],
+    } as const;
+    const reply = { batchId: 5, shards: [outcome] };
+    expect(shardsService.Write.responseDeserialize(shardsService.Write.responseSerialize(reply))).toEqual(reply);
+
+    const copy = { region: 'r', zone: 'z', node: 'n', address: 'a:1', state: 'active', epoch: 3 };
+    const placement = { clusterId: 'c', shardCount: 1, revision: 8, shards: [{ copies: [copy] }] };
+    const { responseSerialize, responseDeserialize } = clusterService.Placement;
+    expect(responseDeserialize(responseSerialize(placement))).toEqual(placement);
+
+    const shard = { shard: 1, state: 'serving', series: 2, samples: 3, memoryBytes: 4, logBytes: 5, problem: 'p' };
+    const status = { node: 'n', version: 'v', ready: true, shards: [shard] };
+    expect(shardsService.Status.responseDeserialize(shardsService.Status.responseSerialize(status))).toEqual(status);
+
+    const query = { query: 'up', timeMs: 1, startMs: 2, endMs: 3, stepMs: 4 };
+    expect(clusterService.Query.requestDeserialize(clusterService.Query.requestSerialize(query))).toEqual(query);
+
+    for (const [message, shape] of Object.entries({
+      SelectReply: select,
+      Coverage: coverage,
+      SelectRequest: request,
+      Matcher: matcher,
+      LabelsRequest: labels,
+      ShardOutcome: outcome,
+      Rejection: rejection,
+      PlacementReply: placement,
+      Copy: copy,
+      ShardStatus: shard,
+      StatusReply: status,
+      QueryRequest: query,
+    })) {
+      expect(fieldsOf(message), message).toEqual(Object.keys(shape).sort());
+    }
+  });
+
+  it('names every code of the proto as an error code', async () => {
+    const { isErrorCode } = await import('../../core/errors.ts');
+    const codes = namesIn('Code');
+    expect(codes).toContain('UNCONFIRMED');
+    expect(codes.filter((code) => code !== 'OK' && !isErrorCode(code))).toEqual([]);
+  });
+});
