@@ -68,7 +68,9 @@ class EmbeddedMeta implements MetaStore {
   readonly #watchers = new Set<Watcher>();
   readonly #beat: Timer;
   #waiting: Waiting[] = [];
-  #turn: Promise<void> | undefined;
+  /** Settles with the running turn, or has. */
+  #turn: Promise<void> = Promise.resolve();
+  #inTurn = false;
   /** Set once the store takes no more commands. */
   #over: SilverbackError | undefined;
   /** Revision up to which events are durable and were told. */
@@ -157,13 +159,12 @@ class EmbeddedMeta implements MetaStore {
     if (this.#over !== undefined) return Promise.reject(this.#over);
     return new Promise((resolve, reject) => {
       this.#waiting.push({ command, resolve, reject });
-      this.#turn ??= this.#takeTurns().finally(() => {
-        this.#turn = undefined;
-      });
+      if (!this.#inTurn) this.#turn = this.#takeTurns();
     });
   }
 
   async #takeTurns(): Promise<void> {
+    this.#inTurn = true;
     while (this.#waiting.length > 0 && this.#over === undefined) {
       const batch = this.#waiting;
       this.#waiting = [];
@@ -201,6 +202,8 @@ class EmbeddedMeta implements MetaStore {
       for (const answer of answers) answer();
       if (events.length > 0) for (const watcher of [...this.#watchers]) this.#tell(watcher, events);
     }
+    // In the same step as the last look at what waits: whoever submits next starts a turn.
+    this.#inTurn = false;
   }
 
   #advance(): void {

@@ -27,6 +27,7 @@ export function connectMeta(env: Env, options: RemoteMetaOptions): MetaStore {
   const closing = new AbortController();
 
   const call = async <Request, Reply>(method: Method<Request, Reply>, request: Request): Promise<Reply> => {
+    if (closing.signal.aborted) throw closedError();
     try {
       return await channel.unary(method, request, { timeoutMs, signal: closing.signal });
     } catch (error) {
@@ -63,7 +64,7 @@ export function connectMeta(env: Env, options: RemoteMetaOptions): MetaStore {
         stop.abort();
         handler.ended(unreachable(error, options.address));
       };
-      const closed = (): void => end(new SilverbackError('UNAVAILABLE', 'meta store: closed'));
+      const closed = (): void => end(closedError());
       closing.signal.addEventListener('abort', closed, { once: true });
       channel
         .stream(metaMethods.Watch, { prefix, fromRevision }, { signal }, ({ revision, events }) => {
@@ -78,6 +79,10 @@ export function connectMeta(env: Env, options: RemoteMetaOptions): MetaStore {
       channel.close();
     },
   };
+}
+
+function closedError(): SilverbackError {
+  return new SilverbackError('UNAVAILABLE', 'meta store: closed');
 }
 
 /** Out of time, broken off and unreachable are one thing to a caller: whether the call was carried out is unknown. */
