@@ -8,7 +8,7 @@
 
 import type { Env, Timer } from '../core/env/env.ts';
 import { SilverbackError } from '../core/errors.ts';
-import { type Channel, type ClientDuplexStream, fromStatus } from '../core/grpc.ts';
+import { type Channel, type ClientDuplexStream, fromStatus, wasNeverSent } from '../core/grpc.ts';
 import {
   type AckLevel,
   type Method,
@@ -36,12 +36,14 @@ export interface Shipment {
   readonly ack: AckLevel;
   /** Asked right before it is encoded: whoever waited for it may have given up, and its columns may be gone. */
   isWanted(): boolean;
-  /** The request has been handed to the connection: from now on it may be stored. */
+  /** The request has been handed to the connection: until it is answered, it may be stored. */
   onSent(): void;
 }
 
-/** Outcomes in the order of the cargo, or the reason why there are none. */
-export type Answer = { readonly outcomes: readonly ShardOutcome[] } | { readonly error: SilverbackError };
+/** Outcomes in the order of the cargo, or the reason why there are none; without `mayBeStored` the node has not got it. */
+export type Answer =
+  | { readonly outcomes: readonly ShardOutcome[] }
+  | { readonly error: SilverbackError; readonly mayBeStored: boolean };
 
 interface Entry {
   readonly shipment: Shipment;
@@ -105,15 +107,15 @@ export class NodeStream {
   close(error: SilverbackError): void {
     const waiting = this.#waiting;
     this.#waiting = [];
-    this.#break(error);
-    for (const entry of waiting) entry.answer({ error });
+    this.#break(error, true);
+    for (const entry of waiting) entry.answer({ error, mayBeStored: false });
   }
 
   #pump(): void {
     while (this.#waiting.length > 0 && this.#hasRoom(this.#waiting[0] as Entry)) {
       const entry = this.#waiting.shift() as Entry;
       if (entry.shipment.isWanted()) this.#ship(entry);
-      else entry.answer({ error: new SilverbackError('TIMEOUT', 'given up before it was sent') });
+      else entry.answer({ error: new SilverbackError('TIMEOUT', 'given up before it was sent'), mayBeStored: false });
     }
   }
 
@@ -187,17 +189,17 @@ export class NodeStream {
     this.openCount++;
     this.#defined = new Map();
     this.#watch = this.#options.env.timers.every(1_000, () => this.#checkStalled());
-    const broke = (error: SilverbackError) => {
+    const broke = (error: SilverbackError, mayBeStored: boolean) => {
       if (this.#call !== call) return;
-      this.#break(error);
+      this.#break(error, mayBeStored);
       this.#pump();
     };
     call.on('data', (reply) => {
       if (this.#call === call) this.#take(reply);
     });
-    call.on('error', (error) => broke(fromStatus(error)));
+    call.on('error', (error) => broke(fromStatus(error), !wasNeverSent(error)));
     // A stream that ended well has no `error`; its node is stopping.
-    call.on('status', () => broke(new SilverbackError('UNAVAILABLE', 'the node ended the stream')));
+    call.on('status', () => broke(new SilverbackError('UNAVAILABLE', 'the node ended the stream'), true));
     return call;
   }
 
@@ -210,12 +212,12 @@ export class NodeStream {
       entry.answer({ outcomes: reply.shards });
     } else {
       const message = `${reply.shards.length} outcomes for ${entry.shipment.cargo.length} shard batches`;
-      entry.answer({ error: new SilverbackError('INTERNAL', message) });
+      entry.answer({ error: new SilverbackError('INTERNAL', message), mayBeStored: true });
     }
     this.#pump();
   }
 
-  #break(error: SilverbackError): void {
+  #break(error: SilverbackError, mayBeStored: boolean): void {
     const call = this.#call;
     this.#call = undefined;
     this.#watch?.cancel();
@@ -223,13 +225,13 @@ export class NodeStream {
     this.#inFlight.clear();
     this.#inFlightBytes = 0;
     call?.cancel();
-    for (const entry of open) entry.answer({ error });
+    for (const entry of open) entry.answer({ error, mayBeStored });
   }
 
   #checkStalled(): void {
     const [oldest] = this.#inFlight.values();
     if (oldest === undefined || this.#options.env.clock.monotonicMs() - oldest.sentMs < STALLED_MS) return;
-    this.#break(new SilverbackError('UNAVAILABLE', `the node has not answered for ${STALLED_MS} ms`));
+    this.#break(new SilverbackError('UNAVAILABLE', `the node has not answered for ${STALLED_MS} ms`), true);
     this.#pump();
   }
 }

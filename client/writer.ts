@@ -101,6 +101,7 @@ export interface WriterOptions {
 /** Counters since the writer was made, and what it holds now. */
 export interface WriterStats {
   readonly requestCount: number;
+  /** Samples that nodes took, or refused for good. */
   readonly sampleCount: number;
   readonly retryCount: number;
   readonly reconnectCount: number;
@@ -243,16 +244,23 @@ export class Writer {
         if (to > from && samples > PIECE_SAMPLES) break;
       }
       const group = parcels.slice(from, to);
+      let isSent = false;
       const answer = this.#stream(address).send({
         cargo: cargo.slice(from, to),
         ack: job.ack,
         isWanted: () => !job.isOver,
         onSent: () => {
+          isSent = true;
           this.#counters.requestCount++;
-          for (const parcel of group) parcel.isSent = true;
+          for (const parcel of group) parcel.unansweredCount++;
         },
       });
-      answers.push(answer.then((given) => this.#take(job, address, group, given)));
+      const taken = answer.then((given) => {
+        const isSettled = 'outcomes' in given || !given.mayBeStored;
+        if (isSent && isSettled) for (const parcel of group) parcel.unansweredCount--;
+        this.#take(job, address, group, given);
+      });
+      answers.push(taken);
       from = to;
     }
     await Promise.all(answers);
@@ -301,29 +309,41 @@ export class Writer {
   /** Part of the batch, or all of it, is stored: takes in what was refused, keeps what must be sent again. */
   #judgeStored(job: Job, address: string, parcel: Parcel, outcome: ShardOutcome): void {
     const { batch } = parcel;
+    const unknown = wordsOf(outcome.unknownRefs);
+    const again = new Set(unknown);
+    let obstacle: SilverbackError | undefined;
+    for (const { ref, code, message, retryAfterMs } of outcome.rejections) {
+      if (code !== 'RESOURCE_EXHAUSTED') continue;
+      // There will be room when a window has sealed. Samples of the run that found room are sent again with it.
+      again.add(ref);
+      obstacle = new SilverbackError(code, `${address}: ${message}`, { retryAfterMs });
+    }
     for (const { ref, code, message, samples, retryAfterMs } of outcome.rejections) {
+      if (again.has(ref)) continue;
       const labels = decodeIdentity(this.#options.source.identity(batch.shard, ref));
       // A node that says OK here breaks the protocol; its message still says something.
       const refusal: ErrorCode = code === 'OK' ? 'INTERNAL' : code;
       parcel.rejections.push({ ref, labels, code: refusal, message, sampleCount: samples, retryAfterMs });
       parcel.rejectedCount += samples;
     }
-    const unknown = wordsOf(outcome.unknownRefs);
-    if (outcome.code === 'OK' && unknown.length === 0) {
-      this.#counters.sampleCount += parcel.openCount() - parcel.rejectedCount;
+    if (outcome.code === 'OK' && again.size === 0) {
+      this.#counters.sampleCount += parcel.openCount();
       job.settle(parcel, undefined);
       return;
     }
-    this.#counters.unknownRefCount++;
-    this.#forget(address, batch.shard, unknown.length === 0 ? batch.refs : unknown);
-    if (unknown.length > 0) {
-      this.#counters.sampleCount += parcel.openCount();
-      parcel.batch = runsOf(batch, new Set(unknown));
-      this.#counters.sampleCount -= parcel.openCount() + parcel.rejectedCount;
+    if (unknown.length > 0 || outcome.code === 'UNKNOWN_REF') {
+      this.#counters.unknownRefCount++;
+      this.#forget(address, batch.shard, unknown.length === 0 ? batch.refs : unknown);
+      parcel.redefinitionCount++;
+      const message = `${address}: ${unknown.length} references of shard ${batch.shard} are not known there`;
+      obstacle ??= new SilverbackError('UNKNOWN_REF', message);
     }
-    parcel.redefinitionCount++;
-    const message = `${address}: ${unknown.length} references of shard ${batch.shard} are not known there`;
-    parcel.hinder(new SilverbackError('UNKNOWN_REF', message));
+    if (again.size > 0) {
+      const before = parcel.openCount();
+      parcel.batch = runsOf(batch, again);
+      this.#counters.sampleCount += before - parcel.openCount();
+    }
+    parcel.hinder(obstacle ?? new SilverbackError('INTERNAL', `${address}: an outcome without a reason`));
   }
 
   #forget(address: string, shard: number, refs: Uint32Array): void {
@@ -372,8 +392,8 @@ class Parcel {
   batch: ColumnBatch;
   readonly rejections: SeriesRejection[] = [];
   rejectedCount = 0;
-  /** Some node may have it. */
-  isSent = false;
+  /** Requests with it that were sent and have no outcome, not yet or never: while there are any, it may be stored. */
+  unansweredCount = 0;
   /** Copies passed over because they did not take it. */
   detourCount = 0;
   failureCount = 0;
@@ -449,11 +469,12 @@ class Job {
 
   #giveUp(reason: (obstacle: SilverbackError) => string, code?: ErrorCode): void {
     for (const parcel of this.parcels) {
-      const { isSent, obstacle } = parcel;
+      const { unansweredCount, obstacle } = parcel;
       const options = { retryAfterMs: obstacle.retryAfterMs ?? 0, cause: obstacle };
-      const error = isSent
-        ? new SilverbackError('UNCONFIRMED', `not confirmed ${reason(obstacle)}`, options)
-        : new SilverbackError(code ?? obstacle.code, `not stored ${reason(obstacle)}`, options);
+      const error =
+        unansweredCount > 0
+          ? new SilverbackError('UNCONFIRMED', `not confirmed ${reason(obstacle)}`, options)
+          : new SilverbackError(code ?? obstacle.code, `not stored ${reason(obstacle)}`, options);
       this.settle(parcel, error);
     }
   }

@@ -1,0 +1,177 @@
+/** A node without storage: keeps what it is sent by identity, and fails when and how it is told. */
+import { nodeEnv } from '../../core/env/node.ts';
+import { type Duplex, RpcServer } from '../../core/grpc.ts';
+import { decodeIdentity, formatLabels } from '../../core/labels.ts';
+import type { Copy, Placement } from '../../core/placement.ts';
+import {
+  type LabelsReply,
+  type Rejection,
+  type SelectReply,
+  type SelectRequest,
+  type ShardBatch,
+  type ShardOutcome,
+  shardsService,
+  type WireCode,
+  type WireCoverage,
+  type WriteReply,
+  type WriteRequest,
+} from '../../core/protocol.ts';
+
+export const env = nodeEnv;
+
+/** What to say to a shard batch instead of storing it; undefined: store it. */
+export type Verdict =
+  | { readonly code: WireCode; readonly message?: string; readonly retryAfterMs?: number }
+  | undefined;
+
+export class FakeNode {
+  /** `series` -> samples as `timestamp=bits`. */
+  readonly samples = new Map<string, Set<string>>();
+  readonly requests: WriteRequest[] = [];
+  streamCount = 0;
+  /** Asked before each shard batch. */
+  judge: (batch: ShardBatch) => Verdict = () => undefined;
+  /** Asked for each series of a batch: refuse its samples? */
+  reject: (series: string) => Pick<Rejection, 'code' | 'message'> | undefined = () => undefined;
+  /** Called instead of answering a request; `answer` answers it. */
+  hold: ((answer: () => void) => void) | undefined;
+  /** Answers a select. */
+  select: (request: SelectRequest, send: (reply: SelectReply) => Promise<void>, signal: AbortSignal) => Promise<void> =
+    async (request, send) => {
+      await send({ page: Buffer.alloc(0), done: true, coverage: complete(request) });
+    };
+  labels: (request: {
+    readonly shards: readonly number[];
+    readonly fromMs: number;
+    readonly toMs: number;
+  }) => Promise<LabelsReply> = async (request) => ({ values: [], coverage: complete(request) });
+  address = '';
+  #server: RpcServer | undefined;
+  readonly #streams = new Set<{ call: Duplex<WriteRequest, WriteReply>; refs: Map<string, string> }>();
+
+  static async start(): Promise<FakeNode> {
+    const node = new FakeNode();
+    await node.start('127.0.0.1:0');
+    return node;
+  }
+
+  async start(address = this.address): Promise<void> {
+    this.#server = new RpcServer()
+      .duplex(shardsService.Write, (call) => this.#write(call))
+      .stream(shardsService.Select, (request, call) => this.select(request, (reply) => call.send(reply), call.signal))
+      .unary(shardsService.LabelNames, (request) => this.labels(request))
+      .unary(shardsService.LabelValues, (request) => this.labels(request));
+    const port = await this.#server.listen(address);
+    this.address = `127.0.0.1:${port}`;
+  }
+
+  /** As kill -9 does: connections break. */
+  stop(): void {
+    this.#server?.stop();
+    this.#streams.clear();
+  }
+
+  /** Ends the streams but keeps the server. */
+  hangUp(): void {
+    for (const { call } of this.#streams) call.finish();
+  }
+
+  /** Forgets the references of all streams. */
+  forget(): void {
+    for (const { refs } of this.#streams) refs.clear();
+  }
+
+  get sampleCount(): number {
+    let count = 0;
+    for (const samples of this.samples.values()) count += samples.size;
+    return count;
+  }
+
+  #write(call: Duplex<WriteRequest, WriteReply>): void {
+    this.streamCount++;
+    const stream = { call, refs: new Map<string, string>() };
+    this.#streams.add(stream);
+    call.signal.addEventListener('abort', () => this.#streams.delete(stream));
+    call.listen({
+      request: (request) => {
+        this.requests.push(request);
+        const answer = () =>
+          call.send({
+            batchId: request.batchId,
+            shards: request.shards.map((batch) => this.#store(batch, stream.refs)),
+          });
+        if (this.hold === undefined) answer();
+        else this.hold(answer);
+      },
+      end: () => call.finish(),
+    });
+  }
+
+  #store(batch: ShardBatch, refs: Map<string, string>): ShardOutcome {
+    const verdict = this.judge(batch);
+    const outcome = {
+      shard: batch.shard,
+      code: 'OK',
+      message: '',
+      retryAfterMs: 0,
+      unknownRefs: Buffer.alloc(0),
+      rejections: [],
+    } as const;
+    if (verdict !== undefined) return { ...outcome, ...verdict };
+    const definitions = Buffer.from(batch.definitions);
+    for (let at = 0; at < definitions.length; ) {
+      const end = at + 8 + definitions.readUInt32LE(at + 4);
+      const labels = decodeIdentity(definitions.subarray(at + 8, end));
+      refs.set(`${batch.shard}:${definitions.readUInt32LE(at)}`, formatLabels(labels));
+      at = end;
+    }
+    const unknown: number[] = [];
+    const rejections: Rejection[] = [];
+    const columns = {
+      refs: Buffer.from(batch.refs),
+      counts: Buffer.from(batch.counts),
+      timestamps: Buffer.from(batch.timestamps),
+      values: Buffer.from(batch.values),
+    };
+    let sample = 0;
+    for (let run = 0; run < columns.refs.length / 4; run++) {
+      const ref = columns.refs.readUInt32LE(4 * run);
+      const count = columns.counts.length === 0 ? 1 : columns.counts.readUInt32LE(4 * run);
+      const series = refs.get(`${batch.shard}:${ref}`);
+      const refusal = series === undefined ? undefined : this.reject(series);
+      if (series === undefined) unknown.push(ref);
+      else if (refusal !== undefined) rejections.push({ ref, samples: count, retryAfterMs: 0, ...refusal });
+      else {
+        let stored = this.samples.get(series);
+        stored ??= new Set();
+        this.samples.set(series, stored);
+        for (let i = sample; i < sample + count; i++) {
+          stored.add(
+            `${columns.timestamps.readBigInt64LE(8 * i)}=${columns.values.readBigUInt64LE(8 * i).toString(16)}`,
+          );
+        }
+      }
+      sample += count;
+    }
+    return { ...outcome, unknownRefs: Buffer.from(Uint32Array.from(unknown).buffer), rejections };
+  }
+}
+
+export function complete(request: {
+  readonly shards: readonly number[];
+  readonly fromMs: number;
+  readonly toMs: number;
+}): WireCoverage[] {
+  const { fromMs, toMs } = request;
+  return request.shards.map((shard) => ({ shard, fromMs, toMs, state: 'COMPLETE', reason: '' }));
+}
+
+/** A placement of one region: shard i is on `owners[i]`, the addresses of its copies. */
+export function placementOf(owners: readonly (readonly string[])[], revision = 1): Placement {
+  const copies = owners.map((addresses) =>
+    addresses.map(
+      (address): Copy => ({ region: 'r', zone: 'a', node: address, address, state: 'active', epoch: revision }),
+    ),
+  );
+  return { clusterId: 'c', shardCount: owners.length, revision, copies };
+}
