@@ -6,10 +6,10 @@
  * Ids are mostly given in ascending order; a reused id lands in an unsorted tail, which the next reader
  * merges in.
  *
- * Removal is a sweep over everything with the set of dead ids, in slices: one pass costs about 2 ns a
- * posting, whereas removing series one by one would be quadratic in the long lists. From `sweep`'s first
- * slice to its last the lists may hold dead ids; an id may therefore be given to another series only
- * after the sweep, and after every reader that began before its end (see `Shard`).
+ * `remove` only marks a series dead; a sweep over everything takes the dead out later, in slices: one
+ * pass costs about 2 ns a posting, whereas removing series one by one would be quadratic in the long
+ * lists. Readers never see the dead. An id may be given to a new series at once: until the sweep is over
+ * such series wait in a side list that readers try one by one.
  */
 import type { CompiledMatcher } from '../../core/matchers.ts';
 import type { Slicer } from './slicer.ts';
@@ -152,10 +152,22 @@ export class Postings {
   readonly #all = new IdSet();
   #count = 0;
   #top = 0;
+  /** Removed since the last sweep began. */
+  #dead = new IdSet();
+  #deadCount = 0;
+  /** Being taken out by the sweep under way. */
+  #sweeping: IdSet | undefined;
+  /** Series whose id still has entries of a dead one in the lists. */
+  #late = new Map<number, readonly string[]>();
 
   /** Series indexed. */
   get seriesCount(): number {
     return this.#count;
+  }
+
+  /** Series removed that a sweep has yet to take out. */
+  get deadCount(): number {
+    return this.#deadCount;
   }
 
   /** Adds a series under every one of its labels: `labels` is flat, [name0, value0, ...]. The id must not be in the index. */
@@ -163,51 +175,69 @@ export class Postings {
     this.#all.add(id);
     this.#count++;
     if (id > this.#top) this.#top = id;
-    for (let i = 0; i < labels.length; i += 2) {
-      const name = labels[i] as string;
-      const value = labels[i + 1] as string;
-      let values = this.#names.get(name);
-      if (values === undefined) {
-        values = new Map();
-        this.#names.set(name, values);
-      }
-      const entry = values.get(value);
-      if (entry === undefined) values.set(value, id);
-      else if (typeof entry === 'number') values.set(value, new PostingList(entry, id));
-      else entry.add(id);
-    }
+    if (this.#isDead(id)) this.#late.set(id, labels);
+    else this.#index(id, labels);
   }
 
-  /** Removes every member of `dead`, in slices. Series may be added meanwhile, under other ids. */
-  async sweep(dead: IdSet, slicer: Slicer): Promise<void> {
-    for (const id of dead.toArray()) {
-      if (!this.#all.has(id)) continue;
-      this.#all.delete(id);
-      this.#count--;
-    }
+  remove(id: number): void {
+    this.#all.delete(id);
+    this.#count--;
+    if (this.#late.delete(id)) return;
+    this.#dead.add(id);
+    this.#deadCount++;
+  }
+
+  /** The series there are, in ascending order. */
+  ids(): Uint32Array {
+    return this.#all.toArray();
+  }
+
+  /** Takes out what was removed, in slices. One at a time. */
+  async sweep(slicer: Slicer): Promise<void> {
+    const dead = this.#dead;
+    this.#sweeping = dead;
+    this.#dead = new IdSet();
+    this.#deadCount = 0;
     for (const [name, values] of this.#names) {
       for (const [value, entry] of values) {
         if (typeof entry === 'number') {
           if (dead.has(entry)) values.delete(value);
         } else {
+          slicer.spend(entry.count >>> 4);
           const kept = entry.sweep(dead);
           if (kept === 0) values.delete(value);
           else if (kept === 1) values.set(value, entry.view()[0] as number);
-          slicer.spend(entry.count >>> 4);
         }
         if (slicer.due()) await slicer.pause();
       }
       // Synchronous with the last look at the values, so no series can have come in between.
       if (values.size === 0) this.#names.delete(name);
     }
+    this.#sweeping = undefined;
+    for (const [id, labels] of this.#late) {
+      if (this.#dead.has(id)) continue;
+      this.#late.delete(id);
+      this.#index(id, labels);
+    }
   }
 
   /**
    * The series that satisfy every matcher, in ascending order, as a copy. A regular expression is tried
-   * once per distinct value. Ids being swept may still be among them. No matchers: every series.
-   * Throws what a matcher's `test` throws.
+   * once per distinct value. No matchers: every series. Of series that come or go meanwhile it may or may not
+   * know. Throws what a matcher's `test` throws.
    */
   async resolve(matchers: readonly CompiledMatcher[], slicer: Slicer): Promise<Uint32Array> {
+    const indexed = await this.#resolveIndexed(matchers, slicer);
+    if (this.#deadCount === 0 && this.#sweeping === undefined && this.#late.size === 0) return indexed;
+    const found = new IdSet(this.#top);
+    for (const id of indexed) if (!this.#isDead(id)) found.add(id);
+    for (const [id, labels] of this.#late) {
+      if (matchers.every((matcher) => matcher.test(valueIn(labels, matcher.name)))) found.add(id);
+    }
+    return found.toArray();
+  }
+
+  async #resolveIndexed(matchers: readonly CompiledMatcher[], slicer: Slicer): Promise<Uint32Array> {
     let candidates: Uint32Array | undefined;
     const subtract: CompiledMatcher[] = [];
     const gather: CompiledMatcher[] = [];
@@ -245,28 +275,35 @@ export class Postings {
 
   /** Label names in no order; with `among`, those that a member of it carries. */
   async names(among: IdSet | undefined, slicer: Slicer): Promise<string[]> {
-    const found: string[] = [];
+    const found = new Set<string>();
     for (const [name, values] of this.#names) {
       for (const entry of values.values()) {
         if (slicer.due()) await slicer.pause();
-        if (among !== undefined && !touches(entry, among)) continue;
-        found.push(name);
+        if (!this.#touches(entry, among)) continue;
+        found.add(name);
         break;
       }
     }
-    return found;
+    for (const [id, labels] of this.#late) {
+      if (among !== undefined && !among.has(id)) continue;
+      for (let i = 0; i < labels.length; i += 2) found.add(labels[i] as string);
+    }
+    return [...found];
   }
 
   /** Values of a label in no order; with `among`, those that a member of it carries. */
   async values(name: string, among: IdSet | undefined, slicer: Slicer): Promise<string[]> {
-    const values = this.#names.get(name);
-    if (values === undefined) return [];
-    const found: string[] = [];
-    for (const [value, entry] of values) {
+    const found = new Set<string>();
+    for (const [value, entry] of this.#names.get(name) ?? []) {
       if (slicer.due()) await slicer.pause();
-      if (among === undefined || touches(entry, among)) found.push(value);
+      if (this.#touches(entry, among)) found.add(value);
     }
-    return found;
+    for (const [id, labels] of this.#late) {
+      if (among !== undefined && !among.has(id)) continue;
+      const value = valueIn(labels, name);
+      if (value !== '') found.add(value);
+    }
+    return [...found];
   }
 
   /** An estimate of the index's memory: strings, map slots and lists. Walks all of it. */
@@ -280,6 +317,37 @@ export class Postings {
       }
     }
     return total;
+  }
+
+  #index(id: number, labels: readonly string[]): void {
+    for (let i = 0; i < labels.length; i += 2) {
+      const name = labels[i] as string;
+      const value = labels[i + 1] as string;
+      let values = this.#names.get(name);
+      if (values === undefined) {
+        values = new Map();
+        this.#names.set(name, values);
+      }
+      const entry = values.get(value);
+      if (entry === undefined) values.set(value, id);
+      else if (typeof entry === 'number') values.set(value, new PostingList(entry, id));
+      else entry.add(id);
+    }
+  }
+
+  #isDead(id: number): boolean {
+    return this.#dead.has(id) || (this.#sweeping?.has(id) ?? false);
+  }
+
+  /** Has the entry a living member, in `among` where that is given? */
+  #touches(entry: Entry, among: IdSet | undefined): boolean {
+    if (typeof entry === 'number') return !this.#isDead(entry) && (among === undefined || among.has(entry));
+    const ids = entry.view();
+    for (let i = 0; i < ids.length; i++) {
+      const id = ids[i] as number;
+      if ((among === undefined || among.has(id)) && !this.#isDead(id)) return true;
+    }
+    return false;
   }
 
   /** Members of all values of `name` for which the matcher's answer is `wanted`. */
@@ -309,11 +377,9 @@ function entryView(entry: Entry | undefined): Uint32Array {
   return typeof entry === 'number' ? Uint32Array.of(entry) : entry.view();
 }
 
-function touches(entry: Entry, among: IdSet): boolean {
-  if (typeof entry === 'number') return among.has(entry);
-  const ids = entry.view();
-  for (let i = 0; i < ids.length; i++) if (among.has(ids[i] as number)) return true;
-  return false;
+function valueIn(labels: readonly string[], name: string): string {
+  for (let i = 0; i < labels.length; i += 2) if (labels[i] === name) return labels[i + 1] as string;
+  return '';
 }
 
 /** Members of both; `small` should be the shorter. Gallops through `large`: O(small * log(large / small)). */

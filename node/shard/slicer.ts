@@ -4,22 +4,23 @@ import type { Env } from '../../core/env/env.ts';
 export class Slicer {
   readonly #env: Env;
   readonly #sliceMs: number;
-  readonly #signal: AbortSignal | undefined;
-  #credit = STEPS_PER_LOOK;
+  readonly #signals: readonly AbortSignal[];
+  #credit: number;
   #startedMs: number;
 
-  /** `pause` rejects with the reason of `signal` once that is aborted. */
-  constructor(env: Env, signal?: AbortSignal, sliceMs = 1) {
+  /** `pause` rejects with the reason of any of `signals` that is aborted. `sliceMs` 0: every step is a slice. */
+  constructor(env: Env, signals: readonly AbortSignal[] = [], sliceMs = 1) {
     this.#env = env;
     this.#sliceMs = sliceMs;
-    this.#signal = signal;
+    this.#signals = signals;
+    this.#credit = sliceMs === 0 ? 1 : STEPS_PER_LOOK;
     this.#startedMs = env.clock.monotonicMs();
   }
 
   /** Counts one step; true when the slice is used up. The clock is read every few dozen steps. */
   due(): boolean {
     if (--this.#credit > 0) return false;
-    this.#credit = STEPS_PER_LOOK;
+    this.#credit = this.#sliceMs === 0 ? 1 : STEPS_PER_LOOK;
     return this.#env.clock.monotonicMs() - this.#startedMs >= this.#sliceMs;
   }
 
@@ -30,11 +31,11 @@ export class Slicer {
 
   /** Gives other work its turn. */
   async pause(): Promise<void> {
-    this.#signal?.throwIfAborted();
+    for (const signal of this.#signals) signal.throwIfAborted();
     await this.#env.timers.yield();
-    this.#signal?.throwIfAborted();
+    for (const signal of this.#signals) signal.throwIfAborted();
     this.#startedMs = this.#env.clock.monotonicMs();
-    this.#credit = STEPS_PER_LOOK;
+    this.#credit = this.#sliceMs === 0 ? 1 : STEPS_PER_LOOK;
   }
 }
 

@@ -2,7 +2,8 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { compileMatcher, formatMatchers, type MatchOp } from '../../core/matchers.ts';
 
-const accepts = (op: MatchOp, pattern: string, value: string) => compileMatcher({ name: 'l', op, value: pattern }).test(value);
+const accepts = (op: MatchOp, pattern: string, value: string) =>
+  compileMatcher({ name: 'l', op, value: pattern }).test(value);
 
 describe('compileMatcher', () => {
   test.each([
@@ -58,20 +59,24 @@ describe('compileMatcher', () => {
   test('the fast paths agree with the engine', () => {
     const part = fc.constantFrom('a', 'b', 'ab', '\\.', '|', '.*', '.+', '(', ')', '(?:', '-', '\\-', '');
     fc.assert(
-      fc.property(fc.array(part, { maxLength: 6 }), fc.array(fc.constantFrom('a', 'b', '.', '-'), { maxLength: 5 }), (parts, text) => {
-        const pattern = parts.join('');
-        const value = text.join('');
-        let expected: boolean;
-        try {
-          // JavaScript's own engine agrees with RE2 on this alphabet.
-          expected = new RegExp(`^(?:${pattern})$`, 's').test(value);
-          new RegExp(pattern);
-        } catch {
-          expect(() => accepts('=~', pattern, value)).toThrow('regular expression for label "l"');
-          return;
-        }
-        expect(accepts('=~', pattern, value)).toBe(expected);
-      }),
+      fc.property(
+        fc.array(part, { maxLength: 6 }),
+        fc.array(fc.constantFrom('a', 'b', '.', '-'), { maxLength: 5 }),
+        (parts, text) => {
+          const pattern = parts.join('');
+          const value = text.join('');
+          let expected: boolean;
+          try {
+            // JavaScript's own engine agrees with RE2 on this alphabet.
+            expected = new RegExp(`^(?:${pattern})$`, 's').test(value);
+            new RegExp(pattern);
+          } catch {
+            expect(() => accepts('=~', pattern, value)).toThrow('regular expression for label "l"');
+            return;
+          }
+          expect(accepts('=~', pattern, value)).toBe(expected);
+        },
+      ),
       { numRuns: 3000 },
     );
   });

@@ -1,0 +1,136 @@
+/**
+ * The series of a shard: the kernel's table and the inverted index over it, kept in step.
+ *
+ * A slot of the table is given to another series as soon as its series is released. Whoever holds ids across an `await`
+ * remembers `releaseCount` and asks `releasedSince` before using one; a released series had no samples, so it may be
+ * passed over.
+ */
+import { SilverbackError } from '../../core/errors.ts';
+import type { SeriesId, ShardKernel } from '../../core/kernel/shard.ts';
+import { decodeIdentity, formatLabels, type Labels } from '../../core/labels.ts';
+import type { CompiledMatcher } from '../../core/matchers.ts';
+import type { ShardLimits } from './options.ts';
+import { type IdSet, Postings } from './postings.ts';
+import type { Slicer } from './slicer.ts';
+
+const UNLIMITED = {
+  maxLabelCount: Number.POSITIVE_INFINITY,
+  maxNameBytes: Number.POSITIVE_INFINITY,
+  maxValueBytes: Number.POSITIVE_INFINITY,
+};
+
+export class Catalogue {
+  readonly #kernel: ShardKernel;
+  readonly #limits: ShardLimits;
+  readonly #postings = new Postings();
+  #releaseCount = 0;
+  /** Per slot: the `#releaseCount` with which its last series left. */
+  #releasedAt = new Uint32Array(1024);
+
+  constructor(kernel: ShardKernel, limits: ShardLimits) {
+    this.#kernel = kernel;
+    this.#limits = limits;
+  }
+
+  get seriesCount(): number {
+    return this.#postings.seriesCount;
+  }
+
+  get releaseCount(): number {
+    return this.#releaseCount;
+  }
+
+  /** Has the slot lost a series since `releaseCount` was `count`? */
+  releasedSince(id: SeriesId, count: number): boolean {
+    return (this.#releasedAt[id] ?? 0) > count;
+  }
+
+  /**
+   * Finds or admits the series of identity bytes from outside. Throws INVALID_LABELS or SERIES_LIMIT, naming what is wrong,
+   * and what the kernel throws when memory is full.
+   */
+  admit(identity: Uint8Array): SeriesId {
+    const limits = this.#limits;
+    if (identity.length > limits.maxIdentityBytes) {
+      const shown = formatLabels(decodeIdentity(identity, limits)).slice(0, 200);
+      throw new SilverbackError(
+        'INVALID_LABELS',
+        `series ${shown}...: its labels have ${identity.length} bytes together, at most ${limits.maxIdentityBytes} are accepted`,
+      );
+    }
+    const found = this.#kernel.find(identity);
+    if (found !== undefined) return found;
+    const labels = decodeIdentity(identity, limits);
+    if (this.#kernel.seriesCount >= limits.maxSeriesCount) {
+      throw new SilverbackError(
+        'SERIES_LIMIT',
+        `series ${formatLabels(labels)}: the shard holds ${this.#kernel.seriesCount} series, at most ${limits.maxSeriesCount} are accepted`,
+        { retryAfterMs: 60_000 },
+      );
+    }
+    const { id } = this.#kernel.intern(identity);
+    this.#postings.add(id, labels);
+    return id;
+  }
+
+  /** Finds or makes the series of stored identity bytes; only the table's own size limits it. */
+  restore(identity: Uint8Array): SeriesId {
+    const { id, created } = this.#kernel.intern(identity);
+    if (created) this.#postings.add(id, decodeIdentity(identity, UNLIMITED));
+    return id;
+  }
+
+  labels(id: SeriesId): Labels {
+    return decodeIdentity(this.#kernel.identity(id), UNLIMITED);
+  }
+
+  /** As PromQL writes it. */
+  name(id: SeriesId): string {
+    return formatLabels(this.labels(id));
+  }
+
+  /** The series that satisfy every matcher, ascending. See `Postings.resolve`. */
+  resolve(matchers: readonly CompiledMatcher[], slicer: Slicer): Promise<Uint32Array> {
+    return this.#postings.resolve(matchers, slicer);
+  }
+
+  labelNames(among: IdSet | undefined, slicer: Slicer): Promise<string[]> {
+    return this.#postings.names(among, slicer);
+  }
+
+  labelValues(name: string, among: IdSet | undefined, slicer: Slicer): Promise<string[]> {
+    return this.#postings.values(name, among, slicer);
+  }
+
+  indexBytes(slicer: Slicer): Promise<number> {
+    return this.#postings.bytes(slicer);
+  }
+
+  /**
+   * Releases the series that are neither in `resident` nor have open runs, in slices. Their references become unknown to
+   * every sender. Returns how many.
+   */
+  async collect(resident: IdSet, slicer: Slicer): Promise<number> {
+    let count = 0;
+    for (const id of this.#postings.ids() as Iterable<number> as Iterable<SeriesId>) {
+      if (!resident.has(id) && this.#kernel.has(id) && !this.#kernel.hasRuns(id)) {
+        this.#release(id);
+        count++;
+      }
+      if (slicer.due()) await slicer.pause();
+    }
+    if (count > 0) await this.#postings.sweep(slicer);
+    return count;
+  }
+
+  #release(id: SeriesId): void {
+    this.#kernel.release(id);
+    this.#postings.remove(id);
+    if (id >= this.#releasedAt.length) {
+      const grown = new Uint32Array(Math.max(id + 1, this.#releasedAt.length * 2));
+      grown.set(this.#releasedAt);
+      this.#releasedAt = grown;
+    }
+    this.#releasedAt[id] = ++this.#releaseCount;
+  }
+}

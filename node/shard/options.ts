@@ -1,0 +1,92 @@
+import { ShardKernel } from '../../core/kernel/shard.ts';
+import { DEFAULT_LABEL_LIMITS, type LabelLimits } from '../../core/labels.ts';
+import type { Budget } from './budget.ts';
+import { loadCheckpoint, writeCheckpoint } from './checkpoint.ts';
+import { Log } from './log.ts';
+
+/** What a shard accepts. Each broken limit is answered with its own code and a message that names it. */
+export interface ShardLimits extends LabelLimits {
+  /** SERIES_LIMIT. Recovery is not bound by it. */
+  readonly maxSeriesCount: number;
+  /** INVALID_LABELS. At most 65,535. */
+  readonly maxIdentityBytes: number;
+  /** TOO_LARGE. A batch is stored in one synchronous step: 100,000 samples hold up the loop for some 3 ms. */
+  readonly maxBatchSampleCount: number;
+  /** RESOURCE_EXHAUSTED, per sample: windows that may have open runs at a time. At most 1024. */
+  readonly maxOpenWindowCount: number;
+  /** RESOURCE_EXHAUSTED, per sample: the kernel's linear memory. At most 4 GiB. */
+  readonly maxKernelBytes: number;
+}
+
+export const DEFAULT_LIMITS: ShardLimits = {
+  ...DEFAULT_LABEL_LIMITS,
+  maxSeriesCount: 1_000_000,
+  maxIdentityBytes: 32 * 1024,
+  maxBatchSampleCount: 131_072,
+  maxOpenWindowCount: 256,
+  maxKernelBytes: 4 * 1024 ** 3,
+};
+
+/** The modules a shard is made of, so that a test can put a faulty one in. */
+export interface ShardParts {
+  readonly openLog: typeof Log.open;
+  readonly createKernel: typeof ShardKernel.create;
+  readonly writeCheckpoint: typeof writeCheckpoint;
+  readonly loadCheckpoint: typeof loadCheckpoint;
+}
+
+export interface ShardOptions {
+  /** The shard's number in its cluster. */
+  readonly shard: number;
+  /** Shared by the shards of a process. */
+  readonly budget: Budget;
+  readonly limits?: Partial<ShardLimits>;
+  /** Oldest sample taken, and how long samples stay in memory. Infinity: any, for ever. Default 26 h. */
+  readonly maxSampleAgeMs?: number;
+  /** How far ahead of the clock a sample may lie. Default 10 min. */
+  readonly maxFutureMs?: number;
+  /** A window seals when its end is this long past (default 10 min) ... */
+  readonly sealDelayMs?: number;
+  /** ... and nothing was written to it for this long (default 2 min). */
+  readonly sealIdleMs?: number;
+  /** Time between checkpoints while there are writes; the first comes after a random part of it. Default 5 min. */
+  readonly checkpointIntervalMs?: number;
+  /** How long the files of blocks that left memory are kept. Default 7 days; without effect while `maxSampleAgeMs` is Infinity. */
+  readonly diskRetentionMs?: number;
+  /** Length of a slice of background work between yields. Default 1; 0 yields after every step. */
+  readonly sliceMs?: number;
+  /** Log settings; the log's own defaults otherwise. */
+  readonly log?: { readonly segmentBytes?: number; readonly syncDelayMs?: number; readonly maxPendingBytes?: number };
+  readonly parts?: Partial<ShardParts>;
+}
+
+/** Options with every default filled in. */
+export interface ShardSettings extends Required<Omit<ShardOptions, 'limits' | 'parts'>> {
+  readonly limits: ShardLimits;
+  readonly parts: ShardParts;
+}
+
+const MINUTE_MS = 60_000;
+const HOUR_MS = 60 * MINUTE_MS;
+
+export function withDefaults(options: ShardOptions): ShardSettings {
+  return {
+    maxSampleAgeMs: 26 * HOUR_MS,
+    maxFutureMs: 10 * MINUTE_MS,
+    sealDelayMs: 10 * MINUTE_MS,
+    sealIdleMs: 2 * MINUTE_MS,
+    checkpointIntervalMs: 5 * MINUTE_MS,
+    diskRetentionMs: 7 * 24 * HOUR_MS,
+    sliceMs: 1,
+    log: {},
+    ...options,
+    limits: { ...DEFAULT_LIMITS, ...options.limits },
+    parts: {
+      openLog: Log.open,
+      createKernel: (kernelOptions) => ShardKernel.create(kernelOptions),
+      writeCheckpoint,
+      loadCheckpoint,
+      ...options.parts,
+    },
+  };
+}

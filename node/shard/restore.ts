@@ -1,0 +1,127 @@
+/**
+ * Opening a shard: blocks, then the newest sound checkpoint, then the log from the checkpoint's position on. The order does
+ * not matter, since samples are a set; it is the one that needs the least memory. Everything goes in slices.
+ *
+ * Nothing is refused here but what is unsound: that is set aside, reported, and the shard opens without it.
+ */
+import { SilverbackError } from '../../core/errors.ts';
+import type { AppendSlice, RefTable, SeriesId, ShardKernel } from '../../core/kernel/shard.ts';
+import type { Catalogue } from './catalogue.ts';
+import type { Checkpoint } from './checkpoint.ts';
+import { readDefinitions } from './definitions.ts';
+import { type Log, RecordKind } from './log.ts';
+import type { Slicer } from './slicer.ts';
+
+/** Kinds of checkpoint pages. */
+export const PageKind = { DEFINITIONS: 1, RUNS: 2 } as const;
+
+/** What replaying found missing. */
+export interface Losses {
+  /** Samples or runs whose series' definition was lost. */
+  unnamedCount: number;
+  /** Records that could not be read. */
+  unsoundCount: number;
+}
+
+interface Target {
+  readonly kernel: ShardKernel;
+  readonly catalogue: Catalogue;
+  /** Seals a window, so that its open runs leave the kernel. False: there is none to seal. */
+  readonly makeRoom: () => Promise<boolean>;
+}
+
+/** Brings back the open runs of a checkpoint. Throws RESOURCE_EXHAUSTED when memory does not suffice. */
+export async function restoreCheckpoint(target: Target, checkpoint: Checkpoint, slicer: Slicer): Promise<Losses> {
+  const losses: Losses = { unnamedCount: 0, unsoundCount: 0 };
+  const refs = target.kernel.createRefs();
+  for await (const page of checkpoint.pages()) {
+    try {
+      if (page.kind === PageKind.DEFINITIONS) define(target, refs, page.bytes);
+      else if (page.kind === PageKind.RUNS) {
+        const unnamed = await retry(target, () => target.kernel.restoreRuns(refs, page.bytes).length);
+        losses.unnamedCount += unnamed;
+      }
+    } catch (error) {
+      if (!isCorrupt(error)) throw error;
+      losses.unsoundCount++;
+    }
+    await slicer.pause();
+  }
+  target.kernel.dropRefs(refs);
+  return losses;
+}
+
+/** Brings back what the log holds from `from` on. Series ids are good within a segment, so each has its own table. */
+export async function replayLog(
+  target: Target,
+  log: Log,
+  from: Parameters<Log['read']>[0],
+  slicer: Slicer,
+): Promise<Losses & { recordCount: number; sampleCount: number }> {
+  const result = { unnamedCount: 0, unsoundCount: 0, recordCount: 0, sampleCount: 0 };
+  const { kernel } = target;
+  let refs: RefTable | undefined;
+  let segment = -1;
+  const reader = log.read(from);
+  for await (const frame of reader) {
+    if (refs === undefined || frame.segment !== segment) {
+      if (refs !== undefined) kernel.dropRefs(refs);
+      refs = kernel.createRefs();
+      segment = frame.segment;
+    }
+    const table = refs;
+    while (frame.next()) {
+      result.recordCount++;
+      try {
+        if (frame.kind === RecordKind.DEFINITION) define(target, table, frame.payload);
+        else if (frame.kind === RecordKind.SAMPLES) {
+          const { payload } = frame;
+          for (;;) {
+            const slice: AppendSlice = kernel.appendRecord(table, payload, false);
+            if (slice.rejections.length === 0) {
+              result.sampleCount += slice.acceptedCount;
+              result.unnamedCount += slice.unknownRefs.length;
+              break;
+            }
+            if (!(await target.makeRoom())) throw noRoom();
+          }
+        }
+      } catch (error) {
+        if (!isCorrupt(error)) throw error;
+        result.unsoundCount++;
+      }
+      slicer.spend(200);
+      if (slicer.due()) await slicer.pause();
+    }
+  }
+  await reader.close();
+  if (refs !== undefined) kernel.dropRefs(refs);
+  return result;
+}
+
+function define(target: Target, refs: RefTable, list: Uint8Array): void {
+  readDefinitions(list, 'CORRUPT', (number, identity) => {
+    const id: SeriesId = target.catalogue.restore(identity);
+    target.kernel.defineRef(refs, number, id);
+  });
+}
+
+/** Runs an idempotent task again after making room, as often as that helps. */
+async function retry<T>(target: Target, task: () => T): Promise<T> {
+  for (;;) {
+    try {
+      return task();
+    } catch (error) {
+      if (!(error instanceof SilverbackError && error.code === 'RESOURCE_EXHAUSTED')) throw error;
+      if (!(await target.makeRoom())) throw error;
+    }
+  }
+}
+
+function noRoom(): SilverbackError {
+  return new SilverbackError('RESOURCE_EXHAUSTED', 'the open windows in the log do not fit into memory');
+}
+
+function isCorrupt(error: unknown): boolean {
+  return error instanceof SilverbackError && (error.code === 'CORRUPT' || error.code === 'INVALID_LABELS');
+}

@@ -1,0 +1,128 @@
+/**
+ * Sealing: the open runs of a window and its block, if it has one, become a new block.
+ *
+ * In slices, appends go on between them. The order that makes it safe: chunks are made from runs that stay where they are;
+ * the file is made durable; the block takes its place among the blocks; only then are the runs that did not change since
+ * released. A crash before the last step leaves runs in log and checkpoint that the block holds too, which merges to the
+ * same. What is appended meanwhile stays open and is sealed again later.
+ */
+import { createBlock } from '../../core/block.ts';
+import { SilverbackError } from '../../core/errors.ts';
+import { chunkInfo } from '../../core/kernel/codec.ts';
+import { type SeriesId, type ShardKernel, WINDOW_MS } from '../../core/kernel/shard.ts';
+import type { BlockStore, SealedBlock } from './blocks.ts';
+import { orderByIdentity } from './order.ts';
+import { IdSet } from './postings.ts';
+import type { Slicer } from './slicer.ts';
+
+/** Entries of an old block whose chunks are fetched from the disk together. */
+const GROUP = 4096;
+
+/** Seals a window. Throws what the disk throws, and CORRUPT for an old block that cannot be read; the runs then stay open. */
+export async function sealWindow(
+  kernel: ShardKernel,
+  blocks: BlockStore,
+  shard: number,
+  windowStartMs: number,
+  slicer: Slicer,
+): Promise<void> {
+  const old = await blocks.recall(windowStartMs, slicer);
+  const members = await membersOf(kernel, old, windowStartMs, slicer);
+  const known = (old ?? blocks.all.at(-1))?.idsByIdentity() ?? new Uint32Array(0);
+  const order = await orderByIdentity(kernel, members, known, slicer);
+  const writer = createBlock({ shard, windowStartMs, windowLengthMs: WINDOW_MS });
+  kernel.clearDigest();
+  for await (const { id, chunk: sealed } of withOldChunks(order, old, slicer)) {
+    writer.series(kernel.identity(id));
+    const merged = kernel.seal(id, windowStartMs, sealed);
+    const chunk = merged ?? sealed;
+    if (chunk === undefined)
+      throw new SilverbackError('INTERNAL', `series ${id} has no samples in window ${windowStartMs}`);
+    writer.chunk(chunk, chunkInfo(chunk).sampleCount);
+    if (merged === undefined) kernel.addDigest(id, windowStartMs, sealed);
+    slicer.spend(100);
+    if (slicer.due()) await slicer.pause();
+  }
+  const digests = kernel.digest().slice();
+  // After a restart the log brings back runs that are sealed already.
+  const same = old !== undefined && old.ids.length === order.length && Buffer.compare(old.digests, digests) === 0;
+  if (!same) await blocks.put(windowStartMs, writer.finish(digests).parts, slicer);
+  while (!kernel.releaseSealed(windowStartMs).done) await slicer.pause();
+}
+
+/** 256 sums over what the window holds, open runs and block merged. */
+export async function digestWindow(
+  kernel: ShardKernel,
+  blocks: BlockStore,
+  windowStartMs: number,
+  slicer: Slicer,
+): Promise<Uint8Array> {
+  const block = blocks.get(windowStartMs);
+  const open = kernel.windows().some((window) => window.startMs === windowStartMs);
+  if (!open && block !== undefined) return block.digests.slice();
+  const members = await membersOf(kernel, block, windowStartMs, slicer);
+  kernel.clearDigest();
+  for await (const { id, chunk } of withOldChunks(members.toArray(), block, slicer)) {
+    kernel.addDigest(id, windowStartMs, chunk);
+    slicer.spend(50);
+    if (slicer.due()) await slicer.pause();
+  }
+  return kernel.digest().slice();
+}
+
+/** The series with samples in a window: in its block or in open runs. */
+export async function membersOf(
+  kernel: ShardKernel,
+  block: SealedBlock | undefined,
+  windowStartMs: number,
+  slicer: Slicer,
+  members = new IdSet(),
+): Promise<IdSet> {
+  for (let cursor: number | undefined = 0; cursor !== undefined; ) {
+    const page = kernel.seriesIn(windowStartMs, cursor);
+    members.addAll(page.series);
+    cursor = page.next;
+    slicer.spend(page.series.length >>> 3);
+    if (slicer.due()) await slicer.pause();
+  }
+  if (block !== undefined) {
+    for (let at = 0; at < block.ids.length; at += GROUP) {
+      members.addAll(block.ids.subarray(at, at + GROUP));
+      slicer.spend(GROUP >>> 3);
+      if (slicer.due()) await slicer.pause();
+    }
+  }
+  return members;
+}
+
+/** Series with the chunk that a block has of each, fetched from the disk where it is not in memory. */
+async function* withOldChunks(
+  ids: Uint32Array,
+  block: SealedBlock | undefined,
+  slicer: Slicer,
+): AsyncGenerator<{ id: SeriesId; chunk: Uint8Array | undefined }> {
+  for (let first = 0; first < ids.length; first += GROUP) {
+    const group = ids.subarray(first, first + GROUP);
+    let fetched: Map<number, Uint8Array> | undefined;
+    for (const id of group as Iterable<number> as Iterable<SeriesId>) {
+      const entry = block?.find(id, { at: 0 }) ?? -1;
+      if (block === undefined || entry < 0) {
+        yield { id, chunk: undefined };
+        continue;
+      }
+      let chunk = block.chunk(entry) ?? fetched?.get(entry);
+      if (chunk === undefined) {
+        const entries: number[] = [];
+        const hint = { at: 0 };
+        for (const other of group.slice().sort()) {
+          const at = block.find(other, hint);
+          if (at >= 0) entries.push(at);
+        }
+        fetched = await block.read(Uint32Array.from(entries));
+        chunk = fetched.get(entry);
+        slicer.spend(1000);
+      }
+      yield { id, chunk };
+    }
+  }
+}

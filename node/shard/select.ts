@@ -1,0 +1,258 @@
+/**
+ * Reading series out of a shard, as pages (ARCHITECTURE.md, "Select page").
+ *
+ * A series is put into the page in one synchronous step, from the blocks and open runs as they are at that moment, so it is
+ * consistent whatever happened while the reader paused. Chunks of blocks that are not in memory are fetched ahead for a
+ * group of series; the step looks for them by block, so a block that was replaced meanwhile is simply fetched anew.
+ */
+
+import { SilverbackError } from '../../core/errors.ts';
+import { chunkInfo } from '../../core/kernel/codec.ts';
+import { type SeriesId, type ShardKernel, WINDOW_MS } from '../../core/kernel/shard.ts';
+import type { BlockStore, SealedBlock } from './blocks.ts';
+import type { Catalogue } from './catalogue.ts';
+import type { Slicer } from './slicer.ts';
+
+const PAGE_BYTES = 256 * 1024;
+/** Series whose chunks are fetched from the disk together. */
+const GROUP = 512;
+
+export interface SelectLimits {
+  /** Series sent. Infinity: any. */
+  readonly maxSeriesCount: number;
+  /** Samples in the chunks sent, of which the range may need only a part. Infinity: any. */
+  readonly maxSampleCount: number;
+}
+
+interface Source {
+  readonly kernel: ShardKernel;
+  readonly catalogue: Catalogue;
+  readonly blocks: BlockStore;
+  readonly shard: number;
+  /** Called when a block's chunks cannot be read: reports and quarantines. */
+  readonly unsound: (block: SealedBlock, error: unknown) => Promise<void>;
+}
+
+/** One window as it is now. */
+interface View {
+  readonly startMs: number;
+  readonly block: SealedBlock | undefined;
+  readonly hint: { at: number };
+  readonly open: boolean;
+}
+
+type Fetched = Map<SealedBlock, Map<number, Uint8Array>>;
+
+/**
+ * The pages of `ids` (ascending, resolved when `catalogue.releaseCount` was `releaseCount`). Series without samples in the
+ * range are left out, as far as chunk bounds tell. Throws TOO_LARGE past a limit, CORRUPT for a block that cannot be read.
+ */
+export async function* selectPages(
+  source: Source,
+  ids: Uint32Array,
+  releaseCount: number,
+  range: { readonly fromMs: number; readonly toMs: number },
+  limits: SelectLimits,
+  slicer: Slicer,
+): AsyncGenerator<Uint8Array> {
+  const { kernel, catalogue, blocks } = source;
+  const page = new Page(source.shard);
+  let views = viewsOf(source, range);
+  let version = blocks.version;
+  let fetched: Fetched = new Map();
+  let seriesCount = 0;
+  let sampleCount = 0;
+
+  /** Adds a series; a block whose chunk has to be fetched first, if there is one. */
+  const add = (id: SeriesId): SealedBlock | undefined => {
+    let samples = 0;
+    page.begin(kernel.identity(id));
+    for (const view of views) {
+      const { block } = view;
+      let sealed: Uint8Array | undefined;
+      if (block !== undefined) {
+        const entry = block.find(id, view.hint);
+        if (entry >= 0) {
+          sealed = block.chunk(entry) ?? fetched.get(block)?.get(entry);
+          if (sealed === undefined) {
+            page.abandon();
+            return block;
+          }
+        }
+      }
+      const merged = view.open ? kernel.chunk(id, view.startMs, sealed, range.fromMs, range.toMs) : undefined;
+      const chunk = merged ?? sealed;
+      if (chunk === undefined) continue;
+      const info = chunkInfo(chunk);
+      if (info.maxMs < range.fromMs || info.minMs > range.toMs) continue;
+      samples += info.sampleCount;
+      page.chunk(chunk);
+    }
+    sampleCount += samples;
+    if (page.end()) seriesCount++;
+    return undefined;
+  };
+
+  for (let first = 0; first < ids.length; first += GROUP) {
+    const group = ids.subarray(first, first + GROUP);
+    fetched = new Map();
+    for (let i = 0; i < group.length; ) {
+      const id = group[i] as SeriesId;
+      if (!catalogue.releasedSince(id, releaseCount)) {
+        const wanted = add(id);
+        if (wanted !== undefined) {
+          await fetchGroup(source, wanted, group, fetched);
+          views = viewsOf(source, range);
+          version = blocks.version;
+          continue;
+        }
+        if (seriesCount > limits.maxSeriesCount) {
+          throw tooLarge(source.shard, `more than ${limits.maxSeriesCount} series match`);
+        }
+        if (sampleCount > limits.maxSampleCount) {
+          throw tooLarge(source.shard, `the series that match hold more than ${limits.maxSampleCount} samples`);
+        }
+        slicer.spend(8);
+      }
+      i++;
+      const full = page.byteCount >= PAGE_BYTES;
+      if (full) yield page.take();
+      if (slicer.due()) await slicer.pause();
+      else if (!full) continue;
+      // Others had their turn: windows may have opened, sealed, or left memory.
+      views = viewsOf(source, range);
+      if (version !== blocks.version) fetched = new Map();
+      version = blocks.version;
+    }
+  }
+  if (page.byteCount > 0) yield page.take();
+}
+
+/** The pages of the identities alone. */
+export async function* identityPages(
+  source: Pick<Source, 'kernel' | 'catalogue' | 'shard'>,
+  ids: Uint32Array,
+  releaseCount: number,
+  slicer: Slicer,
+): AsyncGenerator<Uint8Array> {
+  const page = new Page(source.shard);
+  for (const id of ids as Iterable<number> as Iterable<SeriesId>) {
+    if (slicer.due()) await slicer.pause();
+    if (source.catalogue.releasedSince(id, releaseCount)) continue;
+    page.begin(source.kernel.identity(id));
+    page.end(true);
+    if (page.byteCount >= PAGE_BYTES) yield page.take();
+  }
+  if (page.byteCount > 0) yield page.take();
+}
+
+function viewsOf(source: Source, range: { readonly fromMs: number; readonly toMs: number }): View[] {
+  const byStart = new Map<number, View>();
+  const overlaps = (startMs: number) => startMs <= range.toMs && startMs + WINDOW_MS > range.fromMs;
+  for (const block of source.blocks.all) {
+    const startMs = block.windowStartMs;
+    if (overlaps(startMs)) byStart.set(startMs, { startMs, block, hint: { at: 0 }, open: false });
+  }
+  for (const { startMs } of source.kernel.windows()) {
+    if (overlaps(startMs))
+      byStart.set(startMs, { startMs, block: byStart.get(startMs)?.block, hint: { at: 0 }, open: true });
+  }
+  return [...byStart.values()].sort((a, b) => a.startMs - b.startMs);
+}
+
+/** Reads the chunks that a block, not in memory, has of a group of series. */
+async function fetchGroup(source: Source, block: SealedBlock, group: Uint32Array, fetched: Fetched): Promise<void> {
+  const hint = { at: 0 };
+  const entries: number[] = [];
+  for (const id of group) {
+    const entry = block.find(id, hint);
+    if (entry >= 0) entries.push(entry);
+  }
+  try {
+    fetched.set(block, await block.read(Uint32Array.from(entries)));
+  } catch (error) {
+    // The file of a block that was just replaced may be gone: the caller looks at the new one.
+    if (source.blocks.get(block.windowStartMs) !== block) return;
+    await source.unsound(block, error);
+    throw error;
+  }
+}
+
+function tooLarge(shard: number, what: string): SilverbackError {
+  return new SilverbackError('TOO_LARGE', `shard ${shard}: ${what}; narrow the selector or the time range`);
+}
+
+/** Builds select pages. */
+class Page {
+  readonly #shard: number;
+  #bytes = new Uint8Array(0);
+  #view = new DataView(this.#bytes.buffer);
+  #used = 0;
+  /** Where the series under way begins, and where its chunk count stands. */
+  #start = 0;
+  #countAt = 0;
+  #chunkCount = 0;
+
+  constructor(shard: number) {
+    this.#shard = shard;
+  }
+
+  get byteCount(): number {
+    return this.#used;
+  }
+
+  begin(identity: Uint8Array): void {
+    this.#reserve(identity.length + 12);
+    this.#start = this.#used;
+    this.#view.setUint32(this.#used, this.#shard, true);
+    this.#view.setUint32(this.#used + 4, identity.length, true);
+    this.#bytes.set(identity, this.#used + 8);
+    this.#countAt = this.#used + 8 + identity.length;
+    this.#used = this.#countAt + 4;
+    this.#chunkCount = 0;
+  }
+
+  chunk(chunk: Uint8Array): void {
+    this.#reserve(chunk.length + 4);
+    this.#view.setUint32(this.#used, chunk.length, true);
+    this.#bytes.set(chunk, this.#used + 4);
+    this.#used += 4 + chunk.length;
+    this.#chunkCount++;
+  }
+
+  /** Ends the series; false when it had no chunks and was left out. */
+  end(keepEmpty = false): boolean {
+    if (this.#chunkCount === 0 && !keepEmpty) {
+      this.abandon();
+      return false;
+    }
+    this.#view.setUint32(this.#countAt, this.#chunkCount, true);
+    return true;
+  }
+
+  abandon(): void {
+    this.#used = this.#start;
+  }
+
+  /** The page; a new one begins. */
+  take(): Uint8Array {
+    const page = this.#bytes.subarray(0, this.#used);
+    this.#bytes = new Uint8Array(0);
+    this.#used = 0;
+    return page;
+  }
+
+  #reserve(byteCount: number): void {
+    const needed = this.#used + byteCount;
+    if (needed <= this.#bytes.length) return;
+    const first = this.#bytes.length === 0;
+    // A small answer gets a small page; a large one is copied a few times at most.
+    const size = first
+      ? Math.max(needed, 4096)
+      : Math.max(needed, Math.min(this.#bytes.length * 4, PAGE_BYTES + 16_384));
+    const grown = new Uint8Array(size < needed + 64 ? needed + (needed >>> 3) : size);
+    grown.set(this.#bytes.subarray(0, this.#used));
+    this.#bytes = grown;
+    this.#view = new DataView(grown.buffer);
+  }
+}

@@ -1,0 +1,386 @@
+/**
+ * How samples enter a shard. An `Intake` per shard, a `Sender` per stream of a client.
+ *
+ * Everything from the translation of references to the hand-over to the log is one synchronous step, so that a log record
+ * and the state it describes can never differ in order. Only the wait for the log is asynchronous.
+ *
+ * Definitions: every log segment names the series it uses. The kernel says which series of a record the segment does not
+ * know yet; they go before the record as one DEFINITION record. A slot of the series table that is given to another series begins a new segment, so that in one segment an id means one series.
+ */
+import type { Clock } from '../../core/env/env.ts';
+import { type ErrorCode, SilverbackError } from '../../core/errors.ts';
+import {
+  type AppendSlice,
+  type BatchColumns,
+  type RefTable,
+  type RejectedSamples,
+  type SeriesId,
+  type ShardKernel,
+  startOfBatch,
+} from '../../core/kernel/shard.ts';
+import type { AckLevel, Rejection, WireCode } from '../../core/protocol.ts';
+import type { Catalogue } from './catalogue.ts';
+import { encodeDefinitions, readDefinitions } from './definitions.ts';
+import { type Log, RecordKind } from './log.ts';
+import type { ShardSettings } from './options.ts';
+
+/** What one sender wants stored, packed little-endian (proto `ShardBatch`). */
+export interface Batch extends BatchColumns {
+  /** See definitions.ts; the numbers are references. Taken before the samples. */
+  readonly definitions: Uint8Array;
+}
+
+export interface AppendOutcome {
+  /** OK: every sample not named below is stored and acknowledged as asked. Otherwise none is, though some may be stored. */
+  readonly code: WireCode;
+  readonly message: string;
+  /** 0: none advised. */
+  readonly retryAfterMs: number;
+  /** References whose samples were not stored because they are not defined (any more), each once. */
+  readonly unknownRefs: Uint32Array;
+  /** Samples that were refused, by series and reason. */
+  readonly rejections: readonly Rejection[];
+}
+
+/** Refusals that a sender remembers, so that samples of a refused series are told why. */
+const MAX_REFUSED_REFS = 10_000;
+/** Rejections of a batch that name their series; the rest name the reference only. */
+const MAX_NAMED_REJECTIONS = 64;
+const RETRY_MS = 1000;
+/** Origin of records in the log: this region's own. */
+const OWN_REGION = 0;
+const NO_REFS = new Uint32Array(0);
+
+export class Intake {
+  readonly #clock: Clock;
+  readonly #kernel: ShardKernel;
+  readonly #catalogue: Catalogue;
+  readonly #log: Log;
+  readonly #settings: ShardSettings;
+  readonly #senders = new Set<Sender>();
+  /** The segment whose definitions the kernel keeps track of. */
+  #segment = -1;
+  /** `catalogue.releaseCount` when it began. */
+  #segmentReleases = 0;
+  #closed = false;
+  #pressed = false;
+  #acceptedCount = 0;
+  #refusedCount = 0;
+
+  constructor(clock: Clock, kernel: ShardKernel, catalogue: Catalogue, log: Log, settings: ShardSettings) {
+    this.#clock = clock;
+    this.#kernel = kernel;
+    this.#catalogue = catalogue;
+    this.#log = log;
+    this.#settings = settings;
+  }
+
+  /** Samples stored since the shard was opened; repeated ones count. */
+  get acceptedCount(): number {
+    return this.#acceptedCount;
+  }
+
+  get refusedCount(): number {
+    return this.#refusedCount;
+  }
+
+  get senderCount(): number {
+    return this.#senders.size;
+  }
+
+  /** True once after samples were refused for want of windows or memory. */
+  takePressure(): boolean {
+    const pressed = this.#pressed;
+    this.#pressed = false;
+    return pressed;
+  }
+
+  attach(): Sender {
+    if (this.#closed) throw this.#closedError();
+    const sender = new Sender(this, this.#kernel.createRefs());
+    this.#senders.add(sender);
+    return sender;
+  }
+
+  close(): void {
+    this.#closed = true;
+    for (const sender of this.#senders) sender.detach();
+  }
+
+  /** For `Sender` only. */
+  detach(sender: Sender, refs: RefTable): void {
+    if (this.#senders.delete(sender)) this.#kernel.dropRefs(refs);
+  }
+
+  /** For `Sender` only: `define`. Throws the refusal. */
+  define(refs: RefTable, ref: number, identity: Uint8Array): void {
+    if (this.#closed) throw this.#closedError();
+    const id = this.#catalogue.admit(identity);
+    if (this.#catalogue.releasedSince(id, this.#segmentReleases)) this.#log.startSegment();
+    this.#kernel.defineRef(refs, ref, id);
+  }
+
+  /** For `Sender` only: `append`. */
+  async append(
+    refs: RefTable,
+    batch: Batch,
+    ack: AckLevel,
+    refused: Map<number, SilverbackError>,
+  ): Promise<AppendOutcome> {
+    const step = this.#step(refs, batch, refused);
+    const failure = step.failure ?? (step.sequence === 0 ? undefined : await this.#confirm(step.sequence, ack));
+    return {
+      code: failure === undefined ? 'OK' : wireCode(failure.code),
+      message: failure?.message ?? '',
+      retryAfterMs: failure?.retryAfterMs ?? 0,
+      unknownRefs: step.unknownRefs,
+      rejections: step.rejections,
+    };
+  }
+
+  async #confirm(sequence: number, ack: AckLevel): Promise<SilverbackError | undefined> {
+    try {
+      if (ack === 'FSYNC') await this.#log.synced(sequence);
+      else await this.#log.written(sequence);
+    } catch (error) {
+      if (error instanceof SilverbackError) return error;
+      throw error;
+    }
+    if (ack !== 'PEER') return undefined;
+    return new SilverbackError(
+      'UNCONFIRMED',
+      'stored in this node only: acknowledgement PEER needs a copy of the shard in a second failure zone, and there is none',
+    );
+  }
+
+  /** The synchronous part. `sequence`: that of the last log record, 0 when nothing was logged. */
+  #step(refs: RefTable, batch: Batch, refused: Map<number, SilverbackError>): Step {
+    const step: Step = { sequence: 0, failure: undefined, unknownRefs: NO_REFS, rejections: [] };
+    const unknown = new Set<number>();
+    try {
+      if (this.#closed) throw this.#closedError();
+      if (this.#log.failure !== undefined) throw this.#log.failure;
+      const sampleCount = batch.timestamps.length / 8;
+      const { maxBatchSampleCount } = this.#settings.limits;
+      if (sampleCount > maxBatchSampleCount) {
+        throw new SilverbackError(
+          'TOO_LARGE',
+          `batch of ${sampleCount} samples for shard ${this.#settings.shard}, at most ${maxBatchSampleCount} are accepted`,
+        );
+      }
+      this.#log.admit(batch.definitions.length + batch.timestamps.length * 2 + batch.refs.length * 2);
+      this.#takeDefinitions(refs, batch.definitions, refused);
+      const nowMs = this.#clock.nowMs();
+      const admission = {
+        minMs: Math.max(0, nowMs - this.#settings.maxSampleAgeMs),
+        maxMs: nowMs + this.#settings.maxFutureMs,
+      };
+      const cursor = startOfBatch();
+      while (!cursor.done) {
+        this.#followSegment();
+        const slice = this.#kernel.append(refs, batch, admission, cursor);
+        for (const ref of slice.unknownRefs) unknown.add(ref);
+        // Naming the series calls the kernel, which ends the life of the slice's views: the log comes first.
+        const rejections = slice.rejections;
+        this.#acceptedCount += slice.acceptedCount;
+        step.sequence = this.#record(slice, step.sequence);
+        for (const rejected of rejections)
+          step.rejections.push(this.#rejection(rejected, nowMs, step.rejections.length));
+      }
+    } catch (error) {
+      if (!(error instanceof SilverbackError)) throw error;
+      step.failure = error;
+    }
+    if (refused.size > 0) this.#explainRefused(batch, unknown, refused, step.rejections);
+    step.unknownRefs = Uint32Array.from(unknown);
+    return step;
+  }
+
+  #takeDefinitions(refs: RefTable, bytes: Uint8Array, refused: Map<number, SilverbackError>): void {
+    readDefinitions(bytes, 'INVALID_ARGUMENT', (ref, identity) => {
+      try {
+        this.define(refs, ref, identity);
+        refused.delete(ref);
+      } catch (error) {
+        if (!(error instanceof SilverbackError)) throw error;
+        if (refused.size < MAX_REFUSED_REFS) refused.set(ref, error);
+        if (error.code === 'RESOURCE_EXHAUSTED') this.#pressed = true;
+      }
+    });
+  }
+
+  #followSegment(): void {
+    if (this.#log.segment === this.#segment) return;
+    this.#segment = this.#log.segment;
+    this.#segmentReleases = this.#catalogue.releaseCount;
+    this.#kernel.startSegment();
+  }
+
+  /** Hands a slice to the log, definitions first. Returns the last sequence. */
+  #record(slice: AppendSlice, sequence: number): number {
+    if (slice.record.length === 0) return sequence;
+    try {
+      return this.#handOver(slice);
+    } catch (error) {
+      // The kernel takes the definitions for logged: let it name every series again.
+      this.#segment = -1;
+      throw error;
+    }
+  }
+
+  #handOver(slice: AppendSlice): number {
+    if (slice.undefinedSeries.length === 0) return this.#log.append(RecordKind.SAMPLES, OWN_REGION, slice.record);
+    const record = slice.record.slice();
+    const undefinedSeries = Array.from(slice.undefinedSeries as Iterable<number> as Iterable<SeriesId>);
+    this.#log.append(RecordKind.DEFINITION, OWN_REGION, encodeDefinitions(this.#kernel, undefinedSeries));
+    return this.#log.append(RecordKind.SAMPLES, OWN_REGION, record);
+  }
+
+  #rejection(rejected: RejectedSamples, nowMs: number, index: number): Rejection {
+    this.#refusedCount += rejected.sampleCount;
+    const { maxSampleAgeMs, maxFutureMs, limits } = this.#settings;
+    const series = index < MAX_NAMED_REJECTIONS ? this.#catalogue.name(rejected.seriesId) : `reference ${rejected.ref}`;
+    const sample = `series ${series}: ${rejected.sampleCount} samples, the first at ${atMs(rejected.timestampMs)}`;
+    const of = (code: WireCode, message: string, retryAfterMs = 0): Rejection => ({
+      ref: rejected.ref,
+      code,
+      message,
+      samples: rejected.sampleCount,
+      retryAfterMs,
+    });
+    switch (rejected.reason) {
+      case 'old':
+        return of(
+          'TOO_OLD',
+          `${sample}, older than the accepted age of ${maxSampleAgeMs / 3_600_000} h (it is ${atMs(nowMs)})`,
+        );
+      case 'ahead':
+        return of(
+          'TOO_FAR_AHEAD',
+          `${sample}, more than the accepted ${maxFutureMs / 60_000} min ahead (it is ${atMs(nowMs)})`,
+        );
+      case 'negative':
+        return of('INVALID_ARGUMENT', `${sample}, before 1970`);
+      case 'windows':
+        this.#pressed = true;
+        return of(
+          'RESOURCE_EXHAUSTED',
+          `${sample}, would open one more window than the ${limits.maxOpenWindowCount} that may be open`,
+          RETRY_MS,
+        );
+      case 'memory':
+        this.#pressed = true;
+        return of(
+          'RESOURCE_EXHAUSTED',
+          `${sample}, the shard's ${limits.maxKernelBytes} bytes for open windows are full`,
+          RETRY_MS,
+        );
+    }
+  }
+
+  /** Turns unknown references whose definition was refused into rejections that say so. */
+  #explainRefused(
+    batch: Batch,
+    unknown: Set<number>,
+    refused: Map<number, SilverbackError>,
+    rejections: Rejection[],
+  ): void {
+    const counts = new Map<number, number>();
+    const refs = new DataView(batch.refs.buffer, batch.refs.byteOffset, batch.refs.byteLength);
+    const runs = new DataView(batch.counts.buffer, batch.counts.byteOffset, batch.counts.byteLength);
+    for (let i = 0; i * 4 + 4 <= refs.byteLength; i++) {
+      const ref = refs.getUint32(i * 4, true);
+      if (!unknown.has(ref) || !refused.has(ref)) continue;
+      counts.set(ref, (counts.get(ref) ?? 0) + (runs.byteLength === 0 ? 1 : runs.getUint32(i * 4, true)));
+    }
+    for (const [ref, samples] of counts) {
+      const error = refused.get(ref) as SilverbackError;
+      // What may succeed later is asked for anew: the sender gets UNKNOWN_REF next time and defines it again.
+      if (error.retryable) refused.delete(ref);
+      unknown.delete(ref);
+      this.#refusedCount += samples;
+      rejections.push({
+        ref,
+        code: wireCode(error.code),
+        message: error.message,
+        samples,
+        retryAfterMs: error.retryAfterMs ?? 0,
+      });
+    }
+  }
+
+  #closedError(): SilverbackError {
+    return new SilverbackError('UNAVAILABLE', `shard ${this.#settings.shard} is closing`, { retryAfterMs: RETRY_MS });
+  }
+}
+
+interface Step {
+  sequence: number;
+  failure: SilverbackError | undefined;
+  unknownRefs: Uint32Array;
+  readonly rejections: Rejection[];
+}
+
+/** A sender's own reference space in one shard, and its way in. References are good until `detach`, or until told unknown. */
+export class Sender {
+  readonly #intake: Intake;
+  readonly #refs: RefTable;
+  readonly #refused = new Map<number, SilverbackError>();
+  #attached = true;
+
+  /** Made by `Shard.attach`. */
+  constructor(intake: Intake, refs: RefTable) {
+    this.#intake = intake;
+    this.#refs = refs;
+  }
+
+  /**
+   * Binds a reference to the series of these identity bytes, rebinds it if it was bound. Throws INVALID_LABELS, SERIES_LIMIT,
+   * TOO_LARGE (the reference), RESOURCE_EXHAUSTED. `batch.definitions` does the same, a refusal then answers the samples.
+   */
+  define(ref: number, identity: Uint8Array): void {
+    if (!this.#attached) throw new SilverbackError('UNAVAILABLE', 'the sender is detached');
+    this.#intake.define(this.#refs, ref, identity);
+    this.#refused.delete(ref);
+  }
+
+  /**
+   * Stores a batch. Its samples can be read when this returns its promise; the promise resolves when the log has them as
+   * `ack` asks. Every expected failure is in the outcome. Repeating a batch, whole or in part, changes nothing.
+   */
+  async append(batch: Batch, ack: AckLevel): Promise<AppendOutcome> {
+    if (!this.#attached) {
+      const message = 'the sender is detached';
+      return { code: 'UNAVAILABLE', message, retryAfterMs: RETRY_MS, unknownRefs: NO_REFS, rejections: [] };
+    }
+    return this.#intake.append(this.#refs, batch, ack, this.#refused);
+  }
+
+  /** Gives the references back. */
+  detach(): void {
+    if (!this.#attached) return;
+    this.#attached = false;
+    this.#intake.detach(this, this.#refs);
+  }
+}
+
+/** Codes that travel; the others are bugs when a write ends with them. */
+function wireCode(code: ErrorCode): WireCode {
+  switch (code) {
+    case 'NOT_FOUND':
+    case 'CONFLICT':
+    case 'TIMEOUT':
+    case 'CANCELLED':
+    case 'CORRUPT':
+    case 'VERSION':
+      return 'INTERNAL';
+    default:
+      return code;
+  }
+}
+
+/** As people write it, with the number that was sent. */
+function atMs(timestampMs: number): string {
+  const date = new Date(timestampMs);
+  return Number.isNaN(date.getTime()) ? `${timestampMs} ms` : `${date.toISOString()} (${timestampMs} ms)`;
+}

@@ -1,0 +1,632 @@
+/**
+ * A shard: the unit of ownership, memory, recovery and digests. One thread owns it.
+ *
+ * A shard is a set of samples in windows of two hours. A window's samples lie in open runs (in the kernel, and in log and
+ * checkpoint on disk) and in at most one sealed block (on disk, and in memory while the budget allows); reading merges them.
+ * A sample's way: log and open run at once (`Sender.append`), later a block (`tick`), and after 26 hours out.
+ *
+ * Invariants
+ * - A sample that was acknowledged is in the log, in a committed checkpoint, or in a durable block; log records go only when
+ *   a committed checkpoint began after them, runs only when a durable block holds them.
+ * - State changes are synchronous; what happens between two of them may be seen, half of one never.
+ * - Sealing, checkpoints, retention and digests take turns (`#exclusively`): they share the kernel's digest accumulator, and
+ *   series are released while no checkpoint or block is being made of them.
+ *
+ * In `directory`: `log/`, `checkpoints/`, `blocks/`. A crash at any point leaves a state from which `open` restores every
+ * sample acknowledged as its level promises.
+ */
+import type { Env } from '../../core/env/env.ts';
+import { SilverbackError } from '../../core/errors.ts';
+import { type SeriesId, type ShardKernel, WINDOW_MS } from '../../core/kernel/shard.ts';
+import { compareUtf8 } from '../../core/labels.ts';
+import { compileMatcher, type Matcher } from '../../core/matchers.ts';
+import { BlockStore, isUnsound, type SealedBlock } from './blocks.ts';
+import { Catalogue } from './catalogue.ts';
+import { encodeDefinitions } from './definitions.ts';
+import type { Log } from './log.ts';
+import { type ShardOptions, type ShardSettings, withDefaults } from './options.ts';
+import { IdSet } from './postings.ts';
+import { PageKind, replayLog, restoreCheckpoint } from './restore.ts';
+import { digestWindow, membersOf, sealWindow } from './seal.ts';
+import { identityPages, type SelectLimits, selectPages } from './select.ts';
+import { Intake, type Sender } from './sender.ts';
+import { Slicer } from './slicer.ts';
+
+/** Milliseconds, both ends inclusive. */
+export interface TimeRange {
+  readonly fromMs: number;
+  readonly toMs: number;
+}
+
+export interface ShardSelect extends TimeRange, SelectLimits {
+  readonly matchers: readonly Matcher[];
+}
+
+/** What is known to be in an answer for a time range. */
+export interface ShardCoverage extends TimeRange {
+  readonly state: 'complete' | 'missing';
+  readonly reason: string;
+}
+
+/** Something that went wrong and was lived with. */
+export interface Problem {
+  readonly atMs: number;
+  readonly message: string;
+}
+
+export interface ShardStats {
+  readonly seriesCount: number;
+  /** In open runs; late ones that are not yet merged count each. */
+  readonly openSampleCount: number;
+  readonly sealedSampleCount: number;
+  readonly openWindowCount: number;
+  readonly blockCount: number;
+  readonly residentBlockCount: number;
+  readonly senderCount: number;
+  /** Since the shard was opened. */
+  readonly acceptedSampleCount: number;
+  readonly refusedSampleCount: number;
+  readonly kernelBytes: number;
+  readonly kernelUsedBytes: number;
+  readonly residentBlockBytes: number;
+  readonly blockIndexBytes: number;
+  /** Postings; an estimate, taken now and then. */
+  readonly indexBytes: number;
+  readonly blockFileBytes: number;
+  readonly logBytes: number;
+  readonly logPendingBytes: number;
+  /** Undefined before the first one. */
+  readonly checkpointAgeMs: number | undefined;
+  readonly sealCount: number;
+  readonly lastSealMs: number;
+  readonly recoveryMs: number;
+  readonly recoveredRecordCount: number;
+  /** Why writes are refused. */
+  readonly failure: string | undefined;
+  /** The latest ones. */
+  readonly problems: readonly Problem[];
+  readonly problemCount: number;
+}
+
+/** How long background work that failed waits before the next try. */
+const RETRY_MS = 30_000;
+const MAX_PROBLEMS = 100;
+/** At close, a log with more to replay than this is worth a checkpoint. */
+const CLOSING_LOG_BYTES = 4 * 1024 * 1024;
+const INDEX_MEASURE_MS = 10 * 60_000;
+
+interface Idleness {
+  appendCount: number;
+  sinceMs: number;
+}
+
+export class Shard {
+  readonly #env: Env;
+  readonly #directory: string;
+  readonly #settings: ShardSettings;
+  readonly #kernel: ShardKernel;
+  readonly #catalogue: Catalogue;
+  readonly #blocks: BlockStore;
+  // Both are there once `open` has resolved.
+  #log!: Log;
+  #intake!: Intake;
+
+  /** Sealing, checkpointing and digesting, one after the other. */
+  #turn: Promise<unknown> = Promise.resolve();
+  #ticking: Promise<void> | undefined;
+  #closing: Promise<void> | undefined;
+  readonly #closed = new AbortController();
+
+  readonly #idleness = new Map<number, Idleness>();
+  #retrySealAtMs = 0;
+  #nextCheckpointAtMs = 0;
+  /** `log.tail().sequence` at the last checkpoint. */
+  #checkpointedSequence = 0;
+  #checkpointedAtMs: number | undefined;
+  #nextIndexMeasureAtMs = 0;
+  #indexBytes = 0;
+  /** Blocks left, or series were defined that may never have got a sample: look for series to release. */
+  #collectSeriesCount = Number.POSITIVE_INFINITY;
+  #collectDue = false;
+  #overBudget = false;
+
+  #problems: Problem[] = [];
+  #problemCount = 0;
+  readonly #gaps: ShardCoverage[] = [];
+  #sealCount = 0;
+  #lastSealMs = 0;
+  #recoveryMs = 0;
+  #recoveredRecordCount = 0;
+
+  /**
+   * Opens or creates the shard in `directory` and recovers what is there. The directory is this process's alone.
+   * @throws DISK_FAILED, VERSION, INVALID_ARGUMENT (another shard's data), RESOURCE_EXHAUSTED (its open windows do not fit)
+   */
+  static async open(env: Env, directory: string, options: ShardOptions): Promise<Shard> {
+    const shard = new Shard(env, directory, withDefaults(options));
+    try {
+      await shard.#recover();
+    } catch (error) {
+      shard.#release();
+      await shard.#log?.close().catch(() => undefined);
+      throw error;
+    }
+    return shard;
+  }
+
+  private constructor(env: Env, directory: string, settings: ShardSettings) {
+    this.#env = env;
+    this.#directory = directory;
+    this.#settings = settings;
+    const { limits } = settings;
+    this.#kernel = settings.parts.createKernel({
+      // Recovery takes more series than the limit, if there are more.
+      maxSeriesCount: 16_777_216,
+      maxRefCount: 16_777_216,
+      maxMemoryBytes: limits.maxKernelBytes,
+      maxOpenWindows: limits.maxOpenWindowCount,
+    });
+    this.#catalogue = new Catalogue(this.#kernel, limits);
+    this.#blocks = new BlockStore(env, `${directory}/blocks`, settings.shard, settings.budget, (identity) =>
+      this.#catalogue.restore(identity),
+    );
+  }
+
+  // ---- writing ----------------------------------------------------------------------------------
+
+  /** A way in with its own reference space. Throws UNAVAILABLE while closing, RESOURCE_EXHAUSTED past 65,535 senders. */
+  attach(): Sender {
+    return this.#intake.attach();
+  }
+
+  // ---- reading ----------------------------------------------------------------------------------
+
+  /**
+   * The series that match, with all their samples in the range (and perhaps more), as select pages of about 256 KiB that
+   * the caller may keep. Yields to other work about every millisecond, and rejects with the signal's reason once it is aborted.
+   * @throws INVALID_ARGUMENT (a matcher), TOO_LARGE (a limit), CORRUPT (a block that was found unsound just now)
+   */
+  async *select(request: ShardSelect, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
+    const slicer = this.#slicer(signal);
+    const releaseCount = this.#catalogue.releaseCount;
+    const ids = await this.#catalogue.resolve(request.matchers.map(compileMatcher), slicer);
+    const source = {
+      kernel: this.#kernel,
+      catalogue: this.#catalogue,
+      blocks: this.#blocks,
+      shard: this.#settings.shard,
+      unsound: (block: SealedBlock, error: unknown) => this.#unsound(block, error),
+    };
+    yield* selectPages(source, ids, releaseCount, request, request, slicer);
+  }
+
+  /**
+   * Names of the labels of the series that match any of `selectors` (all series when there are none) and have samples in
+   * the windows that the range touches; sorted by UTF-8 bytes. Exact to the window, not to the millisecond.
+   */
+  async labelNames(
+    range: TimeRange,
+    selectors: readonly (readonly Matcher[])[],
+    signal?: AbortSignal,
+  ): Promise<string[]> {
+    const slicer = this.#slicer(signal);
+    const names = await this.#catalogue.labelNames(await this.#among(range, selectors, slicer), slicer);
+    return names.sort(compareUtf8);
+  }
+
+  /** Values of a label; otherwise as `labelNames`. */
+  async labelValues(
+    name: string,
+    range: TimeRange,
+    selectors: readonly (readonly Matcher[])[],
+    signal?: AbortSignal,
+  ): Promise<string[]> {
+    const slicer = this.#slicer(signal);
+    const values = await this.#catalogue.labelValues(name, await this.#among(range, selectors, slicer), slicer);
+    return values.sort(compareUtf8);
+  }
+
+  /** The series themselves, as select pages without chunks; otherwise as `labelNames`. */
+  async *series(
+    range: TimeRange,
+    selectors: readonly (readonly Matcher[])[],
+    signal?: AbortSignal,
+  ): AsyncGenerator<Uint8Array> {
+    const slicer = this.#slicer(signal);
+    const releaseCount = this.#catalogue.releaseCount;
+    const among = await this.#among(range, selectors, slicer);
+    const ids = among?.toArray() ?? (await this.#catalogue.resolve([], slicer));
+    yield* identityPages(
+      { kernel: this.#kernel, catalogue: this.#catalogue, shard: this.#settings.shard },
+      ids,
+      releaseCount,
+      slicer,
+    );
+  }
+
+  /** Which parts of a range are known to lack samples; whatever is not named is complete. */
+  gaps(range: TimeRange): ShardCoverage[] {
+    const found: ShardCoverage[] = this.#gaps.filter((gap) => gap.fromMs <= range.toMs && gap.toMs >= range.fromMs);
+    for (const { windowStartMs, reason } of this.#blocks.gaps) {
+      const toMs = windowStartMs + WINDOW_MS - 1;
+      if (windowStartMs <= range.toMs && toMs >= range.fromMs) {
+        found.push({ fromMs: windowStartMs, toMs, state: 'missing', reason });
+      }
+    }
+    return found;
+  }
+
+  /** Windows that have samples, in order. */
+  windows(): number[] {
+    const starts = new Set(this.#blocks.all.map((block) => block.windowStartMs));
+    for (const { startMs } of this.#kernel.windows()) starts.add(startMs);
+    return [...starts].sort((a, b) => a - b);
+  }
+
+  /**
+   * 256 sums of 16 bytes over the samples of a window, each sample once: equal in two shards exactly when (but for 128-bit
+   * chance) the window's samples are.
+   */
+  digest(windowStartMs: number): Promise<Uint8Array> {
+    return this.#exclusively(() => digestWindow(this.#kernel, this.#blocks, windowStartMs, this.#slicer()));
+  }
+
+  // ---- housekeeping -----------------------------------------------------------------------------
+
+  /**
+   * Does what is due: seals at most one window, checkpoints, lets old blocks and series go, keeps the budget. Never rejects:
+   * what fails is reported in `stats().problems` and tried again. To be called every second or so; with nothing to do it
+   * costs microseconds. A node that awaits one shard's tick before the next one's has one of them sealing at a time.
+   */
+  tick(): Promise<void> {
+    if (this.#closing !== undefined) return Promise.resolve();
+    this.#ticking ??= this.#work().finally(() => {
+      this.#ticking = undefined;
+    });
+    return this.#ticking;
+  }
+
+  async #work(): Promise<void> {
+    const startMs = this.#dueWindow();
+    if (startMs !== undefined) await this.#exclusively(() => this.#seal(startMs));
+    if (this.#checkpointDue()) await this.#exclusively(() => this.#checkpoint());
+    await this.#exclusively(() => this.#retain());
+    this.#account();
+    this.#overBudget = !this.#settings.budget.enforce();
+  }
+
+  stats(): ShardStats {
+    const blocks = this.#blocks.all;
+    const sum = (of: (block: SealedBlock) => number) => blocks.reduce((total, block) => total + of(block), 0);
+    return {
+      seriesCount: this.#catalogue.seriesCount,
+      openSampleCount: this.#kernel.sampleCount,
+      sealedSampleCount: sum((block) => block.sampleCount),
+      openWindowCount: this.#kernel.windows().length,
+      blockCount: blocks.length,
+      residentBlockCount: sum((block) => (block.resident ? 1 : 0)),
+      senderCount: this.#intake.senderCount,
+      acceptedSampleCount: this.#intake.acceptedCount,
+      refusedSampleCount: this.#intake.refusedCount,
+      kernelBytes: this.#kernel.memoryBytes,
+      kernelUsedBytes: this.#kernel.usedBytes,
+      residentBlockBytes: sum((block) => block.residentBytes),
+      blockIndexBytes: sum((block) => block.indexBytes),
+      indexBytes: this.#indexBytes,
+      blockFileBytes: sum((block) => block.fileBytes),
+      logBytes: this.#log.byteCount,
+      logPendingBytes: this.#log.pendingBytes,
+      checkpointAgeMs:
+        this.#checkpointedAtMs === undefined ? undefined : this.#env.clock.monotonicMs() - this.#checkpointedAtMs,
+      sealCount: this.#sealCount,
+      lastSealMs: this.#lastSealMs,
+      recoveryMs: this.#recoveryMs,
+      recoveredRecordCount: this.#recoveredRecordCount,
+      failure: this.#log.failure?.message,
+      problems: [...this.#problems],
+      problemCount: this.#problemCount,
+    };
+  }
+
+  /** Refuses what comes, waits for what is under way, closes the log in order. Rejects if the log cannot be closed in order. */
+  close(): Promise<void> {
+    this.#closing ??= this.#shutDown();
+    return this.#closing;
+  }
+
+  async #shutDown(): Promise<void> {
+    this.#intake.close();
+    this.#closed.abort(new SilverbackError('UNAVAILABLE', `shard ${this.#settings.shard} is closing`));
+    await this.#ticking;
+    await this.#exclusively(async () => {
+      if (this.#log.failure === undefined && this.#log.byteCount > CLOSING_LOG_BYTES && this.#hasNews()) {
+        await this.#checkpoint(new Slicer(this.#env, [], this.#settings.sliceMs));
+      }
+    });
+    try {
+      await this.#log.close();
+    } finally {
+      this.#release();
+    }
+  }
+
+  /** Gives memory back. */
+  #release(): void {
+    this.#settings.budget.hold(this, 0);
+    this.#blocks.close();
+  }
+
+  // ---- sealing ----------------------------------------------------------------------------------
+
+  /** The window to seal now, if one is due. */
+  #dueWindow(): number | undefined {
+    const open = this.#kernel.windows();
+    const monotonicMs = this.#env.clock.monotonicMs();
+    const sealableMs = this.#env.clock.nowMs() - this.#settings.sealDelayMs - WINDOW_MS;
+    let idlest: number | undefined;
+    let idlestSinceMs = Number.POSITIVE_INFINITY;
+    let due: number | undefined;
+    for (const { startMs, appendCount } of open) {
+      let idleness = this.#idleness.get(startMs);
+      if (idleness === undefined || idleness.appendCount !== appendCount) {
+        idleness = { appendCount, sinceMs: monotonicMs };
+        this.#idleness.set(startMs, idleness);
+      }
+      if (idleness.sinceMs < idlestSinceMs) {
+        idlest = startMs;
+        idlestSinceMs = idleness.sinceMs;
+      }
+      if (startMs <= sealableMs && monotonicMs - idleness.sinceMs >= this.#settings.sealIdleMs) due ??= startMs;
+    }
+    if (this.#idleness.size > open.length) {
+      const starts = new Set(open.map((window) => window.startMs));
+      for (const startMs of this.#idleness.keys()) if (!starts.has(startMs)) this.#idleness.delete(startMs);
+    }
+    if (monotonicMs < this.#retrySealAtMs) return undefined;
+    if (due !== undefined) return due;
+    const crowded = open.length * 4 > this.#settings.limits.maxOpenWindowCount * 3;
+    const full = this.#kernel.usedBytes * 4 > this.#settings.limits.maxKernelBytes * 3;
+    if (this.#intake.takePressure() || crowded || full) return idlest;
+    // Nothing is left to evict: closed windows leave the kernel early, whose memory the next ones then reuse.
+    if (this.#overBudget && open.length > 1) return idlest;
+    return undefined;
+  }
+
+  async #seal(windowStartMs: number): Promise<void> {
+    const startedMs = this.#env.clock.monotonicMs();
+    try {
+      await sealWindow(this.#kernel, this.#blocks, this.#settings.shard, windowStartMs, this.#slicer());
+      this.#sealCount++;
+      this.#lastSealMs = this.#env.clock.monotonicMs() - startedMs;
+    } catch (error) {
+      if (this.#closed.signal.aborted) return;
+      const old = this.#blocks.get(windowStartMs);
+      if (isUnsound(error) && old !== undefined) await this.#unsound(old, error);
+      else {
+        this.#retrySealAtMs = this.#env.clock.monotonicMs() + RETRY_MS;
+        this.#report(`sealing window ${new Date(windowStartMs).toISOString()} failed: ${messageOf(error)}`);
+      }
+    }
+  }
+
+  // ---- checkpoints ------------------------------------------------------------------------------
+
+  #hasNews(): boolean {
+    return this.#log.tail().sequence > this.#checkpointedSequence;
+  }
+
+  #checkpointDue(): boolean {
+    return (
+      this.#env.clock.monotonicMs() >= this.#nextCheckpointAtMs && this.#hasNews() && this.#log.failure === undefined
+    );
+  }
+
+  async #checkpoint(slicer = this.#slicer()): Promise<void> {
+    const { shard, parts, checkpointIntervalMs } = this.#settings;
+    this.#nextCheckpointAtMs = this.#env.clock.monotonicMs() + checkpointIntervalMs;
+    // All that was appended before this position is in open runs or blocks now, and will be in the pages or blocks.
+    const position = this.#log.tail();
+    try {
+      const writer = await parts.writeCheckpoint(this.#env, `${this.#directory}/checkpoints`, { shard, position });
+      try {
+        const defined = new IdSet();
+        for (const { startMs } of this.#kernel.windows()) {
+          for (let cursor: number | undefined = 0; cursor !== undefined; ) {
+            const page = this.#kernel.checkpoint(startMs, cursor);
+            cursor = page.next;
+            if (page.bytes.length === 0) continue;
+            const runs = page.bytes.slice();
+            const ids: SeriesId[] = [];
+            for (const id of page.series as Iterable<number> as Iterable<SeriesId>) {
+              if (defined.has(id)) continue;
+              defined.add(id);
+              ids.push(id);
+            }
+            if (ids.length > 0) await writer.page(PageKind.DEFINITIONS, encodeDefinitions(this.#kernel, ids));
+            await writer.page(PageKind.RUNS, runs);
+            await slicer.pause();
+          }
+        }
+        const { release } = await writer.commit();
+        this.#checkpointedSequence = position.sequence;
+        this.#checkpointedAtMs = this.#env.clock.monotonicMs();
+        if (release !== undefined) await this.#log.release(release);
+      } catch (error) {
+        await writer.abort();
+        throw error;
+      }
+    } catch (error) {
+      if (this.#closed.signal.aborted) return;
+      this.#report(`checkpoint failed: ${messageOf(error)}`);
+    }
+  }
+
+  // ---- retention, memory ------------------------------------------------------------------------
+
+  async #retain(): Promise<void> {
+    const { maxSampleAgeMs, diskRetentionMs } = this.#settings;
+    const slicer = this.#slicer();
+    try {
+      if (maxSampleAgeMs !== Number.POSITIVE_INFINITY) {
+        const nowMs = this.#env.clock.nowMs();
+        if (this.#blocks.retire(nowMs - maxSampleAgeMs) > 0) this.#collectDue = true;
+        await this.#blocks.expire(nowMs - Math.max(maxSampleAgeMs, diskRetentionMs));
+      }
+      // Series can be defined and never get a sample: the table growing by half is reason to look, too.
+      const count = this.#catalogue.seriesCount;
+      if (this.#collectDue || count > this.#collectSeriesCount) {
+        this.#collectDue = false;
+        const resident = new IdSet();
+        for (const block of this.#blocks.all) {
+          for (let at = 0; at < block.ids.length; at += 8192) {
+            resident.addAll(block.ids.subarray(at, at + 8192));
+            slicer.spend(1024);
+            if (slicer.due()) await slicer.pause();
+          }
+        }
+        await this.#catalogue.collect(resident, slicer);
+        this.#collectSeriesCount = Math.max(1000, this.#catalogue.seriesCount * 1.5);
+      }
+      if (this.#env.clock.monotonicMs() >= this.#nextIndexMeasureAtMs) {
+        this.#nextIndexMeasureAtMs = this.#env.clock.monotonicMs() + INDEX_MEASURE_MS;
+        this.#indexBytes = await this.#catalogue.indexBytes(slicer);
+      }
+    } catch (error) {
+      if (!this.#closed.signal.aborted) this.#report(`retention failed: ${messageOf(error)}`);
+    }
+  }
+
+  #account(): void {
+    let bytes = this.#kernel.memoryBytes + this.#indexBytes;
+    for (const block of this.#blocks.all) bytes += block.indexBytes;
+    this.#settings.budget.hold(this, bytes);
+  }
+
+  // ---- recovery ---------------------------------------------------------------------------------
+
+  async #recover(): Promise<void> {
+    const startedMs = this.#env.clock.monotonicMs();
+    const { shard, parts, maxSampleAgeMs, checkpointIntervalMs, log: logOptions } = this.#settings;
+    const slicer = this.#slicer();
+    const nowMs = this.#env.clock.nowMs();
+    for (const problem of await this.#blocks.open(nowMs - maxSampleAgeMs, slicer)) this.#report(problem);
+
+    const target = { kernel: this.#kernel, catalogue: this.#catalogue, makeRoom: () => this.#makeRoom() };
+    const loaded = await parts.loadCheckpoint(this.#env, `${this.#directory}/checkpoints`, { shard });
+    for (const { file, reason, quarantine } of loaded.problems) {
+      this.#report(`checkpoint ${file} is unsound and lies in ${quarantine} now: ${reason}`);
+    }
+    const { checkpoint } = loaded;
+    const from = checkpoint?.position;
+    const opened = await parts.openLog(this.#env, `${this.#directory}/log`, {
+      shard,
+      ...logOptions,
+      ...(from === undefined ? {} : { from }),
+    });
+    this.#log = opened.log;
+    this.#intake = new Intake(this.#env.clock, this.#kernel, this.#catalogue, this.#log, this.#settings);
+
+    if (checkpoint !== undefined) {
+      const losses = await restoreCheckpoint(target, checkpoint, slicer);
+      const count = losses.unnamedCount + losses.unsoundCount;
+      if (count > 0) this.#lost(`${count} pages or runs of checkpoint ${checkpoint.file} cannot be used`, nowMs);
+    }
+    const beginning = { incarnation: 0 as NonNullable<typeof from>['incarnation'], sequence: 0 };
+    const replayed = await replayLog(target, this.#log, from ?? beginning, slicer);
+    this.#recoveredRecordCount = replayed.recordCount;
+    // What was recovered holds definitions under other ids: the rule of one meaning per id and segment wants a new one.
+    this.#log.startSegment();
+    for (const problem of new Set([...opened.recovered.problems, ...this.#log.problems])) {
+      const what = `${problem.file} at byte ${problem.offset}: ${problem.byteCount} bytes, records ${problem.firstSequence} up to ${problem.endSequence}`;
+      if (problem.kind === 'torn') this.#report(`an unfinished tail was cut off the log: ${what}`);
+      else this.#lost(`the log is damaged (set aside in ${problem.quarantine ?? 'place'}): ${what}`, nowMs);
+    }
+    if (replayed.unsoundCount > 0) this.#lost(`${replayed.unsoundCount} log records cannot be used`, nowMs);
+    if (replayed.unnamedCount > 0) this.#lost(`${replayed.unnamedCount} runs in the log lack their series`, nowMs);
+
+    const monotonicMs = this.#env.clock.monotonicMs();
+    if (checkpoint !== undefined) {
+      this.#checkpointedSequence = checkpoint.position.sequence;
+      this.#checkpointedAtMs = monotonicMs;
+    }
+    // Shards opened together do not checkpoint together.
+    this.#nextCheckpointAtMs = monotonicMs + checkpointIntervalMs * this.#env.random.next();
+    this.#collectDue = true;
+    this.#recoveryMs = monotonicMs - startedMs;
+    this.#account();
+    this.#settings.budget.enforce();
+  }
+
+  /** During recovery: the window with the most samples leaves the kernel. */
+  async #makeRoom(): Promise<boolean> {
+    const open = this.#kernel.windows();
+    if (open.length === 0) return false;
+    const largest = open.reduce((a, b) => (b.appendCount > a.appendCount ? b : a));
+    await sealWindow(this.#kernel, this.#blocks, this.#settings.shard, largest.startMs, this.#slicer());
+    return this.#kernel.windows().length < open.length;
+  }
+
+  // ---- helpers ----------------------------------------------------------------------------------
+
+  #slicer(signal?: AbortSignal): Slicer {
+    const closed = this.#closed.signal;
+    return new Slicer(this.#env, signal === undefined ? [closed] : [closed, signal], this.#settings.sliceMs);
+  }
+
+  /** Runs `task` after those before it, whether they succeeded or not. */
+  #exclusively<T>(task: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(task, task);
+    this.#turn = result.catch(() => undefined);
+    return result;
+  }
+
+  /** The series in question: those that match any selector and have samples in windows of the range. Undefined: all. */
+  async #among(
+    range: TimeRange,
+    selectors: readonly (readonly Matcher[])[],
+    slicer: Slicer,
+  ): Promise<IdSet | undefined> {
+    const starts = this.windows();
+    const touched = starts.filter((startMs) => startMs <= range.toMs && startMs + WINDOW_MS > range.fromMs);
+    let among: IdSet | undefined;
+    if (touched.length < starts.length) {
+      among = new IdSet();
+      for (const startMs of touched) await membersOf(this.#kernel, this.#blocks.get(startMs), startMs, slicer, among);
+    }
+    if (selectors.length === 0) return among;
+    const matching = new IdSet();
+    for (const matchers of selectors) {
+      for (const id of await this.#catalogue.resolve(matchers.map(compileMatcher), slicer)) {
+        if (among === undefined || among.has(id)) matching.add(id);
+      }
+    }
+    return matching;
+  }
+
+  /** A block could not be read. If it is unsound it leaves, and its window has a gap from now on. */
+  async #unsound(block: SealedBlock, error: unknown): Promise<void> {
+    try {
+      const message = isUnsound(error) ? await this.#blocks.quarantine(block, error) : undefined;
+      this.#report(message ?? `reading block ${block.path} failed: ${messageOf(error)}`);
+    } catch (failure) {
+      this.#report(`setting block ${block.path} aside failed: ${messageOf(failure)}`);
+    }
+  }
+
+  /** Samples are gone and it is not known from when: everything that could have been in the log has a gap. */
+  #lost(message: string, nowMs: number): void {
+    this.#report(message);
+    const { maxSampleAgeMs, maxFutureMs } = this.#settings;
+    const fromMs = Math.max(0, nowMs - maxSampleAgeMs);
+    this.#gaps.push({ fromMs, toMs: nowMs + maxFutureMs, state: 'missing', reason: message });
+  }
+
+  #report(message: string): void {
+    this.#problemCount++;
+    this.#problems = [...this.#problems.slice(1 - MAX_PROBLEMS), { atMs: this.#env.clock.nowMs(), message }];
+  }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
