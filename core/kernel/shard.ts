@@ -10,7 +10,8 @@
  * - Bytes of other owners (batches, blocks, log records) are copied in; any alignment will do.
  */
 import { SilverbackError } from '../errors.ts';
-import type { ChunkCodec } from './codec.ts';
+import { ChunkCodec } from './codec.ts';
+import { Outcome, ShardInstance } from './instance.ts';
 
 /** Length of a window: two hours. Windows are aligned to the epoch. */
 export const WINDOW_MS = 7_200_000;
@@ -143,39 +144,60 @@ export class ShardKernel {
   /** Reads and writes chunks in this kernel's memory (decode, aggregate, header). Views: as above. */
   readonly chunks: ChunkCodec;
 
-  private constructor() {
-    this.chunks = unbuilt();
+  readonly #instance: ShardInstance;
+  readonly #maxSeriesCount: number;
+  readonly #maxOpenWindows: number;
+  readonly #maxRefCount: number;
+  readonly #slice: SliceColumns;
+
+  private constructor(options: Required<ShardKernelOptions>) {
+    this.#instance = new ShardInstance(options);
+    this.#maxSeriesCount = options.maxSeriesCount;
+    this.#maxOpenWindows = options.maxOpenWindows;
+    this.#maxRefCount = options.maxRefCount;
+    const { exports } = this.#instance;
+    this.#slice = {
+      counts: exports.countsOffset(),
+      timestamps: exports.timestampsOffset(),
+      values: exports.valuesOffset(),
+    };
+    this.chunks = new ChunkCodec(this.#instance);
   }
 
   /** Makes an empty kernel. The compiled module is shared by all of them. Throws INVALID_ARGUMENT for options out of range. */
-  static create(_options: ShardKernelOptions): ShardKernel {
-    return unbuilt();
+  static create(options: ShardKernelOptions): ShardKernel {
+    const full = { maxOpenWindows: 64, maxRefCount: 2 ** 22, ...options };
+    check('maxSeriesCount', full.maxSeriesCount, 1, 2 ** 24);
+    check('maxMemoryBytes', full.maxMemoryBytes, 2 ** 20, 2 ** 32);
+    check('maxOpenWindows', full.maxOpenWindows, 1, 1024);
+    check('maxRefCount', full.maxRefCount, 1, 2 ** 32);
+    return new ShardKernel(full);
   }
 
   // ---- accounting -------------------------------------------------------------------------------
 
   /** Size of the linear memory. Grows, never shrinks; the part that was never used has no pages behind it. */
   get memoryBytes(): number {
-    return unbuilt();
+    return this.#instance.memoryBytes;
   }
 
   /** Bytes in use: labels, tables, runs, scratch. Free lists are not in it. */
   get usedBytes(): number {
-    return unbuilt();
+    return this.#instance.exports.usedBytes();
   }
 
   get seriesCount(): number {
-    return unbuilt();
+    return this.#instance.exports.seriesCount();
   }
 
   /** Open runs over all windows. */
   get runCount(): number {
-    return unbuilt();
+    return this.#instance.exports.openRuns();
   }
 
   /** Samples in open runs; late ones that are not yet merged count each. */
   get sampleCount(): number {
-    return unbuilt();
+    return this.#instance.exports.openSamples();
   }
 
   // ---- series -----------------------------------------------------------------------------------
@@ -184,66 +206,101 @@ export class ShardKernel {
    * Finds or makes the series of these identity bytes (core/labels.ts). Bytes are compared, the hash only finds them.
    * Throws SERIES_LIMIT when the table is full, RESOURCE_EXHAUSTED when memory is, INVALID_LABELS past 65,535 bytes.
    */
-  intern(_identity: Uint8Array): Interned {
-    return unbuilt();
+  intern(identity: Uint8Array): Interned {
+    if (identity.length > MAX_IDENTITY_BYTES) {
+      throw new SilverbackError(
+        'INVALID_LABELS',
+        `a series identity of ${identity.length} bytes, at most ${MAX_IDENTITY_BYTES} are allowed`,
+      );
+    }
+    const { exports } = this.#instance;
+    const id = exports.internSeries(this.#instance.putInput(identity), identity.length);
+    if (id === Outcome.noSlot) {
+      throw new SilverbackError(
+        'SERIES_LIMIT',
+        `the shard holds ${this.seriesCount} series, as many as it may (maxSeriesCount ${this.#maxSeriesCount})`,
+      );
+    }
+    if (id === Outcome.noMemory) throw this.#instance.full('another series');
+    return { id: id as SeriesId, created: exports.wasCreated() !== 0 };
   }
 
-  find(_identity: Uint8Array): SeriesId | undefined {
-    return unbuilt();
+  find(identity: Uint8Array): SeriesId | undefined {
+    if (identity.length > MAX_IDENTITY_BYTES) return undefined;
+    const id = this.#instance.exports.findSeries(this.#instance.putInput(identity), identity.length);
+    return id < 0 ? undefined : (id as SeriesId);
   }
 
   /** Is the slot in use? */
-  has(_id: SeriesId): boolean {
-    return unbuilt();
+  has(id: SeriesId): boolean {
+    return this.#instance.exports.identityAt(id) !== 0;
   }
 
   /** The identity bytes (view). Throws INTERNAL for a slot that is not in use, as do all methods that take a SeriesId. */
-  identity(_id: SeriesId): Uint8Array {
-    return unbuilt();
+  identity(id: SeriesId): Uint8Array {
+    const at = this.#identityAt(id);
+    const length = this.#instance.words[(at + IDENTITY_LENGTH) >>> 2] as number;
+    return this.#instance.view(at + IDENTITY_BYTES, length);
   }
 
   /** MurmurHash3 x64 128 (seed 0) of the identity: h1 then h2, little-endian, 16 bytes (view). */
-  fingerprint(_id: SeriesId): Uint8Array {
-    return unbuilt();
+  fingerprint(id: SeriesId): Uint8Array {
+    return this.#instance.view(this.#identityAt(id), 16);
   }
 
   /** The digest bucket, 0..255: the top byte of h2. */
-  bucket(_id: SeriesId): number {
-    return unbuilt();
+  bucket(id: SeriesId): number {
+    this.#identityAt(id);
+    return this.#instance.exports.bucket(id);
   }
 
   /** Does the series have open runs, in any window? */
-  hasRuns(_id: SeriesId): boolean {
-    return unbuilt();
+  hasRuns(id: SeriesId): boolean {
+    this.#identityAt(id);
+    return this.#instance.exports.hasRuns(id) !== 0;
   }
 
   /**
    * Frees the slot and the identity bytes. Every sender's references to the series become unknown at once; the log will
    * see the slot's next series as undefined. Throws INTERNAL while it has open runs.
    */
-  release(_id: SeriesId): void {
-    unbuilt();
+  release(id: SeriesId): void {
+    if (this.hasRuns(id)) throw new SilverbackError('INTERNAL', `series ${id} was released with open runs`);
+    this.#instance.exports.releaseSeries(id);
   }
 
   // ---- references -------------------------------------------------------------------------------
 
   /** Throws RESOURCE_EXHAUSTED past 65,535 tables or when memory is full. */
   createRefs(): RefTable {
-    return unbuilt();
+    const refs = this.#instance.exports.createRefs() >>> 0;
+    if (refs === 0) throw this.#instance.full("a sender's reference table");
+    return refs as RefTable;
   }
 
-  dropRefs(_refs: RefTable): void {
-    unbuilt();
+  dropRefs(refs: RefTable): void {
+    this.#checkRefs(refs);
+    this.#instance.exports.dropRefs(refs);
   }
 
   /** Binds or rebinds a reference. Throws TOO_LARGE at or past `maxRefCount`, RESOURCE_EXHAUSTED when memory is full. */
-  defineRef(_refs: RefTable, _ref: number, _id: SeriesId): void {
-    unbuilt();
+  defineRef(refs: RefTable, ref: number, id: SeriesId): void {
+    this.#checkRefs(refs);
+    this.#identityAt(id);
+    if (ref >= this.#maxRefCount) {
+      throw new SilverbackError(
+        'TOO_LARGE',
+        `reference ${ref} where a sender's references lie below ${this.#maxRefCount}: number them from 0 on, and use numbers of dead series again`,
+      );
+    }
+    if (this.#instance.exports.defineRef(refs, ref, id) === 0) throw this.#instance.full('another reference');
   }
 
   /** The series behind a reference, as long as it lives. */
-  resolveRef(_refs: RefTable, _ref: number): SeriesId | undefined {
-    return unbuilt();
+  resolveRef(refs: RefTable, ref: number): SeriesId | undefined {
+    this.#checkRefs(refs);
+    const tagged = this.#instance.exports.resolveRef(refs, ref) >>> 0;
+    return tagged === 0 ? undefined : ((tagged - 1) as SeriesId);
   }
 
   // ---- append -----------------------------------------------------------------------------------
@@ -253,8 +310,19 @@ export class ShardKernel {
    * record of what was stored. Loop until `cursor.done`; each slice has its own record. Throws INVALID_ARGUMENT, before
    * anything is stored, when the columns' lengths do not fit together.
    */
-  append(_refs: RefTable, _columns: BatchColumns, _admission: Admission, _cursor: BatchCursor): AppendSlice {
-    return unbuilt();
+  append(refs: RefTable, columns: BatchColumns, admission: Admission, cursor: BatchCursor): AppendSlice {
+    this.#checkRefs(refs);
+    if (cursor.run === 0 && cursor.taken === 0) checkColumns(columns);
+    const { exports } = this.#instance;
+    const input = exports.sliceInput() >>> 0;
+    if (input === 0) throw this.#instance.full('a slice of samples');
+    const counted = columns.counts.length !== 0;
+    const slice = counted ? this.#fillCounted(columns, cursor, input) : this.#fillSingles(columns, cursor, input);
+    const { minMs, maxMs } = admission;
+    if (exports.appendColumns(refs, slice.runs, slice.samples, counted, minMs, maxMs) === 0) {
+      throw this.#instance.full('a slice of samples');
+    }
+    return this.#readSlice();
   }
 
   /**
@@ -262,25 +330,41 @@ export class ShardKernel {
    * age. Idempotent: after rejections (`windows`, `memory`) make room and give it again. `record` of the result is in
    * this shard's own ids when `encode`, else empty. Throws CORRUPT, before anything is stored, for bytes that are not a record.
    */
-  appendRecord(_refs: RefTable, _record: Uint8Array, _encode: boolean): AppendSlice {
-    return unbuilt();
+  appendRecord(refs: RefTable, record: Uint8Array, encode: boolean): AppendSlice {
+    this.#checkRefs(refs);
+    this.#instance.putSource(record);
+    const outcome = this.#instance.exports.appendRecord(refs, record.length, encode);
+    if (outcome === Outcome.broken) {
+      throw new SilverbackError('CORRUPT', `${record.length} bytes are no log record`);
+    }
+    if (outcome < 0) throw this.#instance.full('a log record');
+    return this.#readSlice();
   }
 
   /** A new log segment begins: no series is defined in it yet. */
   startSegment(): void {
-    unbuilt();
+    this.#instance.exports.beginSegment();
   }
 
   // ---- windows and reading ----------------------------------------------------------------------
 
   /** Windows with open runs, oldest first. */
   windows(): OpenWindow[] {
-    return unbuilt();
+    const { exports } = this.#instance;
+    const found: OpenWindow[] = [];
+    const count = exports.openWindowCount();
+    for (let i = 0; i < this.#maxOpenWindows && found.length < count; i++) {
+      const startMs = exports.windowStart(i);
+      if (startMs < 0) continue;
+      found.push({ startMs, runCount: exports.windowRuns(i), appendCount: exports.windowAppends(i) });
+    }
+    return found.sort((a, b) => a.startMs - b.startMs);
   }
 
   /** Lists the series with open runs in a window, a page at a time. Runs that come or go meanwhile may or may not show. */
-  seriesIn(_windowStartMs: number, _cursor?: number): SeriesPage {
-    return unbuilt();
+  seriesIn(windowStartMs: number, cursor = 0): SeriesPage {
+    if (this.#instance.exports.listSeries(windowStartMs, cursor) === 0) throw this.#instance.full('a list of series');
+    return { series: this.#listed(), next: this.#next() };
   }
 
   /**
@@ -289,13 +373,15 @@ export class ShardKernel {
    * open run (then the block's chunk, if any, is the whole truth: use it as it is). Throws CORRUPT when `block` is no chunk.
    */
   chunk(
-    _id: SeriesId,
-    _windowStartMs: number,
-    _block: Uint8Array | undefined,
-    _fromMs: number,
-    _toMs: number,
+    id: SeriesId,
+    windowStartMs: number,
+    block: Uint8Array | undefined,
+    fromMs: number,
+    toMs: number,
   ): Uint8Array | undefined {
-    return unbuilt();
+    const blockBytes = this.#putBlock(id, block);
+    const length = this.#instance.exports.readChunk(id, windowStartMs, blockBytes, fromMs, toMs);
+    return this.#result(length, id, windowStartMs);
   }
 
   // ---- sealing ----------------------------------------------------------------------------------
@@ -305,43 +391,50 @@ export class ShardKernel {
    * samples. Adds its samples to the digest accumulator and marks the run sealed; frees nothing. Undefined when the series
    * has no open run there (keep the block's chunk; `addDigest` counts it).
    */
-  seal(_id: SeriesId, _windowStartMs: number, _block: Uint8Array | undefined): Uint8Array | undefined {
-    return unbuilt();
+  seal(id: SeriesId, windowStartMs: number, block: Uint8Array | undefined): Uint8Array | undefined {
+    const length = this.#instance.exports.sealChunk(id, windowStartMs, this.#putBlock(id, block));
+    return this.#result(length, id, windowStartMs);
   }
 
   /**
    * Frees the window's runs that were sealed and have not changed since. To be called once their block is durable, until
    * `done`. Runs that changed stay and will be merged again; so do runs that were never sealed.
    */
-  releaseSealed(_windowStartMs: number): ReleaseProgress {
-    return unbuilt();
+  releaseSealed(windowStartMs: number): ReleaseProgress {
+    if (this.#instance.exports.releaseSealed(windowStartMs) === 0) throw this.#instance.full('a list of series');
+    return { freed: this.#listed(), done: this.#next() === undefined };
   }
 
   // ---- digests ----------------------------------------------------------------------------------
 
   /** Zeroes the accumulator. */
   clearDigest(): void {
-    unbuilt();
+    this.#instance.exports.clearDigest();
   }
 
   /** The accumulator (view): per bucket a 128-bit little-endian sum, 256 x 16 bytes. */
   digest(): Uint8Array {
-    return unbuilt();
+    return this.#instance.view(this.#instance.exports.digestSums(), BUCKET_COUNT * 16);
   }
 
   /**
    * Adds the samples of a series to the accumulator: of its open run in the window (with the block's chunk merged), or of
    * the block's chunk alone. What is in both counts once.
    */
-  addDigest(_id: SeriesId, _windowStartMs: number, _block: Uint8Array | undefined): void {
-    unbuilt();
+  addDigest(id: SeriesId, windowStartMs: number, block: Uint8Array | undefined): void {
+    const outcome = this.#instance.exports.addDigest(id, windowStartMs, this.#putBlock(id, block));
+    this.#result(outcome, id, windowStartMs);
   }
 
   // ---- checkpoints ------------------------------------------------------------------------------
 
   /** Exports open runs of a window, about 256 KiB a call, for `restoreRuns`. Fuzzy: each run as it is when its page is made. */
-  checkpoint(_windowStartMs: number, _cursor?: number): CheckpointPage {
-    return unbuilt();
+  checkpoint(windowStartMs: number, cursor = 0): CheckpointPage {
+    const { exports } = this.#instance;
+    const length = exports.checkpointPage(windowStartMs, cursor);
+    if (length < 0) throw this.#instance.full('a checkpoint page');
+    const bytes = this.#instance.view(exports.resultAddress(), length);
+    return { bytes, series: this.#listed(), next: this.#next() };
   }
 
   /**
@@ -349,11 +442,200 @@ export class ShardKernel {
    * that `refs` does not know (their runs were left out). Throws CORRUPT for bytes that are not a page, RESOURCE_EXHAUSTED
    * when memory or the window table is full (idempotent: make room, call again).
    */
-  restoreRuns(_refs: RefTable, _page: Uint8Array): Uint32Array {
-    return unbuilt();
+  restoreRuns(refs: RefTable, page: Uint8Array): Uint32Array {
+    this.#checkRefs(refs);
+    this.#instance.putSource(page);
+    const outcome = this.#instance.exports.restoreRuns(refs, page.length);
+    if (outcome === Outcome.broken) {
+      throw new SilverbackError('CORRUPT', `${page.length} bytes are no checkpoint page`);
+    }
+    if (outcome < 0) throw this.#instance.full("a checkpoint's runs, or too many windows are open");
+    return this.#listed();
+  }
+
+  // ---- between the door and the instance ----------------------------------------------------------
+
+  /** Address of the identity of a series in use. */
+  #identityAt(id: SeriesId): number {
+    const at = this.#instance.exports.identityAt(id) >>> 0;
+    if (at === 0) throw new SilverbackError('INTERNAL', `series ${id} is not in use`);
+    return at;
+  }
+
+  #checkRefs(refs: RefTable): void {
+    if (this.#instance.exports.areRefs(refs) === 0) {
+      throw new SilverbackError('INTERNAL', `reference table ${refs} was dropped`);
+    }
+  }
+
+  /** Copies a block's chunk in; its length, 0 for none. Checks the series too. */
+  #putBlock(id: SeriesId, block: Uint8Array | undefined): number {
+    this.#identityAt(id);
+    if (block === undefined) return 0;
+    if (block.length === 0) throw new SilverbackError('CORRUPT', `the block's chunk of series ${id} is empty`);
+    this.#instance.putInput(block);
+    return block.length;
+  }
+
+  /** The chunk that an export returned the length of. */
+  #result(length: number, id: SeriesId, windowStartMs: number): Uint8Array | undefined {
+    if (length === Outcome.broken) {
+      throw new SilverbackError('CORRUPT', `the block's chunk of series ${id} in window ${windowStartMs} is broken`);
+    }
+    if (length < 0) throw this.#instance.full(`the samples of series ${id} in window ${windowStartMs}`);
+    return length === 0 ? undefined : this.#instance.view(this.#instance.exports.resultAddress(), length);
+  }
+
+  #listed(): Uint32Array {
+    const { exports } = this.#instance;
+    return this.#instance.wordView(exports.listedAt(), exports.listed());
+  }
+
+  #next(): number | undefined {
+    return this.#instance.exports.listedNext() || undefined;
+  }
+
+  /** Copies the next runs of one sample each; moves the cursor. */
+  #fillSingles(columns: BatchColumns, cursor: BatchCursor, input: number): SliceSize {
+    const total = columns.refs.length >>> 2;
+    const runs = Math.min(total - cursor.run, SLICE_SAMPLES);
+    this.#copyRuns(columns.refs, cursor.run, runs, input);
+    this.#copySamples(columns, cursor.sample, runs, input);
+    cursor.run += runs;
+    cursor.sample += runs;
+    cursor.done = cursor.run === total;
+    return { runs, samples: runs };
+  }
+
+  /** Copies the next runs, as many as fit into a slice; the last may be cut, to be continued by the next slice. */
+  #fillCounted(columns: BatchColumns, cursor: BatchCursor, input: number): SliceSize {
+    const { refs, counts } = columns;
+    const total = refs.length >>> 2;
+    const firstRun = cursor.run;
+    const firstTaken = cursor.taken;
+    let runs = 0;
+    let samples = 0;
+    let lastCount = 0;
+    while (firstRun + runs < total && runs < SLICE_SAMPLES && samples < SLICE_SAMPLES) {
+      const left = readU32(counts, cursor.run * 4) - cursor.taken;
+      lastCount = Math.min(left, SLICE_SAMPLES - samples);
+      samples += lastCount;
+      runs++;
+      if (lastCount < left) {
+        cursor.taken += lastCount;
+        break;
+      }
+      cursor.run++;
+      cursor.taken = 0;
+    }
+    this.#copyRuns(refs, firstRun, runs, input);
+    this.#copyRuns(counts, firstRun, runs, input + this.#slice.counts);
+    const { words } = this.#instance;
+    const countsAt = (input + this.#slice.counts) >>> 2;
+    if (runs > 0) {
+      words[countsAt] = (words[countsAt] as number) - firstTaken;
+      words[countsAt + runs - 1] = lastCount;
+    }
+    this.#copySamples(columns, cursor.sample, samples, input);
+    cursor.sample += samples;
+    cursor.done = cursor.run === total;
+    return { runs, samples };
+  }
+
+  #copyRuns(column: Uint8Array, first: number, count: number, to: number): void {
+    this.#instance.bytes.set(column.subarray(first * 4, (first + count) * 4), to);
+  }
+
+  #copySamples(columns: BatchColumns, first: number, count: number, input: number): void {
+    const { bytes } = this.#instance;
+    bytes.set(columns.timestamps.subarray(first * 8, (first + count) * 8), input + this.#slice.timestamps);
+    bytes.set(columns.values.subarray(first * 8, (first + count) * 8), input + this.#slice.values);
+  }
+
+  /** Reads `SliceResult` (assembly/shard/append.ts). */
+  #readSlice(): AppendSlice {
+    const { words, exports } = this.#instance;
+    const at = exports.sliceResult() >>> 2;
+    const field = (index: number): number => words[at + index] as number;
+    return {
+      acceptedCount: field(0),
+      record: this.#instance.view(field(1), field(2)),
+      unknownRefs: this.#instance.wordView(field(3), field(4)),
+      undefinedSeries: this.#instance.wordView(field(5), field(6)),
+      rejections: this.#readRejections(field(7), field(8)),
+    };
+  }
+
+  #readRejections(address: number, count: number): RejectedSamples[] {
+    const rejections: RejectedSamples[] = [];
+    if (count === 0) return rejections;
+    const entries = new DataView(this.#instance.bytes.buffer, address, count * REJECTION_BYTES);
+    for (let at = 0; at < entries.byteLength; at += REJECTION_BYTES) {
+      rejections.push({
+        ref: entries.getUint32(at, true),
+        seriesId: entries.getUint32(at + 4, true) as SeriesId,
+        reason: REASONS[entries.getUint32(at + 8, true)] as RejectReason,
+        sampleCount: entries.getUint32(at + 12, true),
+        timestampMs: Number(entries.getBigInt64(at + 16, true)),
+      });
+    }
+    return rejections;
   }
 }
 
-function unbuilt(): never {
-  throw new SilverbackError('INTERNAL', 'the kernel is not built into this door yet');
+/** Where the columns of a slice lie behind its references. */
+interface SliceColumns {
+  readonly counts: number;
+  readonly timestamps: number;
+  readonly values: number;
+}
+
+interface SliceSize {
+  readonly runs: number;
+  readonly samples: number;
+}
+
+/** The most samples, and runs, that one call of the kernel takes. */
+const SLICE_SAMPLES = 8192;
+/** Layout of an identity in memory: u64 h1, u64 h2, u32 length, u32 slot, bytes. */
+const IDENTITY_LENGTH = 16;
+const IDENTITY_BYTES = 24;
+const MAX_IDENTITY_BYTES = 65_535;
+const REJECTION_BYTES = 24;
+/** By the kernel's number (assembly/shard/append.ts). */
+const REASONS: readonly RejectReason[] = ['old', 'ahead', 'negative', 'windows', 'memory'];
+
+function check(name: string, value: number, least: number, most: number): void {
+  if (Number.isInteger(value) && value >= least && value <= most) return;
+  throw new SilverbackError('INVALID_ARGUMENT', `${name} is ${value}, must be a whole number from ${least} to ${most}`);
+}
+
+function readU32(bytes: Uint8Array, at: number): number {
+  return (
+    ((bytes[at] as number) |
+      ((bytes[at + 1] as number) << 8) |
+      ((bytes[at + 2] as number) << 16) |
+      ((bytes[at + 3] as number) << 24)) >>>
+    0
+  );
+}
+
+/** The lengths of a batch's columns must agree; nothing of it is stored otherwise. */
+function checkColumns({ refs, counts, timestamps, values }: BatchColumns): void {
+  let samples = refs.length / 4;
+  if (counts.length !== 0) {
+    samples = 0;
+    for (let at = 0; at + 4 <= counts.length; at += 4) samples += readU32(counts, at);
+  }
+  const fits =
+    refs.length % 4 === 0 &&
+    (counts.length === 0 || counts.length === refs.length) &&
+    timestamps.length === samples * 8 &&
+    values.length === samples * 8;
+  if (fits) return;
+  throw new SilverbackError(
+    'INVALID_ARGUMENT',
+    `columns do not fit together: ${refs.length} bytes of refs, ${counts.length} of counts that add up to ${samples} samples, ` +
+      `${timestamps.length} of timestamps, ${values.length} of values`,
+  );
 }

@@ -1,0 +1,187 @@
+/**
+ * Puts samples into runs. The in-order path is in `insert`; everything else is here too: other windows of the series,
+ * new runs, late samples, and merging a backlog that has grown large.
+ */
+import { createBacklog, defer, freeBacklog } from './backlog';
+import { COLLECTED, collect, collectBound, setCount, setOffsets, setValues } from './collect';
+import { allocCell, freeCell, reserve } from './memory';
+import { WINDOW_MS, windowOf, winner } from './rule';
+import { RUN_BYTES, Run, SEALED, SEGMENT_BYTES, freeStream, push, start, streamBound } from './run';
+import { Slot } from './series';
+import { findWindow, listEntry, listRun, openWindow, unlistRun, Window } from './windows';
+
+/** A sample costs at most a run with its first segment, a backlog segment, and its share of a window's list. */
+const SAMPLE_BOUND: u32 = RUN_BYTES + 2 * SEGMENT_BYTES + 64;
+/** What is kept free while a backlog is merged, so that the slice that caused it can end: `reserveSlice` of the largest. */
+const SLICE_HEADROOM: u32 = 8192 * SAMPLE_BOUND;
+/** A backlog is merged when it has more entries than this, and more than half as many as the run has samples. */
+const BACKLOG_BOUND: u32 = 64;
+
+let runs: u32 = 0;
+let samples: i64 = 0;
+
+export function openRuns(): u32 {
+  return runs;
+}
+
+export function openSamples(): f64 {
+  return <f64>samples;
+}
+
+/** Before up to 8192 samples are inserted. False when memory is too full for them. */
+export function reserveSlice(sampleCount: u32): bool {
+  return reserve(sampleCount * SAMPLE_BOUND);
+}
+
+let hotStart: i64 = -1;
+let hotAppends: u64 = 0;
+
+/** Counts a sample for its window. Neighbours mostly share theirs, so the table is only touched when the window changes. */
+@inline function countAppend(windowStart: i64): void {
+  if (windowStart != hotStart) {
+    flushAppends();
+    hotStart = windowStart;
+  }
+  hotAppends++;
+}
+
+/** Writes back what was counted; at the end of every slice. */
+export function flushAppends(): void {
+  if (hotAppends == 0) return;
+  const window = findWindow(hotStart);
+  if (window != null) window.appends += hotAppends;
+  hotAppends = 0;
+  hotStart = -1;
+}
+
+/** Stores a sample (timestamp >= 0) of a series in use. False when its window is not open and cannot be opened. */
+@inline export function insert(slot: Slot, sid: u32, timestamp: i64, value: u64): bool {
+  let run = slot.run;
+  if (run == null || <u64>(timestamp - run.windowStart) >= <u64>WINDOW_MS) {
+    run = otherRun(slot, sid, timestamp, value);
+    if (run == null) return begun;
+  }
+  countAppend(run.windowStart);
+  const offset = <u32>(timestamp - run.windowStart);
+  if (offset > run.lastOffset) {
+    push(run, offset, value);
+    samples++;
+  } else {
+    insertLate(run, offset, value);
+  }
+  return true;
+}
+
+/** `otherRun` returned no run because it began one with the sample. */
+let begun: bool = false;
+
+/** The series' run for the timestamp, which becomes its current one. Begins one with this sample where there is none. */
+function otherRun(slot: Slot, sid: u32, timestamp: i64, value: u64): Run | null {
+  const windowStart = windowOf(timestamp);
+  const found = findRun(slot, windowStart);
+  if (found != null) return found;
+  begun = false;
+  const window = openWindow(windowStart);
+  if (window == null) return null;
+  start(createRun(slot, sid, window), <u32>(timestamp - windowStart), value);
+  countAppend(windowStart);
+  samples++;
+  begun = true;
+  return null;
+}
+
+/** The series' run in a window; it is moved to the front of the chain, where the next sample finds it at once. */
+export function findRun(slot: Slot, windowStart: i64): Run | null {
+  let before: Run | null = null;
+  let run = slot.run;
+  while (run != null) {
+    if (run.windowStart == windowStart) {
+      if (before != null) {
+        before.next = run.next;
+        run.next = slot.run;
+        slot.run = run;
+      }
+      return run;
+    }
+    before = run;
+    run = run.next;
+  }
+  return null;
+}
+
+/** A run without a stream, at the front of the series' chain and in the window's list. Memory is reserved. */
+export function createRun(slot: Slot, sid: u32, window: Window): Run {
+  const run = changetype<Run>(allocCell(RUN_BYTES));
+  run.windowStart = window.start;
+  run.sid = sid;
+  run.backlog = null;
+  run.next = slot.run;
+  slot.run = run;
+  listRun(window, changetype<usize>(run), sid);
+  runs++;
+  return run;
+}
+
+/** Counts samples that came with a run from a checkpoint. */
+export function countRestored(count: u32): void {
+  samples += count;
+}
+
+/** A sample at or before the run's last one. */
+export function insertLate(run: Run, offset: u32, value: u64): void {
+  // Nothing to do for a repetition of the last sample, or when the one that is there wins.
+  if (offset == run.lastOffset && winner(run.lastValue, value) == run.lastValue) return;
+  let backlog = run.backlog;
+  if (backlog == null) {
+    backlog = createBacklog();
+    run.backlog = backlog;
+  }
+  defer(backlog, offset, value);
+  run.meta &= ~SEALED;
+  samples++;
+  if (backlog.count > max(BACKLOG_BOUND, run.count >> 1)) mergeBacklog(run);
+}
+
+/** Merges the backlog into the stream. Left undone while memory is too full: the backlog goes on growing then. */
+function mergeBacklog(run: Run): void {
+  const backlog = run.backlog!;
+  const before = run.count + backlog.count;
+  if (!reserve(collectBound(before) + streamBound(before) + SLICE_HEADROOM)) return;
+  if (collect(run, 0, 0, run.windowStart) != COLLECTED) return;
+  freeStream(run);
+  freeBacklog(backlog);
+  run.backlog = null;
+  const count = setCount;
+  const offsets = setOffsets;
+  const values = setValues;
+  start(run, load<u32>(offsets), load<u64>(values));
+  for (let i: usize = 1; i < count; i++) push(run, load<u32>(offsets + (i << 2)), load<u64>(values + (i << 3)));
+  samples += <i64>count - <i64>before;
+}
+
+/** Frees the run at a position of its window's list. */
+export function freeRun(slot: Slot, run: Run, window: Window, position: u32): void {
+  if (slot.run == run) {
+    slot.run = run.next;
+  } else {
+    let before = slot.run!;
+    while (before.next != run) before = before.next!;
+    before.next = run.next;
+  }
+  samples -= run.count;
+  freeStream(run);
+  const backlog = run.backlog;
+  if (backlog != null) {
+    samples -= backlog.count;
+    freeBacklog(backlog);
+  }
+  freeCell(changetype<usize>(run), RUN_BYTES);
+  unlistRun(window, position);
+  runs--;
+}
+
+/** The run at a position of a window's list; null where it was freed. */
+@inline export function listedRun(window: Window, position: u32): Run | null {
+  const entry = listEntry(window, position);
+  return entry == 0 ? null : changetype<Run>(<usize>load<u32>(entry));
+}
