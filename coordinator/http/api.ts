@@ -1,0 +1,245 @@
+/**
+ * The endpoints of the Prometheus HTTP API, one row each, below `/api/v1`. No HTTP in here: a row takes
+ * parameters and gives what it found.
+ */
+import type { Env } from '../../core/env/env.ts';
+import { SilverbackError } from '../../core/errors.ts';
+import type { Labels } from '../../core/labels.ts';
+import type { Engine, QueryResult, QueryTime } from '../promql/engine.ts';
+import { QueryError } from '../promql/error.ts';
+import { encodeResult, formatLabels, formatTime } from '../promql/format.ts';
+import { format } from '../promql/print.ts';
+import type { Queryable } from '../query/queryable.ts';
+import { type Answer, type Found, failure, plainData, success } from './answer.ts';
+import { Gate } from './gate.ts';
+import { invalid, type Params } from './params.ts';
+
+export interface ApiOptions {
+  readonly env: Env;
+  readonly engine: Engine;
+  readonly queryable: Queryable;
+  /** Longest time a query may ask for with `timeout`. */
+  readonly timeoutMs: number;
+  readonly version: string;
+  /** Queries that run at a time. Default 20. */
+  readonly concurrentQueries?: number;
+  /** Queries that may wait for their turn. Default 200. */
+  readonly waitingQueries?: number;
+}
+
+export interface ApiCall {
+  readonly params: Params;
+  /** The part of the path that a row leaves open. */
+  readonly name: string;
+  /** Aborted when the client goes away. */
+  readonly signal: AbortSignal;
+}
+
+export interface ApiRow {
+  /** Below `/api/v1`; `:name` stands for one part. */
+  readonly path: string;
+  /** Also with POST and a form. */
+  readonly post: boolean;
+  /** Takes its turn among the queries. */
+  readonly gated: boolean;
+  readonly find: (api: Api, call: ApiCall) => Promise<Found>;
+}
+
+/** A step at which the API is at home: what it says of itself makes clients choose their requests. */
+const PROMETHEUS_LEVEL = '3.5.0';
+
+export const API_ROWS: readonly ApiRow[] = [
+  { path: '/query', post: true, gated: true, find: instant },
+  { path: '/query_range', post: true, gated: true, find: range },
+  { path: '/series', post: true, gated: true, find: series },
+  { path: '/labels', post: true, gated: true, find: labelNames },
+  { path: '/label/:name/values', post: false, gated: true, find: labelValues },
+  { path: '/format_query', post: true, gated: false, find: formatQuery },
+  { path: '/status/buildinfo', post: false, gated: false, find: buildInfo },
+];
+
+export class Api {
+  readonly options: ApiOptions;
+  readonly gate: Gate;
+
+  constructor(options: ApiOptions) {
+    this.options = options;
+    this.gate = new Gate(options.concurrentQueries ?? 20, options.waitingQueries ?? 200);
+  }
+
+  /** Answers a call; never rejects. */
+  async answer(row: ApiRow, call: ApiCall): Promise<Answer> {
+    try {
+      const find = () => row.find(this, call);
+      const found = await (row.gated ? this.gate.run(call.signal, find) : find());
+      return success(found, call.params.text('partial') === 'deny');
+    } catch (error) {
+      return failure(error);
+    }
+  }
+}
+
+async function instant(api: Api, { params, signal }: ApiCall): Promise<Found> {
+  const limit = params.limit();
+  const timeMs = params.timeMs('time', api.options.env.clock.nowMs());
+  return queried(await evaluate(api, params, { timeMs }, signal), params, limit, { startMs: timeMs, stepMs: 0 });
+}
+
+async function range(api: Api, { params, signal }: ApiCall): Promise<Found> {
+  const limit = params.limit();
+  const startMs = params.timeMs('start');
+  const endMs = params.timeMs('end');
+  if (endMs < startMs) throw invalid('end', 'end timestamp must not be before start time');
+  const stepMs = params.durationMs('step', true);
+  if (stepMs <= 0) {
+    throw invalid('step', 'zero or negative query resolution step widths are not accepted. Try a positive integer');
+  }
+  return queried(await evaluate(api, params, { startMs, endMs, stepMs }, signal), params, limit, { startMs, stepMs });
+}
+
+async function evaluate(api: Api, params: Params, time: QueryTime, signal: AbortSignal): Promise<QueryResult> {
+  const { engine, queryable, timeoutMs } = api.options;
+  const asked = params.durationMs('timeout');
+  const lookbackMs = params.durationMs('lookback_delta');
+  if (lookbackMs !== undefined && lookbackMs <= 0) {
+    throw new QueryError('bad_data', 'error parsing lookback delta duration: it must be positive');
+  }
+  try {
+    return await engine.query(queryable, params.text('query'), time, {
+      signal,
+      timeoutMs: asked === undefined ? timeoutMs : Math.min(asked, timeoutMs),
+      perStepStats: params.text('stats') === 'all',
+      ...(lookbackMs === undefined ? {} : { lookbackMs }),
+    });
+  } catch (error) {
+    // Prometheus says so of everything that is wrong with the text, but not with the steps.
+    const ofText = error instanceof QueryError && error.type === 'bad_data' && !error.message.startsWith('exceeded');
+    throw ofText ? invalid('query', error.message) : error;
+  }
+}
+
+function queried(
+  { value, warnings, infos, coverage, stats }: QueryResult,
+  params: Params,
+  limit: number,
+  grid: { startMs: number; stepMs: number },
+): Found {
+  const count = value.type === 'vector' ? value.labels.length : value.type === 'matrix' ? value.series.length : 0;
+  const truncated = limit > 0 && count > limit;
+  const extra = params.text('stats') === '' ? [] : [`"stats":${statsJson(stats, grid)}`];
+  return {
+    data: (more) => encodeResult(value, { extra: [...extra, ...more], limit }),
+    dataIsObject: true,
+    coverage,
+    warnings: truncated ? [...warnings, TRUNCATED] : warnings,
+    infos,
+  };
+}
+
+const TRUNCATED = 'results truncated due to limit';
+
+function statsJson(stats: QueryResult['stats'], { startMs, stepMs }: { startMs: number; stepMs: number }): string {
+  const { samplesPerStep, totalQueryableSamples, peakSamples } = stats;
+  const timings = {
+    evalTotalTime: (stats.selectMs + stats.evalMs) / 1000,
+    resultSortTime: 0,
+    queryPreparationTime: stats.selectMs / 1000,
+    innerEvalTime: stats.evalMs / 1000,
+    execQueueTime: 0,
+    execTotalTime: stats.totalMs / 1000,
+  };
+  const steps =
+    samplesPerStep === undefined
+      ? ''
+      : `,"totalQueryableSamplesPerStep":[${Array.from(samplesPerStep, (n, i) => `[${formatTime(startMs + i * stepMs)},${n}]`).join(',')}]`;
+  return `{"timings":${JSON.stringify(timings)},"samples":{"totalQueryableSamples":${totalQueryableSamples},"peakSamples":${peakSamples}${steps}}}`;
+}
+
+async function series({ options }: Api, { params, signal }: ApiCall): Promise<Found> {
+  const selectors = params.selectors();
+  if (selectors.length === 0) throw new SilverbackError('INVALID_ARGUMENT', 'no match[] parameter provided');
+  const limit = params.limit();
+  const found = await options.queryable.series(params.range(), selectors, { signal });
+  const kept = limit > 0 ? found.series.slice(0, limit) : found.series;
+  return {
+    data: () => seriesJson(kept),
+    dataIsObject: false,
+    coverage: found.coverage,
+    warnings: kept.length < found.series.length ? [...found.warnings, TRUNCATED] : found.warnings,
+  };
+}
+
+const PIECE_CHARS = 65_536;
+
+function* seriesJson(series: readonly Labels[]): Generator<Buffer> {
+  let text = '[';
+  for (const [i, labels] of series.entries()) {
+    text += `${i === 0 ? '' : ','}${formatLabels(labels)}`;
+    if (text.length < PIECE_CHARS) continue;
+    yield Buffer.from(text);
+    text = '';
+  }
+  yield Buffer.from(`${text}]`);
+}
+
+async function labelNames({ options }: Api, { params, signal }: ApiCall): Promise<Found> {
+  const limit = params.limit();
+  const found = await options.queryable.labelNames(params.range(), params.selectors(), { signal });
+  return texts(found.names, limit, found);
+}
+
+async function labelValues({ options }: Api, { params, name, signal }: ApiCall): Promise<Found> {
+  const label = unescapeName(name);
+  if (label === '') throw new SilverbackError('INVALID_ARGUMENT', `invalid label name: ${JSON.stringify(name)}`);
+  const limit = params.limit();
+  const found = await options.queryable.labelValues(label, params.range(), params.selectors(), { signal });
+  return texts(found.values, limit, found);
+}
+
+function texts(
+  values: readonly string[],
+  limit: number,
+  { coverage, warnings }: Pick<QueryResult, 'coverage' | 'warnings'>,
+): Found {
+  const kept = limit > 0 ? values.slice(0, limit) : values;
+  return {
+    ...plainData(kept),
+    coverage,
+    warnings: kept.length < values.length ? [...warnings, TRUNCATED] : warnings,
+  };
+}
+
+/** A label name that is no legacy name travels in a path as `U__` with `_` doubled and other characters as `_hex_`. */
+function unescapeName(name: string): string {
+  if (!name.startsWith('U__')) return name;
+  let valid = true;
+  const plain = name.slice(3).replace(/__|_([0-9a-fA-F]{1,6})_|_/g, (match, hex?: string) => {
+    if (match === '__') return '_';
+    const code = hex === undefined ? Number.NaN : Number.parseInt(hex, 16);
+    if (code <= 0x10ffff && !(code >= 0xd800 && code <= 0xdfff)) return String.fromCodePoint(code);
+    valid = false;
+    return '';
+  });
+  return valid ? plain : name;
+}
+
+async function formatQuery({ options }: Api, { params }: ApiCall): Promise<Found> {
+  try {
+    return plainData(format(options.engine.parse(params.text('query'))));
+  } catch (error) {
+    throw error instanceof QueryError ? invalid('query', error.message) : error;
+  }
+}
+
+async function buildInfo({ options }: Api): Promise<Found> {
+  return plainData({
+    version: PROMETHEUS_LEVEL,
+    revision: '',
+    branch: '',
+    buildUser: '',
+    buildDate: '',
+    goVersion: '',
+    application: 'silverback',
+    silverbackVersion: options.version,
+  });
+}

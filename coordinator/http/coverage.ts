@@ -1,0 +1,82 @@
+/** What an answer covers, for its three readers: programs (JSON), proxies (a header) and people (warnings). */
+import type { Coverage, CoverageState } from '../query/queryable.ts';
+
+const RANK: Readonly<Record<CoverageState, number>> = { complete: 0, unconfirmed: 1, missing: 2 };
+
+/** Entries that say the same of several shards. */
+interface Group {
+  readonly fromMs: number;
+  readonly toMs: number;
+  readonly state: CoverageState;
+  readonly reason: string;
+  readonly shards: number[];
+}
+
+export class Ledger {
+  /** The worst state of any shard. */
+  readonly state: CoverageState;
+  /** Every shard is missing: nothing at all is known. */
+  readonly isEmpty: boolean;
+  readonly #groups: Group[];
+
+  constructor(coverage: readonly Coverage[]) {
+    const groups = new Map<string, Group>();
+    let worst: CoverageState = 'complete';
+    for (const { shard, fromMs, toMs, state, reason = '' } of coverage) {
+      if (RANK[state] > RANK[worst]) worst = state;
+      const key = `${fromMs} ${toMs} ${state} ${reason}`;
+      const group = groups.get(key);
+      if (group === undefined) groups.set(key, { fromMs, toMs, state, reason, shards: [shard] });
+      else group.shards.push(shard);
+    }
+    this.state = worst;
+    this.isEmpty = coverage.length > 0 && coverage.every(({ state }) => state === 'missing');
+    this.#groups = [...groups.values()];
+    for (const { shards } of this.#groups) shards.sort((a, b) => a - b);
+  }
+
+  /** `missing; shards=3,5-7`, or `complete`. */
+  header(): string {
+    const worst = this.#groups.filter(({ state }) => state === this.state);
+    if (this.state === 'complete' || worst.length === 0) return 'complete';
+    const shards = [...new Set(worst.flatMap((group) => group.shards))].sort((a, b) => a - b);
+    return `${this.state}; shards=${spans(shards)}`;
+  }
+
+  /** A JSON object: the worst state, and which shards and times (seconds) are in which. */
+  json(): string {
+    const ranges = this.#groups.map(({ fromMs, toMs, state, reason, shards }) => ({
+      shards: spans(shards),
+      start: fromMs / 1000,
+      end: toMs / 1000,
+      state,
+      ...(reason === '' ? {} : { reason }),
+    }));
+    return JSON.stringify({ state: this.state, ranges });
+  }
+
+  warnings(): string[] {
+    return this.#groups
+      .filter(({ state }) => state !== 'complete')
+      .map(({ fromMs, toMs, state, reason, shards }) => {
+        const which = `${shards.length === 1 ? 'shard' : 'shards'} ${spans(shards)}`;
+        return `the answer is not complete: ${which} from ${when(fromMs)} to ${when(toMs)} ${state}${reason && `: ${reason}`}`;
+      });
+  }
+}
+
+function when(timeMs: number): string {
+  return new Date(timeMs).toISOString();
+}
+
+/** `0,2-5` */
+function spans(sorted: readonly number[]): string {
+  const out: string[] = [];
+  for (let i = 0; i < sorted.length; ) {
+    const first = sorted[i] as number;
+    let last = first;
+    while (sorted[++i] === last + 1) last++;
+    out.push(first === last ? `${first}` : `${first}-${last}`);
+  }
+  return out.join(',');
+}

@@ -1,0 +1,85 @@
+/** The coordinator's own metrics, in Prometheus's text format at `/metrics`. Counters are read off their owners when asked. */
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { Receiver, ReceiverStats } from '../ingest/receiver.ts';
+import type { Gate } from './gate.ts';
+
+export class Metrics {
+  readonly registry = new Registry();
+  readonly #requests: Counter<'handler' | 'code'>;
+  readonly #durations: Histogram<'handler'>;
+
+  constructor() {
+    collectDefaultMetrics({ register: this.registry, eventLoopMonitoringPrecision: 100 });
+    this.#requests = new Counter({
+      name: 'silverback_http_requests_total',
+      help: 'HTTP requests answered, by endpoint and status.',
+      labelNames: ['handler', 'code'],
+      registers: [this.registry],
+    });
+    this.#durations = new Histogram({
+      name: 'silverback_http_request_duration_seconds',
+      help: 'Time from a request to the end of its answer, remote write apart.',
+      labelNames: ['handler'],
+      buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
+      registers: [this.registry],
+    });
+  }
+
+  request(handler: string, status: number, durationMs?: number): void {
+    this.#requests.inc({ handler, code: status });
+    if (durationMs !== undefined) this.#durations.observe({ handler }, durationMs / 1000);
+  }
+
+  watchReceiver(receiver: Pick<Receiver, 'stats'>): void {
+    const rows: readonly [name: string, help: string, key: keyof ReceiverStats][] = [
+      ['bodies_total', 'Remote write bodies taken.', 'bodyCount'],
+      ['samples_total', 'Samples acknowledged.', 'sampleCount'],
+      ['refused_samples_total', 'Samples of series whose labels break a rule.', 'refusedSampleCount'],
+      ['malformed_bodies_total', 'Bodies that are no snappy or no remote write.', 'malformedCount'],
+      ['turned_away_bodies_total', 'Bodies refused because too many were under way.', 'turnedAwayCount'],
+      ['skipped_exemplars_total', 'Exemplars that were not stored.', 'exemplarCount'],
+      ['skipped_histograms_total', 'Native histograms that were not stored.', 'histogramCount'],
+      ['skipped_metadata_total', 'Metadata entries that were not stored.', 'metadataCount'],
+      [
+        'table_generations_total',
+        'Times the table of known series was started, the first included.',
+        'generationCount',
+      ],
+      ['table_series', 'Series in the table of known series.', 'seriesCount'],
+      ['table_bytes', 'Memory of the table of known series.', 'tableBytes'],
+      ['held_bytes', 'Bytes of bodies under way.', 'heldBytes'],
+    ];
+    for (const [name, help, key] of rows)
+      this.#read(`silverback_remote_write_${name}`, help, () => receiver.stats()[key]);
+  }
+
+  watchGate(gate: Gate): void {
+    this.#read('silverback_queries_running', 'Queries that are being answered.', () => gate.running);
+    this.#read('silverback_queries_waiting', 'Queries that wait for their turn.', () => gate.waiting);
+  }
+
+  /** A metric whose value somebody else keeps. What is named `_total` only grows. */
+  #read(name: string, help: string, value: () => number): void {
+    const registers = [this.registry];
+    if (!name.endsWith('_total')) {
+      new Gauge({
+        name,
+        help,
+        registers,
+        collect() {
+          this.set(value());
+        },
+      });
+      return;
+    }
+    new Counter({
+      name,
+      help,
+      registers,
+      collect() {
+        this.reset();
+        this.inc(value());
+      },
+    });
+  }
+}

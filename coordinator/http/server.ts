@@ -1,0 +1,217 @@
+/**
+ * The coordinator's HTTP face: the Prometheus API, remote write, health, metrics and the page. In and out only:
+ * what an endpoint does stands in api.ts.
+ */
+import { createServer, type IncomingMessage } from 'node:http';
+import { Readable } from 'node:stream';
+import { promisify } from 'node:util';
+import { createGzip, gzip } from 'node:zlib';
+import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
+import type { Env } from '../../core/env/env.ts';
+import { type Answer, failure } from './answer.ts';
+import { API_ROWS, type Api, type ApiRow } from './api.ts';
+import type { Metrics } from './metrics.ts';
+import { Params } from './params.ts';
+import { WRITE_PATH, type WriteHandler } from './write.ts';
+
+/** A file that is served as it is. */
+export interface Asset {
+  readonly path: string;
+  readonly type: string;
+  readonly read: () => Promise<Uint8Array>;
+}
+
+export interface HttpOptions {
+  readonly env: Env;
+  readonly api: Api;
+  readonly write: WriteHandler;
+  readonly metrics: Metrics;
+  /** Undefined: ready. Else why not, in words. */
+  readonly unready: () => Promise<string | undefined>;
+  /** The files of the web page. */
+  readonly assets: readonly Asset[];
+  /** Longest form of a POST. Default 10 MiB, as Go has it. */
+  readonly maxFormBytes?: number;
+}
+
+const API = '/api/v1';
+
+/** Answers smaller than this go uncompressed: they fit into one packet. */
+const GZIP_LEAST_BYTES = 1400;
+/** Answers up to this size are sent in one piece, with their length. */
+const WHOLE_MOST_BYTES = 1 << 20;
+/** Agents keep their connections between scrapes and flushes; closing one under them costs them a retry. */
+const KEEP_ALIVE_MS = 600_000;
+
+const gzipWhole = promisify(gzip);
+
+/** As Prometheus sends them to whoever names an origin. */
+const CORS = {
+  'access-control-allow-headers': 'Accept, Authorization, Content-Type, Origin',
+  'access-control-allow-methods': 'GET, POST, OPTIONS',
+  'access-control-expose-headers': 'Date',
+  'access-control-allow-origin': '*',
+  vary: 'Origin',
+} as const;
+
+export interface HttpServer {
+  /** Resolves with the port; 0 takes a free one. Rejects when it cannot be had. */
+  listen(host: string, port: number): Promise<number>;
+  /** Takes no more connections; answers what is under way. */
+  close(): Promise<void>;
+}
+
+export function createHttpServer(options: HttpOptions): HttpServer {
+  const { api, env, metrics, write } = options;
+  const app = fastify({
+    logger: false,
+    bodyLimit: options.maxFormBytes ?? 10 << 20,
+    routerOptions: { maxParamLength: 4096 },
+    forceCloseConnections: 'idle',
+    serverFactory: (handler) => {
+      const server = createServer(
+        { keepAlive: true, noDelay: true, keepAliveTimeout: KEEP_ALIVE_MS },
+        (request, response) => {
+          if (isWrite(request)) write(request, response);
+          else handler(request, response);
+        },
+      );
+      return server;
+    },
+  });
+  app.addContentTypeParser('application/x-www-form-urlencoded', { parseAs: 'string' }, (_request, body, done) =>
+    done(null, body),
+  );
+  app.addHook('onRequest', async (request, reply) => {
+    if (request.headers.origin !== undefined) reply.headers(CORS);
+  });
+  app.setErrorHandler(async (error: Error & { statusCode?: number }, request, reply) => {
+    const status = error.statusCode ?? 500;
+    metrics.request('refused', status);
+    await send(request, reply, { ...failure(error), status, pieces: [envelopeOf(status, error.message)] });
+  });
+  app.setNotFoundHandler(async (_request, reply) => {
+    metrics.request('unknown', 404);
+    await reply.code(404).type('text/plain; charset=utf-8').send('404 page not found\n');
+  });
+
+  for (const row of API_ROWS) addRow(app, options, row);
+  app.options(`${API}/*`, async (_request, reply) => reply.code(204).send());
+
+  const text = async (reply: FastifyReply, status: number, words: string): Promise<void> => {
+    await reply.code(status).type('text/plain; charset=utf-8').send(words);
+  };
+  app.get('/-/healthy', async (_request, reply) => text(reply, 200, 'Silverback is healthy.\n'));
+  app.get('/-/ready', async (_request, reply) => {
+    const why = await options.unready();
+    await text(reply, why === undefined ? 200 : 503, why === undefined ? 'Silverback is ready.\n' : `${why}\n`);
+  });
+  app.get('/metrics', async (_request, reply) => {
+    await reply.type(metrics.registry.contentType).send(await metrics.registry.metrics());
+  });
+  for (const { path, type, read } of options.assets) {
+    app.get(path, async (_request, reply) => {
+      await reply
+        .type(type)
+        .header('cache-control', 'no-cache')
+        .send(await read());
+    });
+  }
+
+  metrics.watchGate(api.gate);
+  return {
+    async listen(host, port) {
+      await app.listen({ host, port });
+      const address = app.server.address();
+      return address !== null && typeof address === 'object' ? address.port : port;
+    },
+    close: () => app.close(),
+  };
+
+  function addRow(server: FastifyInstance, { api: rows }: HttpOptions, row: ApiRow): void {
+    server.route({
+      method: row.post ? ['GET', 'POST'] : ['GET'],
+      url: `${API}${row.path}`,
+      handler: async (request, reply) => {
+        const startedMs = env.clock.monotonicMs();
+        const gone = new AbortController();
+        const leave = (): void => {
+          if (!reply.raw.writableFinished) gone.abort();
+        };
+        reply.raw.once('close', leave);
+        const answer = await rows.answer(row, {
+          params: paramsOf(request),
+          name: (request.params as { name?: string }).name ?? '',
+          signal: gone.signal,
+        });
+        metrics.request(row.path, answer.status, env.clock.monotonicMs() - startedMs);
+        await send(request, reply, answer);
+        return reply;
+      },
+    });
+  }
+}
+
+function isWrite({ url = '' }: IncomingMessage): boolean {
+  return url.startsWith(WRITE_PATH) && (url.length === WRITE_PATH.length || url[WRITE_PATH.length] === '?');
+}
+
+function paramsOf(request: FastifyRequest): Params {
+  const { url } = request;
+  const mark = url.indexOf('?');
+  return new Params(mark < 0 ? '' : url.slice(mark + 1), typeof request.body === 'string' ? request.body : '');
+}
+
+function envelopeOf(status: number, error: string): Buffer {
+  return Buffer.from(JSON.stringify({ status: 'error', errorType: status < 500 ? 'bad_data' : 'internal', error }));
+}
+
+/** Sends an answer: small ones in one piece, large ones as they are made; gzip where it pays and is understood. */
+async function send(request: FastifyRequest, reply: FastifyReply, answer: Answer): Promise<void> {
+  reply.code(answer.status).headers(answer.headers).type(answer.contentType);
+  const zips = acceptsGzip(request.headers['accept-encoding']);
+  const pieces = answer.pieces[Symbol.iterator]();
+  const first: Buffer[] = [];
+  let bytes = 0;
+  let ended = false;
+  while (!ended && bytes <= WHOLE_MOST_BYTES) {
+    const { value, done } = pieces.next();
+    if (done === true) ended = true;
+    else {
+      first.push(value);
+      bytes += value.length;
+    }
+  }
+  if (zips) reply.header('vary', 'Accept-Encoding');
+  if (ended) {
+    const whole = first.length === 1 ? (first[0] as Buffer) : Buffer.concat(first, bytes);
+    if (!zips || bytes < GZIP_LEAST_BYTES) {
+      await reply.send(whole);
+      return;
+    }
+    reply.header('content-encoding', 'gzip');
+    await reply.send(await gzipWhole(whole, { level: 1 }));
+    return;
+  }
+  const stream = Readable.from(chain(first, pieces), { objectMode: false });
+  if (!zips) {
+    await reply.send(stream);
+    return;
+  }
+  reply.header('content-encoding', 'gzip');
+  const zipped = createGzip({ level: 1 });
+  stream.on('error', (error) => zipped.destroy(error));
+  await reply.send(stream.pipe(zipped));
+}
+
+function* chain(first: readonly Buffer[], rest: Iterator<Buffer>): Generator<Buffer> {
+  yield* first;
+  for (let next = rest.next(); next.done !== true; next = rest.next()) yield next.value;
+}
+
+function acceptsGzip(header: string | string[] | undefined): boolean {
+  if (header === undefined) return false;
+  return String(header)
+    .split(',')
+    .some((part) => /^\s*(gzip|\*)\s*(;\s*q\s*=\s*(1|0?\.\d*[1-9]\d*)\s*)?$/.test(part));
+}

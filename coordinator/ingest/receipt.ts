@@ -1,0 +1,86 @@
+/**
+ * From what became of the parts of a remote-write body to the one answer its sender gets.
+ *
+ * A sender drops a body at 4xx (but 429) and sends it again at 429 and 5xx. So: as long as any part can
+ * succeed on a later try, the answer asks for one, whatever else is wrong with the body; samples that
+ * are stored already are stored again, which changes nothing. Only when all that remains can never succeed
+ * the answer is 400, and names the series and the rule.
+ */
+import type { ColumnBatch, WriteOutcome } from '../../client/writer.ts';
+import { type ErrorCode, isRetryable, SilverbackError } from '../../core/errors.ts';
+import type { RefusedSeries } from '../../core/kernel/ingest.ts';
+
+export interface Receipt {
+  /** HTTP status: 204, 400, 429, 500 or 503. */
+  readonly status: number;
+  /** Empty with 204. */
+  readonly message: string;
+  /** With 429 and 503. */
+  readonly retryAfterMs: number | undefined;
+}
+
+/** The batches of one slice and their outcome. */
+export interface SliceOutcome {
+  readonly batches: readonly ColumnBatch[];
+  readonly outcome: WriteOutcome;
+}
+
+/** Problems that are spelled out in an answer; the others are counted. */
+const NAMED = 10;
+const DEFAULT_RETRY_MS = 1000;
+
+/** Problems of one kind, the first of them in words. */
+class Tally {
+  sampleCount = 0;
+  problemCount = 0;
+  readonly named: string[] = [];
+
+  add(message: string, sampleCount: number): void {
+    this.sampleCount += sampleCount;
+    this.problemCount++;
+    if (this.named.length < NAMED && !this.named.includes(message)) this.named.push(message);
+  }
+
+  toString(): string {
+    const more = this.problemCount - this.named.length;
+    return `${this.named.join('; ')}${more > 0 ? `; and ${more} more like these` : ''}`;
+  }
+}
+
+export function settle(slices: readonly SliceOutcome[], refused: readonly RefusedSeries[]): Receipt {
+  const later = new Tally();
+  const never = new Tally();
+  let retryAfterMs = 0;
+  let status = 0;
+  let broken = false;
+  const judge = (code: ErrorCode, message: string, sampleCount: number, ownRetryMs: number): void => {
+    if (!isRetryable(code)) {
+      never.add(message, sampleCount);
+      broken ||= code === 'INTERNAL';
+      return;
+    }
+    later.add(message, sampleCount);
+    retryAfterMs = Math.max(retryAfterMs, ownRetryMs);
+    status = Math.max(status, new SilverbackError(code, message).httpStatus);
+  };
+  for (const { message, sampleCount } of refused) never.add(message, sampleCount);
+  for (const { batches, outcome } of slices) {
+    outcome.results.forEach((result, i) => {
+      if (result.code !== 'OK') {
+        const samples = ((batches[i] as ColumnBatch).timestamps.length >> 3) - result.acknowledgedCount;
+        judge(result.code, `shard ${result.shard}: ${result.message}`, samples, result.retryAfterMs);
+      }
+      for (const one of result.rejections) judge(one.code, one.message, one.sampleCount, one.retryAfterMs);
+    });
+  }
+  const refusals = never.problemCount === 0 ? '' : `${never.sampleCount} samples can never be stored: ${never}`;
+  if (later.problemCount > 0) {
+    return {
+      status: status === 429 ? 429 : 503,
+      message: `${later.sampleCount} samples are not stored, send them again: ${later}${refusals && `; ${refusals}`}`,
+      retryAfterMs: retryAfterMs || DEFAULT_RETRY_MS,
+    };
+  }
+  if (refusals !== '') return { status: broken ? 500 : 400, message: refusals, retryAfterMs: undefined };
+  return { status: 204, message: '', retryAfterMs: undefined };
+}

@@ -1,0 +1,223 @@
+/**
+ * Takes remote-write bodies, has the kernel turn them into columns, hands these to the writer, and says
+ * what became of the whole.
+ *
+ * One kernel and one writer are a generation: the kernel's references are the writer's. When the kernel's
+ * table of series has outgrown its bound, a new generation takes over, and the old one's writer is closed
+ * once its last write is settled; series that are still sent are defined anew.
+ *
+ * A body is in the kernel alone. All but the largest are read in one go; between the slices of a large one
+ * other work has its turn, and other bodies wait.
+ */
+import type { ReferenceSource, Writer } from '../../client/writer.ts';
+import type { Env } from '../../core/env/env.ts';
+import { SilverbackError } from '../../core/errors.ts';
+import { IngestKernel, type IngestKernelOptions, type RefusedSeries } from '../../core/kernel/ingest.ts';
+import type { AckLevel } from '../../core/protocol.ts';
+import { type Receipt, type SliceOutcome, settle } from './receipt.ts';
+
+export interface ReceiverOptions {
+  readonly env: Env;
+  readonly kernel: Omit<IngestKernelOptions, 'seed'>;
+  /** Called once a generation. */
+  readonly openWriter: (source: ReferenceSource) => Pick<Writer, 'write' | 'close'>;
+  /** Default `LOCAL`. */
+  readonly ack?: AckLevel;
+  /** How long a write may take, the writer's own retries included, before its sender is told to try again. Default 20 s. */
+  readonly timeoutMs?: number;
+  /** Size of the table of series past which a new generation takes over. Default 512 MiB. */
+  readonly maxTableBytes?: number;
+  /** Bytes of bodies, compressed, that may be under way. Default 64 MiB. */
+  readonly maxHeldBytes?: number;
+}
+
+/** Counters since the start, and what is held now. */
+export interface ReceiverStats {
+  bodyCount: number;
+  sampleCount: number;
+  /** Samples of series whose labels broke a rule. */
+  refusedSampleCount: number;
+  malformedCount: number;
+  turnedAwayCount: number;
+  exemplarCount: number;
+  histogramCount: number;
+  metadataCount: number;
+  generationCount: number;
+  seriesCount: number;
+  tableBytes: number;
+  heldBytes: number;
+}
+
+interface Generation {
+  readonly kernel: IngestKernel;
+  readonly writer: Pick<Writer, 'write' | 'close'>;
+  openWrites: number;
+}
+
+/** Column buffers kept for the next slice; more are left to the collector. */
+const SPARE_BUFFERS = 8;
+
+export class Receiver {
+  readonly #options: ReceiverOptions;
+  readonly #maxHeldBytes: number;
+  readonly #maxTableBytes: number;
+  readonly #spare: ArrayBuffer[] = [];
+  readonly #counters = {
+    bodyCount: 0,
+    sampleCount: 0,
+    refusedSampleCount: 0,
+    malformedCount: 0,
+    turnedAwayCount: 0,
+    exemplarCount: 0,
+    histogramCount: 0,
+    metadataCount: 0,
+    generationCount: 0,
+  };
+  #generation: Generation;
+  #heldBytes = 0;
+  /** Settles when the kernel is free. */
+  #turn: Promise<void> | undefined;
+  #closed = false;
+
+  constructor(options: ReceiverOptions) {
+    this.#options = options;
+    this.#maxHeldBytes = options.maxHeldBytes ?? 64 << 20;
+    this.#maxTableBytes = options.maxTableBytes ?? 512 << 20;
+    this.#generation = this.#nextGeneration();
+  }
+
+  /** Longest body, compressed. */
+  get maxBodyBytes(): number {
+    return this.#options.kernel.maxBodyBytes;
+  }
+
+  /**
+   * Makes room for a body before it is read. Throws RESOURCE_EXHAUSTED when too much is under way. Every
+   * admission is given back with `release`.
+   */
+  admit(bytes: number): void {
+    // A body larger than the bound may pass alone, or it never would.
+    if (this.#heldBytes > 0 && this.#heldBytes + bytes > this.#maxHeldBytes) {
+      this.#counters.turnedAwayCount++;
+      throw new SilverbackError(
+        'RESOURCE_EXHAUSTED',
+        `${this.#heldBytes} bytes of remote write are under way, ${bytes} more are over the bound of ${this.#maxHeldBytes}`,
+        { retryAfterMs: 1000 },
+      );
+    }
+    this.#heldBytes += bytes;
+  }
+
+  release(bytes: number): void {
+    this.#heldBytes -= bytes;
+  }
+
+  /** Stores a body, which came in `chunks`; resolves when every sample's fate is known. Never rejects for what a sender can do. */
+  async receive(chunks: readonly Uint8Array[]): Promise<Receipt> {
+    while (this.#turn !== undefined) await this.#turn;
+    if (this.#closed) throw new SilverbackError('UNAVAILABLE', 'the coordinator is stopping', { retryAfterMs: 1000 });
+    const writes: Promise<SliceOutcome>[] = [];
+    const refused: RefusedSeries[] = [];
+    const generation = this.#generation;
+    const { kernel } = generation;
+    this.#counters.bodyCount++;
+    try {
+      kernel.begin(chunks);
+      let done = this.#readSlice(generation, writes, refused);
+      if (!done) {
+        let free: () => void = () => undefined;
+        this.#turn = new Promise((resolve) => {
+          free = resolve;
+        });
+        try {
+          while (!done) {
+            await this.#options.env.timers.yield();
+            done = this.#readSlice(generation, writes, refused);
+          }
+        } finally {
+          this.#turn = undefined;
+          free();
+        }
+      }
+    } catch (error) {
+      // What was read before is on its way and may be stored: a repetition of it is harmless.
+      if (error instanceof SilverbackError && !error.retryable) this.#counters.malformedCount++;
+      if (error instanceof SilverbackError && error.retryable) this.#retire();
+      await Promise.all(writes);
+      throw error;
+    }
+    const skipped = kernel.skipped();
+    this.#counters.exemplarCount += skipped.exemplarCount;
+    this.#counters.histogramCount += skipped.histogramCount;
+    this.#counters.metadataCount += skipped.metadataCount;
+    if (kernel.tableBytes > this.#maxTableBytes) this.#retire();
+    return settle(await Promise.all(writes), refused);
+  }
+
+  stats(): ReceiverStats {
+    const { kernel } = this.#generation;
+    return {
+      ...this.#counters,
+      seriesCount: kernel.seriesCount,
+      tableBytes: kernel.tableBytes,
+      heldBytes: this.#heldBytes,
+    };
+  }
+
+  /** Takes no more bodies. Those under way are answered as their writes settle. */
+  close(): void {
+    this.#closed = true;
+    const last = this.#generation;
+    this.#generation = { ...last, openWrites: 0 };
+    if (last.openWrites === 0) last.writer.close();
+  }
+
+  #readSlice(generation: Generation, writes: Promise<SliceOutcome>[], refused: RefusedSeries[]): boolean {
+    const buffer = this.#spare.pop() ?? new ArrayBuffer(generation.kernel.sliceBytes);
+    let slice: ReturnType<IngestKernel['next']>;
+    try {
+      slice = generation.kernel.next(buffer);
+    } catch (error) {
+      this.#spare.push(buffer);
+      throw error;
+    }
+    for (const one of slice.refused) {
+      refused.push(one);
+      this.#counters.refusedSampleCount += one.sampleCount;
+    }
+    if (slice.sampleCount === 0) this.#spare.push(buffer);
+    else writes.push(this.#write(generation, slice, buffer));
+    return slice.done;
+  }
+
+  async #write(
+    generation: Generation,
+    slice: ReturnType<IngestKernel['next']>,
+    buffer: ArrayBuffer,
+  ): Promise<SliceOutcome> {
+    const { ack = 'LOCAL', timeoutMs = 20_000 } = this.#options;
+    generation.openWrites++;
+    try {
+      const outcome = await generation.writer.write(slice.batches, { ack, timeoutMs });
+      this.#counters.sampleCount += outcome.acknowledgedCount;
+      if (this.#spare.length < SPARE_BUFFERS) this.#spare.push(buffer);
+      return { outcome, batches: slice.batches };
+    } finally {
+      generation.openWrites--;
+      if (generation !== this.#generation && generation.openWrites === 0) generation.writer.close();
+    }
+  }
+
+  #nextGeneration(): Generation {
+    const { env, kernel: options, openWriter } = this.#options;
+    const kernel = new IngestKernel({ ...options, seed: env.random.bytes(8) });
+    this.#counters.generationCount++;
+    return { kernel, writer: openWriter(kernel), openWrites: 0 };
+  }
+
+  #retire(): void {
+    const old = this.#generation;
+    this.#generation = this.#nextGeneration();
+    if (old.openWrites === 0) old.writer.close();
+  }
+}

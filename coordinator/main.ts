@@ -1,0 +1,190 @@
+/**
+ * The coordinator process: takes remote write and queries over HTTP, tells clients over gRPC where shards live, and
+ * keeps the embedded meta store. Everything it is made of is put together here.
+ *
+ *     node dist/coordinator/main.js --http-port 9090 --listen 127.0.0.1:9190 --data-dir data/coordinator
+ */
+import { fileURLToPath } from 'node:url';
+import { Reader } from '../client/reader.ts';
+import { Writer } from '../client/writer.ts';
+import { readSettings } from '../core/config.ts';
+import { nodeEnv } from '../core/env/node.ts';
+import { SilverbackError } from '../core/errors.ts';
+import { RpcServer } from '../core/grpc.ts';
+import { ChunkCodec } from '../core/kernel/codec.ts';
+import { DEFAULT_LABEL_LIMITS } from '../core/labels.ts';
+import { lockDirectory } from '../core/lock.ts';
+import { createLogger } from '../core/logger.ts';
+import { openCluster } from '../core/meta/cluster.ts';
+import { openEmbeddedMeta } from '../core/meta/embedded.ts';
+import { keepPlacement } from '../core/meta/placer.ts';
+import { addMetaService } from '../core/meta/service.ts';
+import { openView } from '../core/meta/view.ts';
+import { addClusterService } from './grpc.ts';
+import { Api } from './http/api.ts';
+import { Metrics } from './http/metrics.ts';
+import { createHttpServer } from './http/server.ts';
+import { writeHandler } from './http/write.ts';
+import { Receiver } from './ingest/receiver.ts';
+import { Engine } from './promql/engine.ts';
+import { Cluster } from './query/cluster.ts';
+import { Readiness } from './query/readiness.ts';
+
+const MAX_BODY_BYTES = 32 << 20;
+const MAX_RAW_BYTES = 128 << 20;
+/** Samples that one selector of a query may find. At 1.4 bytes each, what the pages of it may take. */
+const MAX_SELECTED_SAMPLES = 200_000_000;
+const MAX_SELECTED_SERIES = 2_000_000;
+/** How long calls under way may take to end when the process is told to stop. */
+const DRAIN_MS = 5_000;
+
+async function main(): Promise<void> {
+  const env = nodeEnv;
+  const settings = await readSettings({
+    name: 'silverback-coordinator',
+    description: 'Takes remote write and PromQL queries, and knows where every shard lives.',
+    settings: [
+      'httpHost',
+      'httpPort',
+      'listen',
+      'dataDir',
+      'region',
+      'nodeName',
+      'nodeCount',
+      'shardCount',
+      'leaseTtlMs',
+      'queryTimeoutMs',
+      'lookbackMs',
+      'logLevel',
+    ],
+    defaults: { nodeName: 'coordinator-1' },
+    argv: process.argv.slice(2),
+    readFile: (path) => env.disk.readFile(path),
+    print: (text) => process.stdout.write(text),
+  });
+  if (settings === undefined) return;
+  const { region, nodeName, leaseTtlMs } = settings;
+  const log = createLogger(nodeName, settings.logLevel);
+  process.on('uncaughtException', (error) => {
+    log.fatal({ err: error }, 'a bug: this process cannot go on');
+    process.exit(70);
+  });
+
+  const lock = await lockDirectory(env, settings.dataDir);
+  const meta = await openEmbeddedMeta(env, `${settings.dataDir}/meta`, { say: (message) => log.warn(message) });
+  const { clusterId, shardCount } = await openCluster(env, meta, settings.shardCount);
+  const placement = openView(env, meta);
+  placement.onChange(({ revision }) => log.info({ revision }, 'placement changed'));
+  const placer = keepPlacement(env, meta, {
+    clusterId,
+    shardCount,
+    region,
+    name: nodeName,
+    expectedNodes: settings.nodeCount,
+    leaseTtlMs,
+    say: (message) => log.info(message),
+  });
+
+  const link = { env, placement, caller: nodeName, region };
+  const reader = new Reader(link);
+  const readiness = new Readiness(link);
+  const receiver = new Receiver({
+    env,
+    kernel: { shardCount, maxBodyBytes: MAX_BODY_BYTES, maxRawBytes: MAX_RAW_BYTES, ...DEFAULT_LABEL_LIMITS },
+    openWriter: (source) => new Writer({ ...link, source }),
+  });
+  const api = new Api({
+    env,
+    engine: new Engine(env, {
+      lookbackMs: settings.lookbackMs,
+      timeoutMs: settings.queryTimeoutMs,
+      experimental: true,
+    }),
+    queryable: new Cluster({
+      reader,
+      codec: ChunkCodec.create(),
+      maxSeries: MAX_SELECTED_SERIES,
+      maxSamples: MAX_SELECTED_SAMPLES,
+      timeoutMs: settings.queryTimeoutMs,
+    }),
+    timeoutMs: settings.queryTimeoutMs,
+    version: await version(),
+  });
+
+  const metrics = new Metrics();
+  metrics.watchReceiver(receiver);
+  const http = createHttpServer({
+    env,
+    api,
+    metrics,
+    write: writeHandler({
+      receiver,
+      count: (status) => metrics.request('/write', status),
+      warn: (error) => log.error({ err: error }, 'remote write failed'),
+    }),
+    unready: () => readiness.missing(),
+    assets: [],
+  });
+  const rpc = new RpcServer({ warn: (message) => log.warn(message) });
+  addMetaService(rpc, meta);
+  addClusterService(rpc, placement, api);
+
+  let stopping = false;
+  const stop = async (signal: string): Promise<void> => {
+    if (stopping) return;
+    stopping = true;
+    log.info({ signal }, 'stopping');
+    // First nothing new comes in, then what is under way ends, then what it needed goes.
+    await Promise.race([http.close(), pause(DRAIN_MS)]);
+    receiver.close();
+    reader.close();
+    readiness.close();
+    await placer.close();
+    placement.close();
+    rpc.stop();
+    await meta.close();
+    await lock.release();
+    log.info('stopped');
+    process.exit(0);
+  };
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.on(signal, () => {
+      stop(signal).catch((error: unknown) => {
+        log.error({ err: error }, 'could not stop cleanly');
+        process.exit(1);
+      });
+    });
+  }
+
+  await rpc.listen(settings.listen);
+  const port = await http.listen(settings.httpHost, settings.httpPort).catch((cause: Error) => {
+    throw new SilverbackError(
+      'UNAVAILABLE',
+      `cannot listen on ${settings.httpHost}:${settings.httpPort}: ${cause.message}`,
+    );
+  });
+  log.info({ clusterId, shardCount, http: `${settings.httpHost}:${port}`, grpc: settings.listen }, 'started');
+}
+
+function pause(delayMs: number): Promise<void> {
+  return new Promise((resolve) => void nodeEnv.timers.after(delayMs, resolve));
+}
+
+/** The sources lie in coordinator/, the compiled program in dist/coordinator/; package.json lies above both. */
+async function version(): Promise<string> {
+  for (const above of ['../package.json', '../../package.json']) {
+    const path = fileURLToPath(new URL(above, import.meta.url));
+    if (!(await nodeEnv.disk.exists(path))) continue;
+    return (JSON.parse(new TextDecoder().decode(await nodeEnv.disk.readFile(path))) as { version: string }).version;
+  }
+  return 'unknown';
+}
+
+main().catch((error: unknown) => {
+  const known = error instanceof SilverbackError;
+  createLogger('coordinator', 'info').fatal(
+    known ? error.message : { err: error },
+    known ? undefined : 'could not start',
+  );
+  process.exit(1);
+});

@@ -1,0 +1,199 @@
+/**
+ * The cluster as the PromQL engine sees it: a fan-out through the client's reader, one call per node,
+ * whose pages are kept as they came and decoded one series at a time.
+ */
+import type { Reader } from '../../client/reader.ts';
+import { SilverbackError } from '../../core/errors.ts';
+import type { ChunkCodec } from '../../core/kernel/codec.ts';
+import type { Labels } from '../../core/labels.ts';
+import type { Matcher } from '../../core/matchers.ts';
+import { Page } from './page.ts';
+import type {
+  Columns,
+  Coverage,
+  Metadata,
+  Queryable,
+  QueryContext,
+  SelectRequest,
+  SeriesSet,
+  TimeRange,
+} from './queryable.ts';
+
+export interface ClusterOptions {
+  readonly reader: Pick<Reader, 'select' | 'series' | 'labelNames' | 'labelValues'>;
+  readonly codec: Pick<ChunkCodec, 'decode'>;
+  /** Limits of one selection; past one it fails with TOO_LARGE. Undefined: none. */
+  readonly maxSeries?: number;
+  readonly maxSamples?: number;
+  /** How long a node may take. */
+  readonly timeoutMs?: number;
+}
+
+export class Cluster implements Queryable {
+  readonly #options: ClusterOptions;
+
+  constructor(options: ClusterOptions) {
+    this.#options = options;
+  }
+
+  async select({ matchers, fromMs, toMs }: SelectRequest, context: QueryContext): Promise<SeriesSet> {
+    const { reader, codec, maxSeries, maxSamples } = this.#options;
+    const pages: Page[] = [];
+    const { coverage } = await reader.select(
+      {
+        matchers,
+        // Samples begin at 1970; a selector with an offset or at the epoch may ask for earlier.
+        fromMs: Math.max(0, fromMs),
+        toMs: Math.max(0, toMs),
+        ...(maxSeries === undefined ? {} : { maxSeries }),
+        ...(maxSamples === undefined ? {} : { maxSamples }),
+      },
+      (bytes) => {
+        pages.push(new Page(bytes));
+      },
+      this.#context(context),
+    );
+    const set = new PagedSeries(pages, codec, fromMs, toMs, coverage.map(withoutEmptyReason));
+    if (maxSeries !== undefined && set.count > maxSeries) {
+      throw new SilverbackError('TOO_LARGE', `the selection has ${set.count} series, at most ${maxSeries} are allowed`);
+    }
+    if (maxSamples !== undefined && set.sampleCount > maxSamples) {
+      throw new SilverbackError(
+        'TOO_LARGE',
+        `the selection has ${set.sampleCount} samples, at most ${maxSamples} are allowed`,
+      );
+    }
+    return set;
+  }
+
+  async labelNames(
+    range: TimeRange,
+    selectors: readonly (readonly Matcher[])[],
+    context: QueryContext,
+  ): Promise<Metadata & { names: string[] }> {
+    const { reader } = this.#options;
+    const { values, coverage } = await reader.labelNames({ ...bounded(range), selectors }, this.#context(context));
+    return { names: values, coverage: coverage.map(withoutEmptyReason), warnings: [] };
+  }
+
+  async labelValues(
+    name: string,
+    range: TimeRange,
+    selectors: readonly (readonly Matcher[])[],
+    context: QueryContext,
+  ): Promise<Metadata & { values: string[] }> {
+    const { reader } = this.#options;
+    const { values, coverage } = await reader.labelValues(
+      name,
+      { ...bounded(range), selectors },
+      this.#context(context),
+    );
+    return { values, coverage: coverage.map(withoutEmptyReason), warnings: [] };
+  }
+
+  async series(
+    range: TimeRange,
+    selectors: readonly (readonly Matcher[])[],
+    context: QueryContext,
+  ): Promise<Metadata & { series: Labels[] }> {
+    const series: Labels[] = [];
+    const { coverage } = await this.#options.reader.series(
+      { ...bounded(range), selectors },
+      (bytes) => {
+        const page = new Page(bytes);
+        for (let i = 0; i < page.count; i++) series.push(page.labels(i));
+      },
+      this.#context(context),
+    );
+    return { series, coverage: coverage.map(withoutEmptyReason), warnings: [] };
+  }
+
+  #context({ signal }: QueryContext): { signal: AbortSignal; timeoutMs?: number } {
+    const { timeoutMs } = this.#options;
+    return timeoutMs === undefined ? { signal } : { signal, timeoutMs };
+  }
+}
+
+/** The last moment that can be asked for: the end of what JavaScript's dates can name. */
+const LAST_MS = 8_640_000_000_000_000;
+
+function bounded({ fromMs, toMs }: TimeRange): TimeRange {
+  return { fromMs: Math.min(Math.max(0, fromMs), LAST_MS), toMs: Math.min(Math.max(0, toMs), LAST_MS) };
+}
+
+function withoutEmptyReason({ reason, ...entry }: Coverage): Coverage {
+  return reason === undefined || reason === '' ? entry : { ...entry, reason };
+}
+
+/** The series of several pages. Each series comes from one copy of its shard, so each label set occurs once. */
+class PagedSeries implements SeriesSet {
+  readonly count: number;
+  readonly coverage: readonly Coverage[];
+  readonly warnings: readonly string[] = [];
+  readonly #pages: readonly Page[];
+  /** For each page, the number of series before it. */
+  readonly #starts: Uint32Array;
+  readonly #codec: Pick<ChunkCodec, 'decode'>;
+  readonly #fromMs: number;
+  readonly #toMs: number;
+  #lastPage = 0;
+  #sampleCount: number | undefined;
+  #timestamps = new Float64Array(0);
+  #values = new Float64Array(0);
+
+  constructor(
+    pages: readonly Page[],
+    codec: Pick<ChunkCodec, 'decode'>,
+    fromMs: number,
+    toMs: number,
+    coverage: readonly Coverage[],
+  ) {
+    this.#pages = pages;
+    this.#codec = codec;
+    this.#fromMs = fromMs;
+    this.#toMs = toMs;
+    this.coverage = coverage;
+    this.#starts = new Uint32Array(pages.length);
+    let count = 0;
+    pages.forEach((page, i) => {
+      this.#starts[i] = count;
+      count += page.count;
+    });
+    this.count = count;
+  }
+
+  get sampleCount(): number {
+    this.#sampleCount ??= this.#pages.reduce((sum, page) => sum + page.sampleCount, 0);
+    return this.#sampleCount;
+  }
+
+  labels(index: number): Labels {
+    return this.#page(index).labels(index - (this.#starts[this.#lastPage] as number));
+  }
+
+  columns(index: number): Columns {
+    const chunks = this.#page(index).chunks(index - (this.#starts[this.#lastPage] as number));
+    const decoded = this.#codec.decode(chunks, this.#fromMs, this.#toMs);
+    const { length } = decoded.timestamps;
+    if (length > this.#timestamps.length) {
+      const capacity = Math.max(256, 2 ** Math.ceil(Math.log2(length)));
+      this.#timestamps = new Float64Array(capacity);
+      this.#values = new Float64Array(capacity);
+    }
+    // The codec is shared by all queries: its views last until anybody's next decode.
+    const timestamps = this.#timestamps.subarray(0, length);
+    const values = this.#values.subarray(0, length);
+    timestamps.set(decoded.timestamps);
+    values.set(decoded.values);
+    return { timestamps, values };
+  }
+
+  /** The page of a series. Series are mostly asked for in order. */
+  #page(index: number): Page {
+    if (index < (this.#starts[this.#lastPage] as number)) this.#lastPage = 0;
+    while (this.#lastPage + 1 < this.#starts.length && index >= (this.#starts[this.#lastPage + 1] as number)) {
+      this.#lastPage++;
+    }
+    return this.#pages[this.#lastPage] as Page;
+  }
+}
