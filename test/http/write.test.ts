@@ -1,0 +1,159 @@
+import { request } from 'node:http';
+import { connect } from 'node:net';
+import { afterEach, describe, expect, it } from 'vitest';
+import type { Receipt } from '../../coordinator/ingest/receipt.ts';
+import { SilverbackError } from '../../core/errors.ts';
+import { type Fixture, serve } from './fixture.ts';
+
+let server: Fixture;
+afterEach(() => server.close());
+
+class FakeReceiver {
+  readonly maxBodyBytes = 1000;
+  held = 0;
+  heldMost = Number.POSITIVE_INFINITY;
+  readonly bodies: Buffer[] = [];
+  answer: () => Promise<Receipt> = async () => ({ status: 204, message: '', retryAfterMs: undefined });
+
+  admit(bytes: number): void {
+    if (this.held + bytes > this.heldMost) {
+      throw new SilverbackError('RESOURCE_EXHAUSTED', 'too much is under way', { retryAfterMs: 2500 });
+    }
+    this.held += bytes;
+  }
+  release(bytes: number): void {
+    this.held -= bytes;
+  }
+  receive(chunks: readonly Uint8Array[]): Promise<Receipt> {
+    this.bodies.push(Buffer.concat(chunks));
+    return this.answer();
+  }
+}
+
+async function start(): Promise<FakeReceiver> {
+  const receiver = new FakeReceiver();
+  server = await serve({ receiver });
+  return receiver;
+}
+
+const HEADERS = { 'content-type': 'application/x-protobuf', 'content-encoding': 'snappy' };
+
+async function post(body: Uint8Array | ReadableStream<Uint8Array>, headers: Record<string, string> = {}) {
+  const init = { method: 'POST', body, headers: { ...HEADERS, ...headers }, duplex: 'half' } as unknown as RequestInit;
+  const response = await fetch(`${server.url}/api/v1/write?x=1`, init);
+  return { status: response.status, headers: response.headers, text: await response.text() };
+}
+
+describe('remote write over HTTP', () => {
+  it('hands the body over as it came and answers what the receiver says', async () => {
+    const receiver = await start();
+    const body = new Uint8Array(900).map((_, i) => i);
+    expect(await post(body)).toMatchObject({ status: 204, text: '' });
+    expect([...(receiver.bodies[0] as Buffer)]).toEqual([...body]);
+    receiver.answer = async () => ({ status: 503, message: 'shard 3: not there', retryAfterMs: 2400 });
+    const later = await post(body);
+    expect(later).toMatchObject({ status: 503, text: 'shard 3: not there\n' });
+    expect(later.headers.get('retry-after')).toBe('3');
+    receiver.answer = async () => {
+      throw new SilverbackError('INVALID_ARGUMENT', 'remote write body is not snappy');
+    };
+    expect(await post(body)).toMatchObject({ status: 400, text: 'remote write body is not snappy\n' });
+    receiver.answer = async () => {
+      throw new TypeError('a bug');
+    };
+    expect(await post(body)).toMatchObject({ status: 500, text: 'internal error\n' });
+    expect(receiver.held).toBe(0);
+  });
+
+  it('takes a body in chunks without a length', async () => {
+    const receiver = await start();
+    const stream = new ReadableStream<Uint8Array>({
+      start(controller) {
+        for (let i = 0; i < 5; i++) controller.enqueue(new Uint8Array([i]));
+        controller.close();
+      },
+    });
+    expect((await post(stream)).status).toBe(204);
+    expect([...(receiver.bodies[0] as Buffer)]).toEqual([0, 1, 2, 3, 4]);
+    expect(receiver.held).toBe(0);
+  });
+
+  it('refuses a body over the limit by its length, before it comes, and while it comes', async () => {
+    const receiver = await start();
+    const status = await new Promise((resolve, reject) => {
+      const call = request(`${server.url}/api/v1/write`, {
+        method: 'POST',
+        headers: { ...HEADERS, 'content-length': 1_000_000 },
+      });
+      call.on('response', (response) => {
+        resolve(response.statusCode);
+        call.destroy();
+      });
+      call.on('error', reject);
+      call.flushHeaders();
+    });
+    expect(status).toBe(413);
+    const endless = await new Promise<string>((resolve) => {
+      const socket = connect(server.port, '127.0.0.1');
+      let text = '';
+      socket.on('data', (part) => {
+        text += part.toString();
+      });
+      socket.on('close', () => resolve(text));
+      socket.on('error', () => undefined);
+      socket.write('POST /api/v1/write HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n');
+      for (let i = 0; i < 20; i++) socket.write(`64\r\n${'x'.repeat(100)}\r\n`);
+      socket.write('0\r\n\r\n');
+    });
+    expect(endless).toContain('413 Payload Too Large');
+    expect(endless).toContain('at most 1000 are allowed');
+    expect(receiver.bodies).toHaveLength(0);
+    expect(receiver.held).toBe(0);
+  });
+
+  it('turns bodies away while too much is under way', async () => {
+    const receiver = await start();
+    receiver.heldMost = 100;
+    const answer = await post(new Uint8Array(101));
+    expect(answer).toMatchObject({ status: 429, text: 'too much is under way\n' });
+    expect(answer.headers.get('retry-after')).toBe('3');
+    expect((await post(new Uint8Array(99))).status).toBe(204);
+    expect(receiver.held).toBe(0);
+  });
+
+  it('forgets a body whose sender goes away', async () => {
+    const receiver = await start();
+    const socket = connect(server.port, '127.0.0.1');
+    socket.on('error', () => undefined);
+    socket.write('POST /api/v1/write HTTP/1.1\r\nhost: x\r\ncontent-length: 500\r\n\r\nabc');
+    await expect.poll(() => receiver.held).toBe(500);
+    socket.destroy();
+    await expect.poll(() => receiver.held).toBe(0);
+    expect(receiver.bodies).toHaveLength(0);
+  });
+
+  it.each<[Record<string, string>, string]>([
+    [{ 'content-type': 'application/json' }, 'content type application/x-protobuf'],
+    [
+      { 'content-type': 'application/x-protobuf;proto=io.prometheus.write.v2.Request' },
+      'proto=prometheus.WriteRequest',
+    ],
+    [{ 'content-encoding': 'gzip' }, 'content encoding snappy, not gzip'],
+  ])('answers %o with 415', async (headers, words) => {
+    await start();
+    const answer = await post(new Uint8Array(1), headers);
+    expect(answer.status).toBe(415);
+    expect(answer.text).toContain(words);
+  });
+
+  it('takes the type with its proto, and only POST', async () => {
+    await start();
+    expect(
+      (await post(new Uint8Array(1), { 'content-type': 'application/x-protobuf; proto=prometheus.WriteRequest' }))
+        .status,
+    ).toBe(204);
+    const got = await fetch(`${server.url}/api/v1/write`);
+    expect(got.status).toBe(405);
+    expect(got.headers.get('allow')).toBe('POST');
+  });
+});
