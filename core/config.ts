@@ -62,7 +62,7 @@ const text = value('a text that is not empty', (input) => input || undefined);
 const name = value('1 to 63 letters, digits, dots, dashes or underscores', (input) =>
   /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(input) ? input : undefined,
 );
-const address = value('HOST:PORT, such as 127.0.0.1:9190', (input) => {
+const address = value('HOST:PORT, such as 127.0.0.1:9095', (input) => {
   const match = /^(\[[0-9A-Fa-f:]+\]|[^\s:]+):(\d{1,5})$/.exec(input);
   return match !== null && Number(match[2]) <= 65_535 ? input : undefined;
 });
@@ -98,14 +98,14 @@ const SETTINGS = {
     name: 'listen',
     operand: 'HOST:PORT',
     schema: address,
-    default: '127.0.0.1:9190',
+    default: '127.0.0.1:9095',
     help: 'address the gRPC services listen on',
   },
   meta: {
     name: 'meta',
     operand: 'HOST:PORT',
     schema: address,
-    default: '127.0.0.1:9190',
+    default: '127.0.0.1:9095',
     help: 'where the meta store is (a coordinator)',
   },
   dataDir: { name: 'data-dir', operand: 'DIR', schema: text, default: './data', help: 'where data is kept' },
