@@ -1,0 +1,174 @@
+/** The process of a shard node: flags, wiring, signals. */
+
+import { readSettings } from '../core/config.ts';
+import { nodeEnv } from '../core/env/node.ts';
+import { SilverbackError } from '../core/errors.ts';
+import { RpcServer } from '../core/grpc.ts';
+import { createLogger } from '../core/logger.ts';
+import { Backoff } from '../core/meta/backoff.ts';
+import { type Cluster, readCluster } from '../core/meta/cluster.ts';
+import { register } from '../core/meta/member.ts';
+import { connectMeta } from '../core/meta/remote.ts';
+import type { MetaStore } from '../core/meta/store.ts';
+import { openView } from '../core/meta/view.ts';
+import { claimDirectory } from './directory.ts';
+import { serveHttp } from './http.ts';
+import { Metrics } from './metrics.ts';
+import { Node } from './node.ts';
+import { addShardsService } from './server.ts';
+import { InFlight } from './write.ts';
+
+const env = nodeEnv;
+const VERSION = '0.1.0';
+
+/** Requests not yet answered, over all streams. */
+const IN_FLIGHT = { maxBytes: 128 * 1024 * 1024, maxCount: 4_096 };
+
+/** How long the last replies may take to reach their sockets after SIGTERM. */
+const REPLY_MS = 100;
+
+async function main(): Promise<void> {
+  const settings = await readSettings({
+    name: 'silverback-node',
+    description: 'A shard node of a Silverback cluster.',
+    settings: [
+      'nodeName',
+      'region',
+      'zone',
+      'listen',
+      'httpHost',
+      'httpPort',
+      'dataDir',
+      'meta',
+      'maxSampleAgeMs',
+      'memoryBudgetBytes',
+      'seriesPerShard',
+      'leaseTtlMs',
+      'logLevel',
+    ],
+    defaults: { listen: '127.0.0.1:9191', httpPort: '9192' },
+    argv: process.argv.slice(2),
+    readFile: (path) => env.disk.readFile(path),
+    print: (text) => process.stdout.write(text),
+  });
+  if (settings === undefined) return;
+  const log = createLogger(settings.nodeName, settings.logLevel);
+  const stop = stopSignal();
+  // The timers of `env` do not keep a process alive, and a new node that waits for its cluster has nothing else.
+  const alive = setInterval(() => undefined, 60_000);
+
+  const claim = await claimDirectory(env, settings.dataDir);
+  const meta = connectMeta(env, { address: settings.meta, caller: settings.nodeName });
+  // A new node needs to know its cluster; one that was here before goes on with what it has, whoever else is down.
+  const asked = waitForCluster(meta, stop);
+  const cluster = claim.identity ?? (await asked);
+  if (cluster === undefined) {
+    await claim.release();
+    clearInterval(alive);
+    return;
+  }
+  await claim.record(cluster);
+  const node = new Node({
+    env,
+    name: settings.nodeName,
+    region: settings.region,
+    claim,
+    clusterId: cluster.clusterId,
+    shardCount: cluster.shardCount,
+    memoryBudgetBytes: settings.memoryBudgetBytes,
+    maxSampleAgeMs: settings.maxSampleAgeMs,
+    maxSeriesCount: settings.seriesPerShard,
+    log,
+  });
+  const inFlight = new InFlight(IN_FLIGHT);
+  const metrics = new Metrics(node, inFlight);
+  const server = new RpcServer({ warn: (message) => log.warn({}, message) });
+  addShardsService(server, {
+    node,
+    inFlight,
+    observer: metrics,
+    monotonicMs: () => env.clock.monotonicMs(),
+    version: VERSION,
+  });
+  const port = await server.listen(settings.listen);
+  const http = await serveHttp(settings.httpHost, settings.httpPort, {
+    registry: metrics.registry,
+    isReady: () => node.ready,
+  });
+  const address = settings.listen.replace(/:\d+$/, `:${port}`);
+  log.info(
+    { address, http: `${settings.httpHost}:${http.port}`, dataDir: settings.dataDir, ...cluster },
+    'node listens',
+  );
+  if (claim.identity !== undefined) void node.resume();
+
+  const living = await asked;
+  if (living !== undefined && !stop.aborted) {
+    await claim.record(living);
+    const view = openView(env, meta);
+    view.onChange((placement) => {
+      node.follow(placement).then(
+        () => log.info({ shards: node.assigned(), revision: placement.revision }, 'placement followed'),
+        (error: unknown) => fail(log, error),
+      );
+    });
+    const member = { name: settings.nodeName, region: settings.region, zone: settings.zone, address };
+    const registration = register(env, meta, member, settings.leaseTtlMs);
+    await aborted(stop);
+    view.close();
+    await registration.close();
+  } else {
+    await aborted(stop);
+  }
+
+  log.info({}, 'stopping');
+  // Streams of clients never end by themselves: closing the shards answers what is under way, then the server may go.
+  const drained = server.drain();
+  await node.close();
+  await Promise.race([drained, new Promise<void>((resolve) => void env.timers.after(REPLY_MS, resolve))]);
+  server.stop();
+  http.close();
+  await meta.close();
+  log.info({}, 'stopped');
+  clearInterval(alive);
+}
+
+/** Asks until the cluster exists. Undefined: stopped first. */
+async function waitForCluster(meta: MetaStore, stop: AbortSignal): Promise<Cluster | undefined> {
+  const backoff = new Backoff(env, { firstMs: 50, mostMs: 1_000 });
+  while (!stop.aborted) {
+    const cluster = await readCluster(meta).catch(() => undefined);
+    if (cluster !== undefined) return cluster;
+    await new Promise<void>((resolve) => void env.timers.after(backoff.nextMs(), resolve));
+  }
+  return undefined;
+}
+
+/** Aborted by the first SIGTERM or SIGINT; a second one ends the process. */
+function stopSignal(): AbortSignal {
+  const controller = new AbortController();
+  for (const name of ['SIGTERM', 'SIGINT'] as const) {
+    process.on(name, () => {
+      if (controller.signal.aborted) process.exit(1);
+      controller.abort();
+    });
+  }
+  return controller.signal;
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+}
+
+function fail(log: { error(fields: object, message: string): void }, error: unknown): never {
+  log.error({ err: error }, 'node cannot go on');
+  process.exit(1);
+}
+
+main().catch((error: unknown) => {
+  const message =
+    error instanceof SilverbackError ? error.message : error instanceof Error ? error.stack : String(error);
+  process.stderr.write(`silverback-node: ${message}\n`);
+  process.exit(1);
+});

@@ -1,0 +1,109 @@
+/** A node's own metrics, in Prometheus's text format. What shards count is read off them when asked. */
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { ShardOutcome } from '../core/protocol.ts';
+import type { Node } from './node.ts';
+import type { ShardStats } from './shard/shard.ts';
+import type { InFlight, WriteObserver } from './write.ts';
+
+/** One row per number of a shard; names that end in `_total` only grow while the shard is open. */
+const SHARD_ROWS: readonly (readonly [name: string, help: string, of: (stats: ShardStats) => number])[] = [
+  ['series', 'Series that have samples in memory.', (stats) => stats.seriesCount],
+  ['open_samples', 'Samples in open windows.', (stats) => stats.openSampleCount],
+  ['sealed_samples', 'Samples in sealed blocks.', (stats) => stats.sealedSampleCount],
+  ['accepted_samples_total', 'Samples stored, repeated ones included.', (stats) => stats.acceptedSampleCount],
+  ['refused_samples_total', 'Samples refused.', (stats) => stats.refusedSampleCount],
+  ['kernel_bytes', 'Linear memory of the kernel.', (stats) => stats.kernelBytes],
+  ['block_resident_bytes', 'Sealed blocks in memory.', (stats) => stats.residentBlockBytes],
+  ['block_file_bytes', 'Sealed blocks on disk.', (stats) => stats.blockFileBytes],
+  ['index_bytes', 'Indexes of series and blocks.', (stats) => stats.indexBytes + stats.blockIndexBytes],
+  ['log_bytes', 'Log on disk.', (stats) => stats.logBytes],
+  ['seals_total', 'Windows sealed.', (stats) => stats.sealCount],
+  ['last_seal_seconds', 'Duration of the last seal.', (stats) => stats.lastSealMs / 1_000],
+  ['recovery_seconds', 'Duration of the recovery at the last start.', (stats) => stats.recoveryMs / 1_000],
+  ['problems_total', 'Problems the shard lived with.', (stats) => stats.problemCount],
+  ['failed', '1: the shard refuses writes.', (stats) => (stats.failure === undefined ? 0 : 1)],
+];
+
+export class Metrics implements WriteObserver {
+  readonly registry = new Registry();
+  readonly #requestMs: Histogram;
+  readonly #samples = new Map<string, number>();
+
+  constructor(node: Node, inFlight: InFlight) {
+    const registers = [this.registry];
+    const samples = this.#samples;
+    collectDefaultMetrics({ register: this.registry });
+    this.#requestMs = new Histogram({
+      name: 'silverback_node_write_request_duration_seconds',
+      help: 'Time from a write request to its reply.',
+      buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5],
+      registers,
+    });
+    new Counter({
+      name: 'silverback_node_write_samples_total',
+      help: 'Samples of shard batches by the outcome of the batch.',
+      labelNames: ['code'],
+      registers,
+      collect() {
+        this.reset();
+        for (const [code, count] of samples) this.inc({ code }, count);
+      },
+    });
+    gauge('silverback_node_write_in_flight_bytes', 'Columns of requests not yet answered.', () => inFlight.bytes);
+    gauge('silverback_node_write_in_flight_requests', 'Write requests not yet answered.', () => inFlight.count);
+    gauge('silverback_node_memory_budget_bytes', 'What the node may hold.', () => node.budget.limitBytes);
+    gauge('silverback_node_memory_used_bytes', 'What it holds of that.', () => node.budget.usedBytes);
+    gauge('silverback_node_ready', '1: all shards are open.', () => (node.ready ? 1 : 0));
+    this.#watchShards(node);
+
+    function gauge(name: string, help: string, value: () => number): void {
+      new Gauge({
+        name,
+        help,
+        registers,
+        collect() {
+          this.set(value());
+        },
+      });
+    }
+  }
+
+  batch(sampleCount: number, { code }: ShardOutcome): void {
+    this.#samples.set(code, (this.#samples.get(code) ?? 0) + sampleCount);
+  }
+
+  request(durationMs: number): void {
+    this.#requestMs.observe(durationMs / 1_000);
+  }
+
+  #watchShards(node: Node): void {
+    const registers = [this.registry];
+    const labelNames = ['shard'];
+    for (const [suffix, help, of] of SHARD_ROWS) {
+      const name = `silverback_shard_${suffix}`;
+      if (suffix.endsWith('_total')) {
+        new Counter({
+          name,
+          help,
+          labelNames,
+          registers,
+          collect() {
+            this.reset();
+            for (const { id, stats } of node.serving()) this.inc({ shard: id }, of(stats));
+          },
+        });
+      } else {
+        new Gauge({
+          name,
+          help,
+          labelNames,
+          registers,
+          collect() {
+            this.reset();
+            for (const { id, stats } of node.serving()) this.set({ shard: id }, of(stats));
+          },
+        });
+      }
+    }
+  }
+}

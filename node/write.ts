@@ -1,0 +1,196 @@
+/**
+ * The `Write` stream of one client: each request's shard batches go to their shards at once, its reply
+ * goes out when the last of them is settled, whatever the order of the requests.
+ */
+import { SilverbackError } from '../core/errors.ts';
+import type { Duplex } from '../core/grpc.ts';
+import {
+  type AckLevel,
+  PROTOCOL_VERSION,
+  type ShardBatch,
+  type ShardOutcome,
+  type WireCode,
+  type WriteReply,
+  type WriteRequest,
+} from '../core/protocol.ts';
+import type { Node } from './node.ts';
+import type { Sender } from './shard/sender.ts';
+import type { Shard } from './shard/shard.ts';
+
+/** What a node has taken off the wire and not answered, over all streams. */
+export class InFlight {
+  readonly maxBytes: number;
+  readonly maxCount: number;
+  bytes = 0;
+  count = 0;
+
+  constructor(limits: { readonly maxBytes: number; readonly maxCount: number }) {
+    this.maxBytes = limits.maxBytes;
+    this.maxCount = limits.maxCount;
+  }
+
+  /** False: it does not fit. A request that is larger than everything passes when it is alone. */
+  enter(bytes: number): boolean {
+    if (this.count > 0 && (this.bytes + bytes > this.maxBytes || this.count >= this.maxCount)) return false;
+    this.bytes += bytes;
+    this.count++;
+    return true;
+  }
+
+  leave(bytes: number): void {
+    this.bytes -= bytes;
+    this.count--;
+  }
+}
+
+/** Told of every request, for metrics. */
+export interface WriteObserver {
+  batch(sampleCount: number, outcome: ShardOutcome): void;
+  request(durationMs: number): void;
+}
+
+export interface WriteContext {
+  readonly node: Pick<Node, 'find' | 'clusterId' | 'name'>;
+  readonly inFlight: InFlight;
+  readonly observer: WriteObserver;
+  readonly monotonicMs: () => number;
+}
+
+const RETRY_MS = 200;
+const NO_BYTES = new Uint8Array(0);
+
+/** Serves a stream until its end. */
+export function serveWrites(call: Duplex<WriteRequest, WriteReply>, context: WriteContext): void {
+  new WriteStream(call, context).listen();
+}
+
+class WriteStream {
+  readonly #call: Duplex<WriteRequest, WriteReply>;
+  readonly #context: WriteContext;
+  /** This stream's references, in each shard it has written to. */
+  readonly #senders = new Map<number, { readonly shard: Shard; readonly sender: Sender }>();
+  #greeted = false;
+  #openCount = 0;
+  #ended = false;
+
+  constructor(call: Duplex<WriteRequest, WriteReply>, context: WriteContext) {
+    this.#call = call;
+    this.#context = context;
+  }
+
+  listen(): void {
+    this.#call.listen({
+      request: (request) => this.#take(request),
+      end: () => {
+        this.#ended = true;
+        this.#finishWhenDone();
+      },
+    });
+    this.#call.signal.addEventListener('abort', () => this.#detach());
+  }
+
+  #take(request: WriteRequest): void {
+    if (!this.#greeted) this.#greet(request);
+    const { inFlight, monotonicMs, observer } = this.#context;
+    let bytes = 0;
+    for (const batch of request.shards) bytes += bytesOf(batch);
+    if (!inFlight.enter(bytes)) {
+      const { maxBytes, maxCount } = inFlight;
+      const message = `node ${this.#context.node.name} has ${inFlight.count} requests of ${inFlight.bytes} bytes under way, at most ${maxCount} and ${maxBytes} are accepted`;
+      const error = new SilverbackError('RESOURCE_EXHAUSTED', message, { retryAfterMs: RETRY_MS });
+      const shards = request.shards.map((batch) => this.#observed(batch, refusal(batch.shard, error)));
+      this.#call.send({ batchId: request.batchId, shards });
+      return;
+    }
+    this.#openCount++;
+    const startedMs = monotonicMs();
+    Promise.all(request.shards.map((batch) => this.#append(batch, request.ack)))
+      .then(
+        (shards) => this.#call.send({ batchId: request.batchId, shards }),
+        // Expected failures are outcomes; this is a bug, and this stream's end.
+        (error: unknown) => this.#call.finish(error),
+      )
+      .finally(() => {
+        inFlight.leave(bytes);
+        observer.request(monotonicMs() - startedMs);
+        this.#openCount--;
+        this.#finishWhenDone();
+      });
+  }
+
+  /** Throws what ends the stream: VERSION, INVALID_ARGUMENT. */
+  #greet({ hello }: WriteRequest): void {
+    if (hello === null)
+      throw new SilverbackError('INVALID_ARGUMENT', 'the first message of a Write stream must carry hello');
+    if (hello.version !== PROTOCOL_VERSION) {
+      throw new SilverbackError(
+        'VERSION',
+        `the client speaks version ${hello.version} of the protocol, this node ${PROTOCOL_VERSION}`,
+      );
+    }
+    const { clusterId, name } = this.#context.node;
+    if (hello.clusterId !== '' && clusterId !== '' && hello.clusterId !== clusterId) {
+      throw new SilverbackError(
+        'INVALID_ARGUMENT',
+        `node ${name} belongs to cluster ${clusterId}, the client wants ${hello.clusterId}`,
+      );
+    }
+    this.#greeted = true;
+  }
+
+  async #append(batch: ShardBatch, ack: AckLevel): Promise<ShardOutcome> {
+    let sender: Sender;
+    try {
+      sender = this.#sender(batch.shard);
+    } catch (error) {
+      if (!(error instanceof SilverbackError)) throw error;
+      return this.#observed(batch, refusal(batch.shard, error));
+    }
+    const { code, message, retryAfterMs, unknownRefs, rejections } = await sender.append(batch, ack);
+    const unknown = new Uint8Array(unknownRefs.buffer, unknownRefs.byteOffset, unknownRefs.byteLength);
+    return this.#observed(batch, { shard: batch.shard, code, message, retryAfterMs, unknownRefs: unknown, rejections });
+  }
+
+  #observed(batch: ShardBatch, outcome: ShardOutcome): ShardOutcome {
+    this.#context.observer.batch(batch.timestamps.length / 8, outcome);
+    return outcome;
+  }
+
+  #sender(id: number): Sender {
+    const known = this.#senders.get(id);
+    // A shard that has gone takes its references, and the memory behind them, with it.
+    this.#senders.delete(id);
+    const shard = this.#context.node.find(id);
+    const sender = known?.shard === shard ? known.sender : shard.attach();
+    this.#senders.set(id, { shard, sender });
+    return sender;
+  }
+
+  #finishWhenDone(): void {
+    if (!this.#ended || this.#openCount > 0) return;
+    this.#call.finish();
+    this.#detach();
+  }
+
+  #detach(): void {
+    for (const { sender } of this.#senders.values()) sender.detach();
+    this.#senders.clear();
+  }
+}
+
+function bytesOf({ definitions, refs, counts, timestamps, values }: ShardBatch): number {
+  return definitions.length + refs.length + counts.length + timestamps.length + values.length;
+}
+
+function refusal(shard: number, error: SilverbackError): ShardOutcome {
+  // The errors of this file and of `Node.find` travel; no others come here.
+  const code = error.code as WireCode;
+  return {
+    shard,
+    code,
+    message: error.message,
+    retryAfterMs: error.retryAfterMs ?? 0,
+    unknownRefs: NO_BYTES,
+    rejections: [],
+  };
+}
