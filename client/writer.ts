@@ -386,6 +386,12 @@ export class Writer {
 }
 
 /** A batch, or a piece of one, on its way. */
+/** Shared: an error of its own, with its stack, would cost more than the rest of a parcel. */
+const NOT_SENT = new SilverbackError(
+  'UNAVAILABLE',
+  'the write was not sent in time: earlier ones are not answered yet',
+);
+
 class Parcel {
   readonly batchIndex: number;
   /** What is still to be stored. Shrinks when a node stores part of it. */
@@ -399,7 +405,7 @@ class Parcel {
   failureCount = 0;
   redefinitionCount = 0;
   needsPlacement = false;
-  obstacle = new SilverbackError('UNAVAILABLE', 'the write was not sent in time: earlier ones are not answered yet');
+  obstacle: SilverbackError = NOT_SENT;
   /** Set once it is settled. */
   result: { readonly error: SilverbackError | undefined } | undefined;
 
