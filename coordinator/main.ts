@@ -29,6 +29,7 @@ import { Receiver } from './ingest/receiver.ts';
 import { Engine } from './promql/engine.ts';
 import { Cluster } from './query/cluster.ts';
 import { Readiness } from './query/readiness.ts';
+import { registerPage } from './web/page.ts';
 
 const MAX_BODY_BYTES = 32 << 20;
 const MAX_RAW_BYTES = 128 << 20;
@@ -123,7 +124,7 @@ async function main(): Promise<void> {
       warn: (error) => log.error({ err: error }, 'remote write failed'),
     }),
     unready: () => readiness.missing(),
-    assets: [],
+    page: registerPage,
   });
   const rpc = new RpcServer({ warn: (message) => log.warn(message) });
   addMetaService(rpc, meta);

@@ -14,13 +14,6 @@ import type { Metrics } from './metrics.ts';
 import { Params } from './params.ts';
 import { WRITE_PATH, type WriteHandler } from './write.ts';
 
-/** A file that is served as it is. */
-export interface Asset {
-  readonly path: string;
-  readonly type: string;
-  readonly read: () => Promise<Uint8Array>;
-}
-
 export interface HttpOptions {
   readonly env: Env;
   readonly api: Api;
@@ -28,8 +21,8 @@ export interface HttpOptions {
   readonly metrics: Metrics;
   /** Undefined: ready. Else why not, in words. */
   readonly unready: () => Promise<string | undefined>;
-  /** The files of the web page. */
-  readonly assets: readonly Asset[];
+  /** Adds the web page. */
+  readonly page: (app: FastifyInstance) => void;
   /** Longest form of a POST. Default 10 MiB, as Go has it. */
   readonly maxFormBytes?: number;
 }
@@ -109,14 +102,7 @@ export function createHttpServer(options: HttpOptions): HttpServer {
   app.get('/metrics', async (_request, reply) => {
     await reply.type(metrics.registry.contentType).send(await metrics.registry.metrics());
   });
-  for (const { path, type, read } of options.assets) {
-    app.get(path, async (_request, reply) => {
-      await reply
-        .type(type)
-        .header('cache-control', 'no-cache')
-        .send(await read());
-    });
-  }
+  options.page(app);
 
   metrics.watchGate(api.gate);
   return {

@@ -116,7 +116,7 @@ export async function serve(
     metrics,
     write: writeHandler({ receiver, count: (status) => metrics.request('/write', status), warn: () => undefined }),
     unready: async () => fixture.unready,
-    assets: [],
+    page: () => undefined,
   });
   const port = await server.listen('127.0.0.1', 0);
   const fixture: Fixture = {
