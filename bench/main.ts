@@ -3,7 +3,9 @@
  * bench/README.md keeps the figures.
  */
 const BENCHES: Readonly<Record<string, () => Promise<{ run(args: string[]): Promise<void> }>>> = {
+  kernel: () => import('./kernel.ts'),
   peers: () => import('./peers.ts'),
+  sdk: () => import('./sdk.ts'),
 };
 
 const [name, ...args] = process.argv.slice(2);

@@ -145,6 +145,8 @@ export class Client {
   readonly #spare: Collector[] = [];
   readonly #sealed: Sealed[] = [];
   readonly #active = new Set<Sealed>();
+  /** Of producers that wait for room. */
+  readonly #waiting: (() => void)[] = [];
   #sealTimer: { cancel(): void } | undefined;
   #yielded = false;
   /** The batch being filled should have gone out, but others wait before it. */
@@ -278,6 +280,12 @@ export class Client {
     return count;
   }
 
+  /** Resolves when the buffer is less than half full, at once if it is: for a producer that can wait rather than lose samples. */
+  room(): Promise<void> {
+    if (this.#heldCount() < this.#bufferSamples / 2) return Promise.resolve();
+    return new Promise((resolve) => this.#waiting.push(resolve));
+  }
+
   // ---- metrics ------------------------------------------------------------------------------------
 
   /** Adds to a counter: a total that only grows, written every `flushMs`. Query it with `rate` or `increase`. */
@@ -319,7 +327,7 @@ export class Client {
   stats(): ClientStats {
     return {
       ...this.#writer.stats(),
-      heldCount: this.#sealedCount + this.#collector.sampleCount,
+      heldCount: this.#heldCount(),
       acknowledgedCount: this.#acknowledgedCount,
       droppedCount: this.#droppedCount,
     };
@@ -329,7 +337,7 @@ export class Client {
   async flush(): Promise<void> {
     this.#writeMetrics();
     this.#seal();
-    while (this.#sealedCount + this.#collector.sampleCount > 0) {
+    while (this.#heldCount() > 0) {
       const reports = [...this.#sealed, ...this.#active].map((batch) => batch.reported);
       if (reports.length === 0) this.#seal();
       await Promise.all(reports);
@@ -361,8 +369,12 @@ export class Client {
 
   // ---- the buffer ---------------------------------------------------------------------------------
 
+  #heldCount(): number {
+    return this.#sealedCount + this.#collector.sampleCount;
+  }
+
   #hasRoom(): boolean {
-    if (this.#sealedCount + this.#collector.sampleCount < this.#bufferSamples && !this.#closed) return true;
+    if (this.#heldCount() < this.#bufferSamples && !this.#closed) return true;
     // A producer that runs ahead drops in a tight loop: losses are told once per turn, not one by one.
     if (this.#overflowCount++ === 0) void this.#env.timers.yield().then(() => this.#tellOverflow());
     return false;
@@ -486,6 +498,7 @@ export class Client {
     for (const { count, error } of losses) this.#drop(count, error.code, error.message);
     batch.report({ failureOf });
     this.#pump();
+    if (this.#heldCount() < this.#bufferSamples / 2) for (const resolve of this.#waiting.splice(0)) resolve();
   }
 
   #drop(sampleCount: number, reason: Dropped['reason'], message: string): void {
