@@ -385,13 +385,13 @@ export class Writer {
   }
 }
 
-/** A batch, or a piece of one, on its way. */
 /** Shared: an error of its own, with its stack, would cost more than the rest of a parcel. */
 const NOT_SENT = new SilverbackError(
   'UNAVAILABLE',
   'the write was not sent in time: earlier ones are not answered yet',
 );
 
+/** A batch, or a piece of one, on its way. */
 class Parcel {
   readonly batchIndex: number;
   /** What is still to be stored. Shrinks when a node stores part of it. */
