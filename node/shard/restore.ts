@@ -26,8 +26,8 @@ export interface Losses {
 interface Target {
   readonly kernel: ShardKernel;
   readonly catalogue: Catalogue;
-  /** Seals a window, so that its open runs leave the kernel. False: there is none to seal. */
-  readonly makeRoom: () => Promise<boolean>;
+  /** Seals a window that is not in `done`, puts it there, and so frees its open runs. False: there is none. */
+  readonly makeRoom: (done: Set<number>) => Promise<boolean>;
 }
 
 /** Brings back the open runs of a checkpoint. Throws RESOURCE_EXHAUSTED when memory does not suffice. */
@@ -76,6 +76,8 @@ export async function replayLog(
         if (frame.kind === RecordKind.DEFINITION) define(target, table, frame.payload);
         else if (frame.kind === RecordKind.SAMPLES) {
           const { payload } = frame;
+          // Giving the record again opens its own windows again: each is sealed once, so that the others get their turn.
+          const sealed = new Set<number>();
           for (;;) {
             const slice: AppendSlice = kernel.appendRecord(table, payload, false);
             if (slice.rejections.length === 0) {
@@ -83,7 +85,7 @@ export async function replayLog(
               result.unnamedCount += slice.unknownRefs.length;
               break;
             }
-            if (!(await target.makeRoom())) throw noRoom();
+            if (!(await target.makeRoom(sealed))) throw noRoom();
           }
         }
       } catch (error) {
@@ -108,12 +110,13 @@ function define(target: Target, refs: RefTable, list: Uint8Array): void {
 
 /** Runs an idempotent task again after making room, as often as that helps. */
 async function retry<T>(target: Target, task: () => T): Promise<T> {
+  const sealed = new Set<number>();
   for (;;) {
     try {
       return task();
     } catch (error) {
       if (!(error instanceof SilverbackError && error.code === 'RESOURCE_EXHAUSTED')) throw error;
-      if (!(await target.makeRoom())) throw error;
+      if (!(await target.makeRoom(sealed))) throw error;
     }
   }
 }

@@ -66,8 +66,9 @@ export interface ShardStats {
   /** Since the shard was opened. */
   readonly acceptedSampleCount: number;
   readonly refusedSampleCount: number;
+  /** What the kernel uses now, and the most it used so far: what was once touched stays resident. */
   readonly kernelBytes: number;
-  readonly kernelUsedBytes: number;
+  readonly kernelPeakBytes: number;
   readonly residentBlockBytes: number;
   readonly blockIndexBytes: number;
   /** Postings; an estimate, taken now and then. */
@@ -88,6 +89,8 @@ export interface ShardStats {
   readonly problemCount: number;
 }
 
+/** Of the kernel's series table. */
+const MAX_SLOT_COUNT = 16_777_216;
 /** How long background work that failed waits before the next try. */
 const RETRY_MS = 30_000;
 const MAX_PROBLEMS = 100;
@@ -125,6 +128,7 @@ export class Shard {
   #checkpointedAtMs: number | undefined;
   #nextIndexMeasureAtMs = 0;
   #indexBytes = 0;
+  #kernelPeakBytes = 0;
   /** Blocks left, or series were defined that may never have got a sample: look for series to release. */
   #collectSeriesCount = Number.POSITIVE_INFINITY;
   #collectDue = false;
@@ -160,9 +164,9 @@ export class Shard {
     this.#settings = settings;
     const { limits } = settings;
     this.#kernel = settings.parts.createKernel({
-      // Recovery takes more series than the limit, if there are more.
-      maxSeriesCount: 16_777_216,
-      maxRefCount: 16_777_216,
+      // Recovery takes more series than the limit, if there are more: somebody lowered it.
+      maxSeriesCount: Math.min(MAX_SLOT_COUNT, limits.maxSeriesCount * 4),
+      maxRefCount: MAX_SLOT_COUNT,
       maxMemoryBytes: limits.maxKernelBytes,
       maxOpenWindows: limits.maxOpenWindowCount,
     });
@@ -308,8 +312,8 @@ export class Shard {
       senderCount: this.#intake.senderCount,
       acceptedSampleCount: this.#intake.acceptedCount,
       refusedSampleCount: this.#intake.refusedCount,
-      kernelBytes: this.#kernel.memoryBytes,
-      kernelUsedBytes: this.#kernel.usedBytes,
+      kernelBytes: this.#kernel.usedBytes,
+      kernelPeakBytes: this.#kernelPeakBytes,
       residentBlockBytes: sum((block) => block.residentBytes),
       blockIndexBytes: sum((block) => block.indexBytes),
       indexBytes: this.#indexBytes,
@@ -497,7 +501,8 @@ export class Shard {
   }
 
   #account(): void {
-    let bytes = this.#kernel.memoryBytes + this.#indexBytes;
+    this.#kernelPeakBytes = Math.max(this.#kernelPeakBytes, this.#kernel.usedBytes);
+    let bytes = this.#kernelPeakBytes + this.#indexBytes;
     for (const block of this.#blocks.all) bytes += block.indexBytes;
     this.#settings.budget.hold(this, bytes);
   }
@@ -511,7 +516,7 @@ export class Shard {
     const nowMs = this.#env.clock.nowMs();
     for (const problem of await this.#blocks.open(nowMs - maxSampleAgeMs, slicer)) this.#report(problem);
 
-    const target = { kernel: this.#kernel, catalogue: this.#catalogue, makeRoom: () => this.#makeRoom() };
+    const target = { kernel: this.#kernel, catalogue: this.#catalogue, makeRoom: (done: Set<number>) => this.#makeRoom(done) };
     const loaded = await parts.loadCheckpoint(this.#env, `${this.#directory}/checkpoints`, { shard });
     for (const { file, reason, quarantine } of loaded.problems) {
       this.#report(`checkpoint ${file} is unsound and lies in ${quarantine} now: ${reason}`);
@@ -557,13 +562,14 @@ export class Shard {
     this.#settings.budget.enforce();
   }
 
-  /** During recovery: the window with the most samples leaves the kernel. */
-  async #makeRoom(): Promise<boolean> {
-    const open = this.#kernel.windows();
+  /** During recovery: the window with the most samples that is not in `done` leaves the kernel. */
+  async #makeRoom(done: Set<number>): Promise<boolean> {
+    const open = this.#kernel.windows().filter((window) => !done.has(window.startMs));
     if (open.length === 0) return false;
-    const largest = open.reduce((a, b) => (b.appendCount > a.appendCount ? b : a));
-    await sealWindow(this.#kernel, this.#blocks, this.#settings.shard, largest.startMs, this.#slicer());
-    return this.#kernel.windows().length < open.length;
+    const { startMs } = open.reduce((a, b) => (b.appendCount > a.appendCount ? b : a));
+    done.add(startMs);
+    await sealWindow(this.#kernel, this.#blocks, this.#settings.shard, startMs, this.#slicer());
+    return true;
   }
 
   // ---- helpers ----------------------------------------------------------------------------------
