@@ -148,7 +148,8 @@ async function main(): Promise<void> {
     log.info('stopped');
     process.exit(0);
   };
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+  // A supervisor that is gone (`disconnect`) cannot end this process any more.
+  for (const signal of ['SIGTERM', 'SIGINT', 'disconnect'] as const) {
     process.on(signal, () => {
       stop(signal).catch((error: unknown) => {
         log.error({ err: error }, 'could not stop cleanly');

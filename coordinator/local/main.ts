@@ -3,7 +3,8 @@
  * ports, starts a coordinator and the nodes, says what runs where, keeps them running, and feeds the cluster with its
  * own metrics and the machine's.
  *
- * Ports follow from --http-port P: the HTTP API has P, the coordinator's gRPC P + 5, node i (from 1) P + 5 + i.
+ * Ports follow from --http-port P: the HTTP API has P, the coordinator's gRPC P + 5, the gRPC of node i (from 1) P + 10 + i,
+ * its metrics P + 110 + i.
  */
 import { existsSync, mkdirSync, readdirSync, renameSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -88,16 +89,21 @@ interface Ports {
   readonly http: number;
   readonly grpc: number;
   readonly node: (number: number) => number;
+  readonly nodeHttp: (number: number) => number;
 }
 
 async function checkPorts(ports: Ports, nodeCount: number): Promise<void> {
-  const all = [ports.http, ports.grpc, ...Array.from({ length: nodeCount }, (_, i) => ports.node(i + 1))];
+  const all = [
+    ports.http,
+    ports.grpc,
+    ...Array.from({ length: nodeCount }, (_, i) => [ports.node(i + 1), ports.nodeHttp(i + 1)]).flat(),
+  ];
   for (const port of all) {
     const why = await whyTaken(HOST, port);
     if (why !== undefined)
       throw new SilverbackError(
         'UNAVAILABLE',
-        `${why}: choose others with --http-port (it and ${all.length - 1} ports from +5 on are needed)`,
+        `${why}: choose other ports with --http-port (the others follow from it)`,
       );
   }
 }
@@ -132,7 +138,12 @@ async function main(): Promise<void> {
   const settings = await settle();
   if (settings === undefined) return;
   const { dataDir, nodeCount, httpPort } = settings;
-  const ports: Ports = { http: httpPort, grpc: httpPort + 5, node: (number) => httpPort + 5 + number };
+  const ports: Ports = {
+    http: httpPort,
+    grpc: httpPort + 5,
+    node: (number) => httpPort + 10 + number,
+    nodeHttp: (number) => httpPort + 110 + number,
+  };
   const url = `http://${HOST}:${ports.http}`;
   const meta = `${HOST}:${ports.grpc}`;
   const lock = await lockDirectory(nodeEnv, dataDir);
@@ -194,6 +205,7 @@ async function main(): Promise<void> {
   for (let number = 1; number <= nodeCount; number++) {
     start(`node-${number}`, 'node', [
       ...['--listen', `${HOST}:${ports.node(number)}`, '--meta', meta, '--zone', `zone-${number}`],
+      ...['--http-host', HOST, '--http-port', String(ports.nodeHttp(number))],
       ...['--max-sample-age', maxAge, '--memory-budget', String(settings.memoryBudgetBytes)],
     ]);
   }
@@ -205,7 +217,10 @@ async function main(): Promise<void> {
 
   if (settings.selfMonitoring) {
     client = new Client({ endpoints: [meta], caller: 'npm start', onDrop: droppedSayer() });
-    monitoring = monitor(client, [scrape('coordinator', `${HOST}:${ports.http}`, `${url}/metrics`), host()]);
+    const nodes = Array.from({ length: nodeCount }, (_, i) =>
+      scrape('node', `node-${i + 1}`, `http://${HOST}:${ports.nodeHttp(i + 1)}/metrics`),
+    );
+    monitoring = monitor(client, [scrape('coordinator', 'coordinator', `${url}/metrics`), ...nodes, host()]);
   }
 
   function announce(seconds: string): void {
