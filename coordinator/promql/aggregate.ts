@@ -3,8 +3,9 @@ import { compareLabels, type Labels } from '../../core/labels.ts';
 import { type Accumulator, AGGREGATIONS, type ChooseRow, type FoldRow } from './aggregations.ts';
 import type { Aggregate, Expr } from './ast.ts';
 import { type Context, collect, fold } from './context.ts';
+import { QueryError } from './error.ts';
 import { Keyer, labelsKey, METRIC_NAME, withLabel } from './labelset.ts';
-import { formatFloat } from './literal.ts';
+import { formatFloat, isLabelName, quote } from './literal.ts';
 import { type Cursor, EMPTY, Kept, type Names, Slot } from './vector.ts';
 
 export async function aggregate(expr: Aggregate, context: Context): Promise<Cursor> {
@@ -22,7 +23,6 @@ function groupNames(expr: Aggregate): Names {
 async function foldGroups(expr: Aggregate, row: FoldRow, context: Context): Promise<Cursor> {
   const steps = context.grid.count;
   const params = expr.param && (await context.scalar(expr.param));
-  if (params) checkQuantiles(params, expr.param as Expr, context);
   const keyer = new Keyer(expr.grouping, expr.without);
   const groups = new Map<string, { labels: Labels; accumulator: Accumulator }>();
   await fold(await context.vector(expr.expr), context, (slot) => {
@@ -35,6 +35,7 @@ async function foldGroups(expr: Aggregate, row: FoldRow, context: Context): Prom
     }
     group.accumulator.add(slot);
   });
+  if (params) checkQuantiles(params, expr.param as Expr, context);
   const slots: Slot[] = [];
   for (const { labels, accumulator } of groups.values()) {
     const slot = new Slot(steps);
@@ -98,7 +99,8 @@ function groupSeries(slots: readonly Slot[], keyer: Keyer): { groups: Int32Array
 
 async function countValues(expr: Aggregate, context: Context): Promise<Cursor> {
   const param = expr.param as Expr;
-  const valueLabel = param.kind === 'string' ? param.value : stringOf(param);
+  const valueLabel = stringOf(param);
+  if (!isLabelName(valueLabel)) throw new QueryError('execution', `invalid label name ${quote(valueLabel)}`);
   const keyer = new Keyer(expr.without ? expr.grouping : [...expr.grouping, valueLabel], expr.without);
   const results = new Map<string, Slot>();
   await fold(await context.vector(expr.expr), context, (slot) => {

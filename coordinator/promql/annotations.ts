@@ -7,8 +7,9 @@ const MAX_SHOWN = 10;
 
 export class Annotations {
   readonly #place: (offset: number) => string;
-  readonly #warnings = new Set<string>();
-  readonly #infos = new Set<string>();
+  /** Text to position; of the same text at several places Prometheus shows the one that came last. */
+  readonly #warnings = new Map<string, string>();
+  readonly #infos = new Map<string, string>();
 
   /** `place` turns an offset into `line:column`. */
   constructor(place: (offset: number) => string) {
@@ -17,15 +18,15 @@ export class Annotations {
 
   /** A warning of the storage, as it is. */
   storage(text: string): void {
-    this.#warnings.add(text);
+    this.#warnings.set(text, '');
   }
 
   #warn(span: Span, text: string): void {
-    this.#warnings.add(`PromQL warning: ${text} (${this.#place(span.start)})`);
+    this.#warnings.set(`PromQL warning: ${text}`, ` (${this.#place(span.start)})`);
   }
 
   #info(span: Span, text: string): void {
-    this.#infos.add(`PromQL info: ${text} (${this.#place(span.start)})`);
+    this.#infos.set(`PromQL info: ${text}`, ` (${this.#place(span.start)})`);
   }
 
   invalidQuantile(q: number, span: Span): void {
@@ -34,6 +35,10 @@ export class Annotations {
 
   invalidRatio(ratio: number, cap: number, span: Span): void {
     this.#warn(span, `ratio value should be between -1 and 1, got ${formatG(ratio)}, capping to ${formatG(cap)}`);
+  }
+
+  sortInRange(span: Span): void {
+    this.#warn(span, 'sort is ineffective for range queries since results are always ordered by labels');
   }
 
   badBucketLabel(le: string, span: Span): void {
@@ -63,8 +68,8 @@ export class Annotations {
   }
 }
 
-function shown(texts: ReadonlySet<string>, kind: string): string[] {
-  const all = [...texts];
+function shown(texts: ReadonlyMap<string, string>, kind: string): string[] {
+  const all = Array.from(texts, ([text, place]) => text + place);
   if (all.length <= MAX_SHOWN) return all;
   return [...all.slice(0, MAX_SHOWN), `${all.length - MAX_SHOWN} more ${kind} annotations omitted`];
 }

@@ -1,10 +1,10 @@
 /** Binary operators: between scalars, between a vector and a scalar, and between vectors, whose series are matched by labels. */
-import { formatLabels, type Labels, labelValue } from '../../core/labels.ts';
+import { compareUtf8, type Labels, labelValue } from '../../core/labels.ts';
 import type { Binary, Matching } from './ast.ts';
 import { typeOf } from './check.ts';
 import { type Context, collect, fold } from './context.ts';
 import { QueryError } from './error.ts';
-import { dropName, Keyer, keep, labelsKey, METRIC_NAME, withLabel, without } from './labelset.ts';
+import { dropName, Keyer, keep, labelString, labelsKey, METRIC_NAME, withLabel, without } from './labelset.ts';
 import { DUPLICATE, Mapped, mergeInto } from './map.ts';
 import { OPERATORS, type OperatorRow } from './operators.ts';
 import { type Cursor, Kept, type Names, Slot } from './vector.ts';
@@ -179,7 +179,8 @@ class Match {
     for (const slot of oneSlots) this.#addOne(ones, slot);
     const many = await collect(manySide, context);
     this.#throwClashes(many);
-    const fillOne = this.#swapped ? this.#matching.fillLeft : this.#matching.fillRight;
+    // Prometheus does not turn the fill values around when group_right turns the sides.
+    const { fillRight: fillOne, fillLeft: fillMany } = this.#matching;
     for (const slot of many) {
       const key = this.#signature.key(slot.labels);
       let partner = ones.get(key);
@@ -190,7 +191,6 @@ class Match {
       if (partner) this.#pair(slot, partner, fillOne);
       if (context.budget.due()) await context.budget.pause();
     }
-    const fillMany = this.#swapped ? this.#matching.fillRight : this.#matching.fillLeft;
     if (fillMany !== undefined) for (const partner of ones.values()) this.#fill(partner, fillMany);
     return new Kept([...this.#results.values()], this.#resultNames(manySide.names));
   }
@@ -223,9 +223,10 @@ class Match {
     const { on, labels } = this.#matching;
     const group = on ? keep(slot.labels, labels) : without(slot.labels, [...labels, METRIC_NAME]);
     const side = this.#swapped ? 'left' : 'right';
+    const [first, second] = [labelString(slot.labels), labelString(other.labels)].sort(compareUtf8);
     return (
-      `found duplicate series for the match group ${formatLabels(group)} on the ${side} hand-side of the operation: ` +
-      `[${formatLabels(slot.labels)}, ${formatLabels(other.labels)}]` +
+      `found duplicate series for the match group ${labelString(group)} on the ${side} hand-side of the operation: ` +
+      `[${first}, ${second}]` +
       ';many-to-many matching not allowed: matching labels must be unique on one side'
     );
   }

@@ -5,7 +5,17 @@ import type { Annotations } from './annotations.ts';
 import type { Expr, MatrixSelector, Subquery, VectorSelector } from './ast.ts';
 import type { Budget } from './budget.ts';
 import type { SampleCounter } from './counter.ts';
-import { BUSY, type Cursor, DONE, type Grid, Kept, type RangeInput, type Reference, Slot } from './vector.ts';
+import {
+  BUSY,
+  type Cursor,
+  DONE,
+  type Grid,
+  Kept,
+  type QueryGrid,
+  type RangeInput,
+  type Reference,
+  Slot,
+} from './vector.ts';
 
 export interface Context {
   readonly grid: Grid;
@@ -14,7 +24,7 @@ export interface Context {
   readonly samples: SampleCounter;
   readonly lookbackMs: number;
   /** The whole query's range: `start()`, `end()`, `range()`, `step()`. */
-  readonly query: Grid;
+  readonly query: QueryGrid;
 
   /** Series of an instant vector. */
   vector(expr: Expr): Promise<Cursor>;

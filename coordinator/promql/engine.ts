@@ -18,7 +18,7 @@ import { Plan } from './plan.ts';
 import { print } from './print.ts';
 import { gridTimes } from './range.ts';
 import type { MatrixSeries, MatrixValue, Value } from './value.ts';
-import { BUSY, DONE, type Grid, Samples, type Slot } from './vector.ts';
+import { BUSY, DONE, type Grid, type QueryGrid, Samples, type Slot } from './vector.ts';
 
 export interface EngineOptions {
   /** How far back an instant selector looks for a sample: `(t - lookback, t]`. Default 5 minutes. */
@@ -33,7 +33,7 @@ export interface EngineOptions {
   readonly maxSeries?: number;
   /** Step of a subquery that names none. Default 1 minute. */
   readonly subqueryStepMs?: number;
-  /** Allows the functions, aggregations and duration arithmetic that Prometheus calls experimental. */
+  /** Allows the functions, aggregations and modifiers that Prometheus calls experimental. */
   readonly experimental?: boolean;
 }
 
@@ -168,8 +168,8 @@ export class Engine {
   }
 }
 
-function gridOf(time: QueryTime, maxPoints: number): Grid {
-  if ('timeMs' in time) return { startMs: time.timeMs, stepMs: 0, count: 1 };
+function gridOf(time: QueryTime, maxPoints: number): QueryGrid {
+  if ('timeMs' in time) return { startMs: time.timeMs, endMs: time.timeMs, stepMs: 0, count: 1 };
   const { startMs, endMs, stepMs } = time;
   if (endMs < startMs) throw new QueryError('bad_data', 'end timestamp must not be before start time');
   if (!(stepMs > 0)) {
@@ -185,7 +185,7 @@ function gridOf(time: QueryTime, maxPoints: number): Grid {
       `exceeded maximum resolution of ${maxPoints.toLocaleString('en-US')} points per timeseries. Try decreasing the query resolution (?step=XX)`,
     );
   }
-  return { startMs, stepMs, count: steps + 1 };
+  return { startMs, endMs, stepMs, count: steps + 1 };
 }
 
 function checkType(expr: Expr, time: QueryTime): void {

@@ -19,7 +19,7 @@ import { Distinct, Mapped, Repeated } from './map.ts';
 import type { Plan } from './plan.ts';
 import { InstantCursor, RangeCursor, SelectedRange, SubqueryRange, Windows } from './range.ts';
 import { SmoothedCursor } from './smooth.ts';
-import { type Cursor, EMPTY, type Grid, type RangeInput, type Reference, Slot } from './vector.ts';
+import { type Cursor, EMPTY, type Grid, type QueryGrid, type RangeInput, type Reference, Slot } from './vector.ts';
 
 /** What all parts of a query share. */
 export interface Shared {
@@ -54,7 +54,7 @@ export class Evaluation implements Context {
     return this.#shared.plan.lookbackMs;
   }
 
-  get query(): Grid {
+  get query(): QueryGrid {
     return this.#shared.plan.query;
   }
 

@@ -35,7 +35,30 @@ export function unquote(quoted: string): string {
     from = next;
   }
   parts.push(text.encode(body.slice(from)));
-  return Buffer.concat(parts).toString('utf8');
+  return decodeUtf8(Buffer.concat(parts));
+}
+
+/** The bytes as text. A byte that is no UTF-8 becomes a lone surrogate, which no label's name or value can hold. */
+function decodeUtf8(bytes: Uint8Array): string {
+  const strict = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+  let out = '';
+  for (let at = 0; at < bytes.length; ) {
+    const lead = bytes[at] as number;
+    const length = lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+    try {
+      out += strict.decode(bytes.subarray(at, at + length));
+      at += length;
+    } catch {
+      out += String.fromCharCode(0xdc00 + lead);
+      at++;
+    }
+  }
+  return out;
+}
+
+/** Prometheus with UTF-8 names takes any text but the empty one. */
+export function isLabelName(name: string): boolean {
+  return name !== '' && !/\p{Surrogate}/u.test(name);
 }
 
 /** Whether the last character closes the string, and is not escaped itself. */
@@ -85,6 +108,11 @@ export function quote(text: string): string {
     else out += `\\u${code.toString(16).padStart(4, '0')}`;
   }
   return `${out}"`;
+}
+
+/** A label's name as it is written: in quotes when the old rules for names do not allow it. */
+export function labelName(name: string): string {
+  return /^[a-zA-Z_][a-zA-Z0-9_]*$/.test(name) ? name : quote(name);
 }
 
 const QUOTED_CONTROLS: Readonly<Record<number, string>> = {

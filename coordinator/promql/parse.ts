@@ -11,6 +11,7 @@ import { parser as lezer } from '@prometheus-io/lezer-promql';
 import { compileMatcher, type Matcher, type MatchOp } from '../../core/matchers.ts';
 import { AGGREGATIONS } from './aggregations.ts';
 import type { Aggregate, At, Binary, Card, DurationExpr, Expr, Matching, Span, VectorSelector } from './ast.ts';
+import { blame } from './blame.ts';
 import { checkTypes } from './check.ts';
 import { QueryError } from './error.ts';
 import { FUNCTIONS } from './functions/table.ts';
@@ -18,7 +19,7 @@ import { isDuration, LiteralError, parseDuration, parseNumber, quote, unquote } 
 import { OPERATORS } from './operators.ts';
 
 export interface ParseOptions {
-  /** Accepts what Prometheus calls experimental: some functions and aggregations, duration arithmetic, fill, anchored, smoothed. */
+  /** Accepts what Prometheus calls experimental: some functions and aggregations, fill, anchored, smoothed. */
   readonly experimental?: boolean;
 }
 
@@ -45,7 +46,11 @@ export function parse(query: string, options: ParseOptions = {}): Expr {
   const reader = new Reader(query, options.experimental ?? false);
   const tree = lezer.parse(padTrailingDots(query));
   const error = firstError(tree.topNode);
-  if (error) throw reader.syntaxError(error);
+  if (error) {
+    const { offset, message } = blame(query, error.from);
+    if (offset === undefined) throw new QueryError('bad_data', `unknown position: parse error: ${message}`);
+    throw reader.error(offset, message);
+  }
   const top = tree.topNode.getChild('Expr');
   if (!top) throw reader.error(0, 'no expression found in input');
   const expr = reader.expression(top);
@@ -398,7 +403,8 @@ class Reader {
     try {
       compileMatcher(matcher);
     } catch (cause) {
-      throw this.error(node.from, cause instanceof Error ? cause.message : String(cause));
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      throw this.error(node.from, reason.replace(/^regular expression for label ".*?": /, ''));
     }
     return matcher;
   }
@@ -419,9 +425,6 @@ class Reader {
         kind: 'duration',
         ms: expr.op === '-' ? -(expr.expr as { ms: number }).ms : (expr.expr as { ms: number }).ms,
       };
-    if (expr.kind !== 'duration' && !this.#experimental) {
-      throw this.error(node.from, 'experimental duration expression is not enabled');
-    }
     return expr;
   }
 
@@ -476,63 +479,4 @@ class Reader {
   #text(node: SyntaxNode): string {
     return this.#query.slice(node.from, node.to);
   }
-
-  /** Words what the grammar could not take, as Prometheus's parser would. */
-  syntaxError(node: SyntaxNode): QueryError {
-    const query = this.#query;
-    let at = node.from;
-    for (
-      let skipped = /^(?:\s+|#[^\n]*)/.exec(query.slice(at));
-      skipped;
-      skipped = /^(?:\s+|#[^\n]*)/.exec(query.slice(at))
-    ) {
-      at += skipped[0].length;
-    }
-    if (/^(?:\s|#[^\n]*(?:\n|$))*$/.test(query))
-      return new QueryError('bad_data', 'unknown position: parse error: no expression found in input');
-    const rest = query.slice(at);
-    const called = /([a-zA-Z_:][a-zA-Z0-9_:]*)\s*$/.exec(query.slice(0, at));
-    if (rest[0] === '(' && called && !KEYWORDS.has((called[1] as string).toLowerCase())) {
-      return this.error(called.index, `unknown function with name ${quote(called[1] as string)}`);
-    }
-    const before = query.slice(0, at).trimEnd();
-    if (rest[0] === ')' && before.endsWith(',') && node.parent?.name === 'FunctionCallBody') {
-      return this.error(before.length - 1, 'trailing commas not allowed in function call args');
-    }
-    return this.error(at, `unexpected ${describe(rest)}`);
-  }
-}
-
-const KEYWORDS = new Set([
-  'on',
-  'ignoring',
-  'group_left',
-  'group_right',
-  'by',
-  'without',
-  'bool',
-  'offset',
-  'and',
-  'or',
-  'unless',
-  'atan2',
-]);
-
-/** The token at the start of `rest` as Prometheus's lexer describes it. */
-function describe(rest: string): string {
-  if (rest === '') return 'end of input';
-  const word = /^[a-zA-Z_:][a-zA-Z0-9_:]*/.exec(rest)?.[0];
-  if (word !== undefined) {
-    if (KEYWORDS.has(word.toLowerCase()) || AGGREGATIONS.has(word.toLowerCase())) return `<${word.toLowerCase()}>`;
-    return `identifier ${quote(word)}`;
-  }
-  const number = /^[0-9.][0-9a-zA-Z_.]*/.exec(rest)?.[0];
-  if (number !== undefined) return isDuration(number) ? `duration ${quote(number)}` : `number ${quote(number)}`;
-  const string = /^(?:"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|`[^`]*`)/.exec(rest)?.[0];
-  if (string !== undefined) return `string ${quote(string)}`;
-  const operator = /^(?:==|!=|<=|>=|=~|!~|[-+*/%^<>@])/.exec(rest)?.[0];
-  if (operator !== undefined) return `<op:${operator}>`;
-  const bracket = /^[[\](){},:;=]/.exec(rest)?.[0];
-  if (bracket !== undefined) return quote(bracket);
-  return `character: '${String.fromCodePoint(rest.codePointAt(0) as number)}'`;
 }

@@ -6,20 +6,15 @@ import type { TimeRange } from '../query/queryable.ts';
 import type { At, DurationExpr, Expr, MatrixSelector, Subquery, VectorSelector } from './ast.ts';
 import { QueryError } from './error.ts';
 import { isStepInvariant } from './invariant.ts';
-import type { Grid, Reference } from './vector.ts';
-
-/** The last time of a grid, ms. */
-export function lastMs(grid: Grid): number {
-  return grid.startMs + (grid.count - 1) * grid.stepMs;
-}
+import type { Grid, QueryGrid, Reference } from './vector.ts';
 
 export class Plan {
   /** The whole query's grid. */
-  readonly query: Grid;
+  readonly query: QueryGrid;
   readonly lookbackMs: number;
   readonly #subqueryStepMs: number;
 
-  constructor(query: Grid, lookbackMs: number, subqueryStepMs: number) {
+  constructor(query: QueryGrid, lookbackMs: number, subqueryStepMs: number) {
     this.query = query;
     this.lookbackMs = lookbackMs;
     this.#subqueryStepMs = subqueryStepMs;
@@ -37,7 +32,7 @@ export class Plan {
       case 'durationStep':
         return this.query.stepMs / 1000;
       case 'durationRange':
-        return (lastMs(this.query) - this.query.startMs) / 1000;
+        return (this.query.endMs - this.query.startMs) / 1000;
       case 'durationParen':
         return this.#seconds(expr.expr);
       case 'durationUnary':
@@ -59,7 +54,7 @@ export class Plan {
     const offsetMs = node.offset === undefined ? 0 : this.durationMs(node.offset);
     if (node.at === undefined) return { startMs: grid.startMs - offsetMs, stepMs: grid.stepMs };
     const atMs =
-      'timeMs' in node.at ? node.at.timeMs : node.at.preprocessor === 'start' ? this.query.startMs : lastMs(this.query);
+      'timeMs' in node.at ? node.at.timeMs : node.at.preprocessor === 'start' ? this.query.startMs : this.query.endMs;
     return { startMs: atMs - offsetMs, stepMs: 0 };
   }
 

@@ -1,11 +1,8 @@
 /** The syntax tree as text: on one line, or laid out as Prometheus's `format_query` does. */
 import type { At, Binary, DurationExpr, Expr, MatrixSelector, Subquery, VectorSelector } from './ast.ts';
-import { formatDuration, formatFloat, quote } from './literal.ts';
+import { formatDuration, formatFloat, labelName, quote } from './literal.ts';
 
 const MAX_LINE_CHARS = 100;
-const LEGACY_NAME = /^[a-zA-Z_][a-zA-Z0-9_]*$/;
-
-const labelName = (name: string): string => (LEGACY_NAME.test(name) ? name : quote(name));
 const labelList = (names: readonly string[]): string => names.map(labelName).join(', ');
 
 /** One line of PromQL that parses back to the same tree. */
@@ -126,7 +123,8 @@ function pretty(expr: Expr, level: number): string {
     case 'unary':
       return `${indent}${expr.op}${pretty(expr.expr, level).trim()}`;
     case 'subquery':
-      return fits ? indent + line : pretty(expr.expr, level) + subquerySuffix(expr);
+      // Prometheus does not indent a subquery that fits.
+      return fits ? line : pretty(expr.expr, level) + subquerySuffix(expr);
     case 'paren':
       if (fits) break;
       return `${indent}(\n${pretty(expr.expr, level + 1)}\n${indent})`;

@@ -5,7 +5,7 @@
 import type { Labels } from '../../core/labels.ts';
 import type { SeriesSet } from '../query/queryable.ts';
 import { namedLikeCounter } from './annotations.ts';
-import type { Call, VectorSelector } from './ast.ts';
+import { type Call, type Expr, unwrap, type VectorSelector } from './ast.ts';
 import type { Context } from './context.ts';
 import { dropName } from './labelset.ts';
 import { isStale, stripStale } from './stale.ts';
@@ -234,8 +234,10 @@ export class RangeCursor implements Cursor {
     const name = w.labels[0] === '__name__' ? (w.labels[1] as string) : nameOf(w.labels);
     if (name === this.#checkedName) return;
     this.#checkedName = name;
-    if (!namedLikeCounter(name))
-      w.context.annotations.possibleNonCounter(name, (w.call.args[0] as { span: Call['span'] }).span);
+    if (namedLikeCounter(name)) return;
+    const arg = unwrap(w.call.args[0] as Expr);
+    // Prometheus has put something without a position in the subquery's place by then.
+    w.context.annotations.possibleNonCounter(name, arg.kind === 'subquery' ? { start: 0, end: 0 } : arg.span);
   }
 }
 

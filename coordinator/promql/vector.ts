@@ -14,6 +14,11 @@ export interface Grid {
   readonly count: number;
 }
 
+/** A query's own grid, and the end that it was asked for, which need not be a step. */
+export interface QueryGrid extends Grid {
+  readonly endMs: number;
+}
+
 /** One series over the steps of a grid. Where `present` is 0, `values` says nothing. */
 export class Slot {
   labels: Labels = NO_LABELS;

@@ -6,8 +6,8 @@ import { Mapped } from '../map.ts';
 import { type Cursor, Kept, Slot } from '../vector.ts';
 import type { VectorFunction } from './row.ts';
 
-/** Go's conversion of a float to int64 answers the smallest one for what does not fit; its date is what Prometheus shows. */
-const OUT_OF_RANGE_SECONDS = -(2 ** 63);
+/** What Prometheus shows for NaN and for times that no int64 holds: Go's calendar of the smallest int64 wraps to this one. */
+const OUT_OF_RANGE = { day: 106_751_991_167_300, second: 55_808 } as const;
 const DAY_SECONDS = 86_400;
 
 /** Year, month, day of a day number since 1970 (Howard Hinnant, "chrono-compatible low-level date algorithms"). */
@@ -43,10 +43,12 @@ function dayOfYear(day: number): number {
 /** A row whose value comes from the day number and the second of the day. */
 function date(name: string, of: (day: number, second: number) => number): VectorFunction {
   const at = (time: number): number => {
-    const whole = Math.trunc(time);
-    const seconds = Math.abs(whole) < 2 ** 63 ? whole : OUT_OF_RANGE_SECONDS;
-    const day = Math.floor(seconds / DAY_SECONDS);
-    return of(day, seconds - day * DAY_SECONDS);
+    const seconds = Math.trunc(time);
+    if (!(Math.abs(seconds) < 2 ** 63)) return of(OUT_OF_RANGE.day, OUT_OF_RANGE.second);
+    const second = Number.isSafeInteger(seconds)
+      ? seconds % DAY_SECONDS
+      : Number(BigInt(seconds) % BigInt(DAY_SECONDS));
+    return of(Math.floor(seconds / DAY_SECONDS), second < 0 ? second + DAY_SECONDS : second);
   };
   return {
     kind: 'vector',

@@ -14,6 +14,8 @@ import type { VectorFunction } from './row.ts';
 
 /** Differences up to this part of a count are rounding, not a reset. */
 const PRECISION = 1e-12;
+/** The smallest float64 that is not denormal. */
+const MIN_NORMAL = 2 ** -1022;
 
 /** One histogram: its series by ascending bound. */
 interface Histogram {
@@ -80,29 +82,31 @@ class Buckets {
     }
   }
 
-  /** Takes back changes that are mere rounding, then lifts counts to those before them. Returns whether any was lifted. */
+  /** Takes back differences that are mere rounding, and lifts counts below those before them. Returns whether any was lifted. */
   makeMonotonic(): boolean {
     const { counts, length } = this;
+    let lifted = false;
     let previous = counts[0] as number;
     for (let i = 1; i < length; i++) {
       const count = counts[i] as number;
-      const delta = Math.abs(count - previous);
-      if (delta === 0) continue;
-      if (delta / count <= PRECISION) counts[i] = previous;
-      else previous = count;
-    }
-    let lifted = false;
-    let max = counts[0] as number;
-    for (let i = 1; i < length; i++) {
-      const count = counts[i] as number;
-      if (count > max) max = count;
-      else if (count < max) {
-        counts[i] = max;
+      if (count === previous) continue;
+      if (almostEqual(previous, count)) counts[i] = previous;
+      else if (count < previous) {
+        counts[i] = previous;
         lifted = true;
-      }
+      } else previous = count;
     }
     return lifted;
   }
+}
+
+/** Prometheus's `almost.Equal`: a relative difference, except next to 0. */
+function almostEqual(a: number, b: number): boolean {
+  if (Number.isNaN(a) && Number.isNaN(b)) return true;
+  const sum = Math.abs(a) + Math.abs(b);
+  const difference = Math.abs(a - b);
+  if (a === 0 || b === 0 || sum < MIN_NORMAL) return difference < PRECISION * MIN_NORMAL;
+  return difference / Math.min(sum, Number.MAX_VALUE) < PRECISION;
 }
 
 /** Prometheus's `BucketQuantile`. `onLifted` hears of counts that had to be made monotonic. */
@@ -198,11 +202,11 @@ function checkQuantiles(qs: Float64Array, span: Span, context: Context): void {
 async function quantiles(call: Call, context: Context): Promise<Cursor> {
   const [q, vector] = call.args as [Expr, Expr];
   const qs = await context.scalar(q);
-  checkQuantiles(qs, q.span, context);
   const onLifted = (): void => context.annotations.forcedMonotonicity(vector.span);
   const slots = await evaluate(call, context, 1, (buckets, step) =>
     bucketQuantile(qs[step] as number, buckets, onLifted),
   );
+  checkQuantiles(qs, q.span, context);
   return new Kept(mergeSlots(slots), 'none');
 }
 

@@ -5,6 +5,7 @@ import type { Call, Expr } from '../ast.ts';
 import { type Context, collect } from '../context.ts';
 import { QueryError } from '../error.ts';
 import { METRIC_NAME, withLabel } from '../labelset.ts';
+import { isLabelName } from '../literal.ts';
 import { mergeSlots } from '../map.ts';
 import { type Cursor, Kept, type Names } from '../vector.ts';
 import type { VectorFunction } from './row.ts';
@@ -17,9 +18,8 @@ export function text(call: Call, at: number): string {
   return arg.value;
 }
 
-/** Prometheus with UTF-8 names takes any text but the empty one. */
 function checkLabel(name: string, what: string, call: Call): void {
-  if (name === '') throw new QueryError('execution', `invalid ${what} label name in ${call.name}(): ${name}`);
+  if (!isLabelName(name)) throw new QueryError('execution', `invalid ${what} label name in ${call.name}(): ${name}`);
 }
 
 /** Gives every series of the first argument the labels that `change` makes, then merges equal ones. */

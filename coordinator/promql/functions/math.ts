@@ -11,6 +11,10 @@ function unary(f: (v: number) => number): Apply {
   };
 }
 
+/** Go's math.Max: an infinity wins over NaN. */
+const goMax = (a: number, b: number): number => (a === Infinity || b === Infinity ? Infinity : Math.max(a, b));
+const goMin = (a: number, b: number): number => (a === -Infinity || b === -Infinity ? -Infinity : Math.min(a, b));
+
 /** Clamps to the step's bounds; no answer where they contradict each other. */
 function clampTo(slot: Slot, min: Float64Array | undefined, max: Float64Array | undefined): void {
   const { values, present } = slot;
@@ -22,7 +26,7 @@ function clampTo(slot: Slot, min: Float64Array | undefined, max: Float64Array | 
       present[i] = 0;
       slot.pointCount--;
     } else {
-      values[i] = Math.max(lower, Math.min(upper, values[i] as number));
+      values[i] = goMax(lower, goMin(upper, values[i] as number));
     }
   }
 }

@@ -121,8 +121,8 @@ export const MISC: readonly FunctionRow[] = [
   given('time', ({ grid }, step) => (grid.startMs + step * grid.stepMs) / 1000, { stepDependent: true }),
   given('pi', () => Math.PI),
   given('start', ({ query }) => query.startMs / 1000, experimental),
-  given('end', ({ query }) => (query.startMs + (query.count - 1) * query.stepMs) / 1000, experimental),
-  given('range', ({ query }) => ((query.count - 1) * query.stepMs) / 1000, experimental),
+  given('end', ({ query }) => query.endMs / 1000, experimental),
+  given('range', ({ query }) => (query.endMs - query.startMs) / 1000, experimental),
   given('step', ({ query }) => query.stepMs / 1000, experimental),
   { kind: 'scalar', returns: 'scalar', name: 'scalar', args: ['vector'], open: scalar },
   {

@@ -8,6 +8,7 @@ import type { VectorFunction } from './row.ts';
 
 async function sortSlots(call: Call, context: Context, order: (a: Slot, b: Slot) => number): Promise<Cursor> {
   const inner = await context.vector(call.args[0] as Expr);
+  if (context.grid.count > 1) context.annotations.sortInRange(call.span);
   return new Kept([...(await collect(inner, context))].sort(order), inner.names);
 }
 

@@ -167,6 +167,7 @@ function medianDeviation(w: Windows, from: number, to: number): number {
   if (deviations.length < count) deviations = new Float64Array(2 * count);
   deviations.set(w.values.subarray(from, to));
   sortNanFirst(deviations, count);
+  if (Number.isNaN(deviations[0] as number)) return Number.NaN;
   const median = quantile(0.5, deviations, count);
   for (let i = 0; i < count; i++) deviations[i] = Math.abs((w.values[from + i] as number) - median);
   sortNanFirst(deviations, count);
@@ -246,7 +247,6 @@ export const WINDOW: readonly WindowFunction[] = [
     ...constant,
     name: 'first_over_time',
     keepsName: true,
-    experimental: true,
     kernel: each((w, from) => w.values[from] as number),
   },
   { ...constant, name: 'ts_of_first_over_time', experimental: true, kernel: each((w, from) => seconds(w, from)) },
