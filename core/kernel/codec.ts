@@ -99,7 +99,7 @@ export class ChunkCodec {
   /**
    * Decodes the chunks of one series into columns, only the samples in [fromMs, toMs]. Chunks may overlap in time (copies
    * from several nodes): they are merged by the merge rule. Cheapest when they come in time order without overlap.
-   * Throws CORRUPT for bytes that are no chunk, TOO_LARGE past 2^26 samples, RESOURCE_EXHAUSTED when memory is full.
+   * Timestamps past 2^53 are rounded to doubles. Throws CORRUPT for bytes that are no chunk, TOO_LARGE past 2^26 samples, RESOURCE_EXHAUSTED when memory is full.
    */
   decode(chunks: readonly Uint8Array[], fromMs = 0, toMs = Number.POSITIVE_INFINITY): DecodedColumns {
     const { exports } = this.#instance;

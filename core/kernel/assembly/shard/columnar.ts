@@ -177,13 +177,16 @@ export function encodeColumnar(chunk: usize, body: usize, end: usize, count: u32
       const width = bitWidth(all);
       store<u8>(timeWidths + ((from - 1) >> 5), <u8>width);
       for (let i = from; i < to; i++) {
-        pack(load<u32>(offsets + (i << 2)) - load<u32>(offsets + ((i - 1) << 2)) - smallestStep, width);
+        const step: u32 = load<u32>(offsets + (i << 2)) - load<u32>(offsets + ((i - 1) << 2));
+        pack(step - smallestStep, width);
       }
     }
   } else if (lineWidth != 0) {
     expected = first + lowest;
     for (let i: usize = 0; i < n; i++) {
-      pack(load<u32>(offsets + (i << 2)) - expected, lineWidth);
+      // In 32 bits, where it wraps to the residual: as an argument of 64 bits it would be computed in 64.
+      const residual: u32 = load<u32>(offsets + (i << 2)) - expected;
+      pack(residual, lineWidth);
       expected += period;
     }
   }
