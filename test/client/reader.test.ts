@@ -1,0 +1,212 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { StaticPlacement } from '../../client/placement.ts';
+import { type Coverage, Reader } from '../../client/reader.ts';
+import { SilverbackError } from '../../core/errors.ts';
+import type { SelectReply, SelectRequest } from '../../core/protocol.ts';
+import { complete, env, FakeNode, placementOf } from './fake.ts';
+
+let a: FakeNode;
+let b: FakeNode;
+let readers: Reader[];
+
+beforeEach(async () => {
+  a = await FakeNode.start();
+  b = await FakeNode.start();
+  readers = [];
+});
+
+afterEach(() => {
+  for (const reader of readers) reader.close();
+  a.stop();
+  b.stop();
+});
+
+const RANGE = { fromMs: 1_000, toMs: 2_000 };
+const never = new AbortController().signal;
+
+function readerOf(placement: StaticPlacement): Reader {
+  const reader = new Reader({ env, placement, caller: 'test' });
+  readers.push(reader);
+  return reader;
+}
+
+/** Answers with a page of one byte. */
+function gives(byte: number) {
+  return async (request: SelectRequest, send: (reply: SelectReply) => Promise<void>) => {
+    await send({ page: Buffer.of(byte), done: false, coverage: [] });
+    await send({ page: Buffer.alloc(0), done: true, coverage: complete(request) });
+  };
+}
+
+async function select(reader: Reader, context: { signal?: AbortSignal; timeoutMs?: number } = {}) {
+  const pages: number[] = [];
+  const request = { ...RANGE, matchers: [{ name: 'a', op: '!~' as const, value: 'b' }], maxSeries: 7 };
+  const receive = (page: Uint8Array) => void pages.push(page[0] as number);
+  const { coverage } = await reader.select(request, receive, { signal: never, ...context });
+  const ledger = [...coverage].sort((x, y) => x.shard - y.shard);
+  return { pages: pages.sort(), ledger };
+}
+
+function brief({ shard, state, reason }: Coverage): unknown[] {
+  return [shard, state, reason];
+}
+
+describe('a reader', () => {
+  it('asks each node once, for its shards', async () => {
+    const requests: SelectRequest[] = [];
+    for (const [node, byte] of [
+      [a, 1],
+      [b, 2],
+    ] as const) {
+      node.select = (request, send) => {
+        requests.push(request);
+        return gives(byte)(request, send);
+      };
+    }
+    const { pages, ledger } = await select(
+      readerOf(new StaticPlacement(placementOf([[a.address], [b.address], [a.address]]))),
+    );
+    expect(pages).toEqual([1, 2]);
+    expect(ledger.map(brief)).toEqual([0, 1, 2].map((shard) => [shard, 'complete', '']));
+    expect(requests.map(({ shards }) => shards).sort()).toEqual([[0, 2], [1]]);
+    expect(requests[0]).toMatchObject({
+      ...RANGE,
+      matchers: [{ name: 'a', op: 'NRE', value: 'b' }],
+      maxSeries: 7,
+      maxSamples: 0,
+    });
+  });
+
+  it('reports the shards of a node it cannot reach, with the reason', async () => {
+    b.stop();
+    a.select = gives(1);
+    const { pages, ledger } = await select(readerOf(new StaticPlacement(placementOf([[a.address], [b.address], []]))));
+    expect(pages).toEqual([1]);
+    expect(ledger[0]).toMatchObject({ state: 'complete' });
+    expect(ledger[1]).toMatchObject({ shard: 1, state: 'missing', ...RANGE });
+    expect(ledger[1]?.reason).toContain(b.address);
+    expect(ledger[1]?.reason).toContain('ECONNREFUSED');
+    expect(ledger[2]).toMatchObject({ shard: 2, state: 'missing', reason: 'no node holds shard 2' });
+  });
+
+  it('asks the next copy where the first is gone or has nothing', async () => {
+    a.select = async (request, send) => {
+      const coverage = complete(request).map((entry) =>
+        entry.shard === 0 ? { ...entry, state: 'MISSING' as const, reason: 'recovering' } : entry,
+      );
+      await send({ page: Buffer.of(1), done: true, coverage });
+    };
+    b.select = gives(2);
+    const reader = readerOf(new StaticPlacement(placementOf([[a.address, b.address], [a.address]])));
+    const first = await select(reader);
+    expect(first.pages).toEqual([1, 2]);
+    expect(first.ledger.map(brief)).toEqual([
+      [0, 'complete', ''],
+      [1, 'complete', ''],
+    ]);
+    a.stop();
+    const second = await select(reader);
+    expect(second.pages).toEqual([2]);
+    expect(second.ledger.map(({ state }) => state)).toEqual(['complete', 'missing']);
+    b.stop();
+    expect((await select(reader)).ledger.map(({ state }) => state)).toEqual(['missing', 'missing']);
+  });
+
+  it('does not ask another copy for what came in part', async () => {
+    a.select = async (_, send) => {
+      await send({ page: Buffer.of(1), done: false, coverage: [] });
+      throw new SilverbackError('UNAVAILABLE', 'the shard is closing');
+    };
+    b.select = gives(2);
+    const { pages, ledger } = await select(readerOf(new StaticPlacement(placementOf([[a.address, b.address]]))));
+    expect(pages).toEqual([1]);
+    expect(ledger.map(({ state }) => state)).toEqual(['missing']);
+    expect(ledger[0]?.reason).toContain('the shard is closing');
+  });
+
+  it('does not take an answer without an end for a whole one', async () => {
+    a.select = (_, send) => send({ page: Buffer.of(1), done: false, coverage: [] });
+    const { ledger } = await select(readerOf(new StaticPlacement(placementOf([[a.address]]))));
+    expect(ledger[0]).toMatchObject({ state: 'missing' });
+    a.select = (_, send) => send({ page: Buffer.of(1), done: true, coverage: [] });
+    const forgotten = await select(readerOf(new StaticPlacement(placementOf([[a.address]]))));
+    expect(forgotten.ledger[0]).toMatchObject({ state: 'missing' });
+  });
+
+  it('follows a placement that changed', async () => {
+    const placement = new StaticPlacement(placementOf([[a.address]]));
+    a.stop();
+    b.select = gives(2);
+    const moved = {
+      current: () => placement.current(),
+      onChange: placement.onChange.bind(placement),
+      refresh: async () => placementOf([[b.address]], 2),
+    };
+    const reader = new Reader({ env, placement: moved, caller: 'test' });
+    readers.push(reader);
+    const { pages, ledger } = await select(reader);
+    expect(pages).toEqual([2]);
+    expect(ledger.map(brief)).toEqual([[0, 'complete', '']]);
+  });
+
+  it('fails as a whole when the request is at fault, and stops the others', async () => {
+    let stopped: (() => void) | undefined;
+    const isStopped = new Promise<void>((resolve) => {
+      stopped = resolve;
+    });
+    a.select = async () => {
+      throw new SilverbackError('TOO_LARGE', 'more than 7 series match');
+    };
+    b.select = (_request, _send, signal) =>
+      new Promise((resolve) => {
+        signal.addEventListener('abort', () => {
+          stopped?.();
+          resolve();
+        });
+      });
+    const reading = select(readerOf(new StaticPlacement(placementOf([[a.address], [b.address]]))));
+    await expect(reading).rejects.toMatchObject({ code: 'TOO_LARGE', message: 'more than 7 series match' });
+    await isStopped;
+  });
+
+  it('fails with what the receiver throws', async () => {
+    a.select = gives(1);
+    const reader = readerOf(new StaticPlacement(placementOf([[a.address]])));
+    const reading = reader.select(
+      { ...RANGE, matchers: [] },
+      () => {
+        throw new RangeError('bad page');
+      },
+      { signal: never },
+    );
+    await expect(reading).rejects.toThrow(new RangeError('bad page'));
+  });
+
+  it('stops when it is told to', async () => {
+    const controller = new AbortController();
+    a.select = (_request, _send, signal) => new Promise((resolve) => signal.addEventListener('abort', () => resolve()));
+    const reading = select(readerOf(new StaticPlacement(placementOf([[a.address]]))), { signal: controller.signal });
+    setTimeout(() => controller.abort(), 50);
+    await expect(reading).rejects.toMatchObject({ code: 'CANCELLED' });
+  });
+
+  it('does not wait for a node for ever', async () => {
+    a.select = gives(1);
+    b.select = (_request, _send, signal) => new Promise((resolve) => signal.addEventListener('abort', () => resolve()));
+    const { pages, ledger } = await select(readerOf(new StaticPlacement(placementOf([[a.address], [b.address]]))), {
+      timeoutMs: 200,
+    });
+    expect(pages).toEqual([1]);
+    expect(ledger.map(({ state }) => state)).toEqual(['complete', 'missing']);
+  });
+
+  it('merges label values', async () => {
+    a.labels = async (request) => ({ values: ['b', '\u{1F600}'], coverage: complete(request) });
+    b.labels = async (request) => ({ values: ['a', 'b', '\uFFFD'], coverage: complete(request) });
+    const reader = readerOf(new StaticPlacement(placementOf([[a.address], [b.address]])));
+    const { values, coverage } = await reader.labelValues('x', { ...RANGE, selectors: [] }, { signal: never });
+    // By UTF-8 bytes: not as JavaScript sorts them.
+    expect(values).toEqual(['a', 'b', '\uFFFD', '\u{1F600}']);
+    expect(coverage).toHaveLength(2);
+  });
+});
