@@ -702,7 +702,7 @@ export class Log {
   }
 
   private async markClosed(): Promise<void> {
-    while (this.dirty.length > 0 && this.failed === undefined) {
+    while ((this.syncing !== undefined || this.dirty.length > 0) && this.failed === undefined) {
       this.syncing ??= this.sync();
       await this.syncing;
     }

@@ -107,7 +107,7 @@ export class Reader implements AsyncIterable<Frame> {
   /** The number of the last segment entered. */
   private lastNumber = -1;
   private place: Position;
-  /** One past the last record seen, passed over or not, and its incarnation. */
+  /** One past the last record seen, passed over or not, and the incarnation of its segment. */
   private seenEnd = 0;
   private seenIncarnation = 0 as Incarnation;
   private gap = false;
@@ -168,9 +168,7 @@ export class Reader implements AsyncIterable<Frame> {
   /** Whether the frame has records to be shown. Notes what is missing before it. */
   private wanted(header: FrameHeader, segment: Segment): boolean {
     if (header.recordCount === 0) return false;
-    const follows = this.seenIncarnation !== header.incarnation || this.seenEnd === header.firstSequence;
-    if (!follows) this.gap = true;
-    this.seenIncarnation = header.incarnation;
+    if (header.firstSequence !== this.seenEnd) this.gap = true;
     this.seenEnd = header.firstSequence + header.recordCount;
     if (this.seenEnd > this.start.sequence) return true;
     return (header.flags & FrameFlag.DEFINES) !== 0 && segment.header.firstSequence <= this.start.sequence;
@@ -190,6 +188,9 @@ export class Reader implements AsyncIterable<Frame> {
         throw error;
       }
       this.segment = segment;
+      // A new incarnation skips sequences; within one, even the first frame of a segment may turn out to be missing.
+      if (this.seenIncarnation !== segment.header.incarnation) this.seenEnd = segment.header.firstSequence;
+      this.seenIncarnation = segment.header.incarnation;
       this.scanner = new Scanner(this.file, segment.header.incarnation);
       return true;
     }
@@ -206,8 +207,7 @@ export class Reader implements AsyncIterable<Frame> {
   private async passDamage(segment: Segment, offset: number, byteCount: number): Promise<void> {
     this.gap = true;
     const { env, directory } = this.access;
-    const firstSequence =
-      this.seenIncarnation === segment.header.incarnation ? this.seenEnd : segment.header.firstSequence;
+    const firstSequence = this.seenEnd;
     const file = await env.disk.open(segment.path, 'append');
     try {
       const quarantine = await setAside(env, directory, segment.path, file, offset, byteCount);

@@ -9,7 +9,8 @@ async function readAll(log: Log, from: Position): Promise<string[]> {
   const reader = log.read(from);
   const found: string[] = [];
   for await (const frame of reader) {
-    while (frame.next()) found.push(`${frame.sequence}:${frame.kind}:${frame.origin}:${new TextDecoder().decode(frame.payload)}`);
+    while (frame.next())
+      found.push(`${frame.sequence}:${frame.kind}:${frame.origin}:${new TextDecoder().decode(frame.payload)}`);
   }
   await reader.close();
   return found;
