@@ -13,6 +13,8 @@ import { fileURLToPath } from 'node:url';
 export const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
 const STAMP = join(ROOT, 'dist/.built');
 const SOURCES = ['core', 'node', 'coordinator', 'client', 'chaos', 'bench', 'proto'];
+/** Files that the program reads at run time. */
+const AS_THEY_ARE = /\.(proto|wasm|html|css|svg)$/;
 const SETTINGS = ['package.json', 'package-lock.json', 'tsconfig.json', '.tsconfig.build.json'];
 
 /** @returns {Generator<string>} every file below `folder`, as absolute paths */
@@ -32,7 +34,7 @@ export function isBuilt() {
   for (const file of SETTINGS) if (statSync(join(ROOT, file)).mtimeMs > builtMs) return false;
   for (const folder of SOURCES) {
     for (const file of filesBelow(join(ROOT, folder))) {
-      if (/\.(ts|js|proto)$/.test(file) && statSync(file).mtimeMs > builtMs) return false;
+      if (/\.(ts|js|json|proto|html|css|svg)$/.test(file) && statSync(file).mtimeMs > builtMs) return false;
     }
   }
   return true;
@@ -49,10 +51,13 @@ export function build() {
   // A source saved while the build runs must count as newer, so the stamp carries the time of the start.
   const startedAt = new Date();
   step('kernel', 'npm', ['run', '--silent', '--if-present', 'build:kernel']);
-  step('typescript', process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', '.tsconfig.build.json']);
-  cpSync(join(ROOT, 'proto'), join(ROOT, 'dist/proto'), { recursive: true });
-  for (const file of filesBelow(join(ROOT, 'core'))) {
-    if (file.endsWith('.wasm')) cpSync(file, join(ROOT, 'dist', file.slice(ROOT.length + 1)));
+  for (const project of ['.tsconfig.build.json', 'coordinator/web/browser/tsconfig.json']) {
+    step('typescript', process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', project]);
+  }
+  for (const folder of SOURCES) {
+    for (const file of filesBelow(join(ROOT, folder))) {
+      if (AS_THEY_ARE.test(file)) cpSync(file, join(ROOT, 'dist', file.slice(ROOT.length + 1)));
+    }
   }
   writeFileSync(STAMP, `${startedAt.toISOString()}\n`);
   utimesSync(STAMP, startedAt, startedAt);
