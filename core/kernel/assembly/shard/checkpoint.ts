@@ -14,7 +14,7 @@ import { countRestored, createRun, findRun, insert, insertLate, listedRun, flush
 import { reserve } from './memory';
 import { resolveRef, Refs } from './refs';
 import { WINDOW_MS } from './rule';
-import { decodeStream, gather, scatter, SEALED, wordBytes, Run } from './run';
+import { decodeStream, gather, scatter, SEALED, SEGMENT_PAYLOAD, wordBytes, Run } from './run';
 import { COLUMNS, LISTS, OUTPUT, STREAM, scratch } from './scratch';
 import { slotOf } from './series';
 import { isWindowStart, openWindow, Window } from './windows';
@@ -151,7 +151,7 @@ function restoreImage(sid: u32, image: usize): i32 {
   if (run != null) {
     if (!mergeImage(sid, image)) return NO_ROOM;
   } else {
-    if (!reserve(words + words / 8 + 1024)) return NO_ROOM;
+    if (!reserve(1, words / SEGMENT_PAYLOAD + 2, 65536)) return NO_ROOM;
     const window = openWindow(windowStart);
     if (window == null) return NO_ROOM;
     run = createRun(slot, sid, window);

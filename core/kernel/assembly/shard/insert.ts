@@ -6,14 +6,12 @@ import { createBacklog, defer, freeBacklog } from './backlog';
 import { COLLECTED, collect, collectBound, setCount, setOffsets, setValues } from './collect';
 import { allocCell, freeCell, reserve } from './memory';
 import { WINDOW_MS, windowOf, winner } from './rule';
-import { RUN_BYTES, Run, SEALED, SEGMENT_BYTES, freeStream, push, start, streamBound } from './run';
+import { RUN_BYTES, Run, SEALED, SEGMENT_PAYLOAD, freeStream, push, start, streamBound } from './run';
 import { Slot } from './series';
 import { findWindow, listEntry, listRun, openWindow, unlistRun, Window } from './windows';
 
-/** A sample costs at most a run with its first segment, a backlog segment, and its share of a window's list. */
-const SAMPLE_BOUND: u32 = RUN_BYTES + 2 * SEGMENT_BYTES + 64;
-/** What is kept free while a backlog is merged, so that the slice that caused it can end: `reserveSlice` of the largest. */
-const SLICE_HEADROOM: u32 = 8192 * SAMPLE_BOUND;
+/** Samples of the largest slice. Room for one is kept while a backlog is merged, so that the slice that caused it can end. */
+const SLICE_SAMPLES: u32 = 8192;
 /** A backlog is merged when it has more entries than this, and more than half as many as the run has samples. */
 const BACKLOG_BOUND: u32 = 64;
 
@@ -28,9 +26,12 @@ export function openSamples(): f64 {
   return <f64>samples;
 }
 
-/** Before up to 8192 samples are inserted. False when memory is too full for them. */
+/**
+ * Before up to 8192 samples are inserted; false when memory is too full for them. A sample costs at most a run with its
+ * first segment, a segment that the stream goes on in, and a backlog with its segment; and a share of a window's list.
+ */
 export function reserveSlice(sampleCount: u32): bool {
-  return reserve(sampleCount * SAMPLE_BOUND);
+  return reserve(sampleCount, 3 * sampleCount, sampleCount * 64);
 }
 
 let hotStart: i64 = -1;
@@ -146,7 +147,8 @@ export function insertLate(run: Run, offset: u32, value: u64): void {
 function mergeBacklog(run: Run): void {
   const backlog = run.backlog!;
   const before = run.count + backlog.count;
-  if (!reserve(collectBound(before) + streamBound(before) + SLICE_HEADROOM)) return;
+  const segments = streamBound(before) / SEGMENT_PAYLOAD + 2;
+  if (!reserve(SLICE_SAMPLES, 3 * SLICE_SAMPLES + segments, 64 * SLICE_SAMPLES + collectBound(before))) return;
   if (collect(run, 0, 0, run.windowStart) != COLLECTED) return;
   freeStream(run);
   freeBacklog(backlog);

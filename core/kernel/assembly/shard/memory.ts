@@ -19,8 +19,20 @@ const FINE_CLASSES: u32 = 32;
 const CLASS_COUNT: u32 = 52;
 const LARGEST_CELL: u32 = 16384;
 
-/** Per class: u32 first free cell, u32 next uncarved cell, u32 end of the page being carved, u32 cell size. */
-const classes: usize = memory.data(CLASS_COUNT * 16, 16);
+/** What is known of the cells of one size. */
+@unmanaged
+class SizeClass {
+  /** First free cell; each begins with the address of the next. */
+  free: usize;
+  freeCount: u32;
+  /** The part of the last page that was not cut into cells yet. */
+  uncarved: usize;
+  pageEnd: usize;
+  size: u32;
+}
+
+const CLASS_BYTES: u32 = 20;
+const classes: usize = memory.data(CLASS_COUNT * CLASS_BYTES, 16);
 
 let top: usize = 0;
 let limit: u64 = 0;
@@ -40,7 +52,7 @@ export function initMemory(maxPages: u32): void {
       const step = i - FINE_CLASSES;
       size = (512 << (step >> 2)) + ((step & 3) + 1) * (128 << (step >> 2));
     }
-    store<u32>(classes + (<usize>i << 4), size, 12);
+    changetype<SizeClass>(classes + i * CLASS_BYTES).size = size;
   }
 }
 
@@ -104,10 +116,17 @@ export function reserveTable(bytes: u64): usize {
   return start;
 }
 
-/** Makes the next allocations of cells, `bytes` in sum, unable to fail. False when memory is too full for that. */
-export function reserve(bytes: u32): bool {
+/**
+ * Makes allocations of `runCells` cells of 64 bytes, `segmentCells` of 128, and of `bytes` of others unable to fail. False
+ * when memory is too full for that.
+ */
+export function reserve(runCells: u32, segmentCells: u32, bytes: u32): bool {
+  const freeRuns = sizeClass(64).freeCount;
+  const freeSegments = sizeClass(128).freeCount;
   // One page more for each class that may begin a new page meanwhile.
-  const want = <u64>bytes + 8 * PAGE_BYTES;
+  let want = <u64>bytes + 8 * PAGE_BYTES;
+  if (runCells > freeRuns) want += <u64>(runCells - freeRuns) << 6;
+  if (segmentCells > freeSegments) want += <u64>(segmentCells - freeSegments) << 7;
   const free = <u64>freePageCount << PAGE_SHIFT;
   return free >= want || growTo(<u64>top + want - free);
 }
@@ -119,25 +138,29 @@ export function reserve(bytes: u32): bool {
   return FINE_CLASSES + ((doubling - 9) << 2) + (((bytes - 1) >> (doubling - 2)) & 3);
 }
 
+@inline function sizeClass(bytes: u32): SizeClass {
+  return changetype<SizeClass>(classes + classOf(bytes) * CLASS_BYTES);
+}
+
 /** A cell of at least `bytes` > 0, aligned to 16 (64 and 128 byte cells to their size). 0 when memory is full. */
 export function allocCell(bytes: u32): usize {
   if (bytes > LARGEST_CELL) return allocPages(pagesFor(bytes));
-  const entry = classes + (<usize>classOf(bytes) << 4);
-  const size = load<u32>(entry, 12);
-  let cell: usize = load<u32>(entry);
+  const cells = sizeClass(bytes);
+  let cell = cells.free;
   if (cell != 0) {
-    store<u32>(entry, load<u32>(cell));
+    cells.free = load<u32>(cell);
+    cells.freeCount--;
   } else {
-    cell = load<u32>(entry, 4);
-    if (cell == 0 || <u32>cell + size > load<u32>(entry, 8)) {
+    cell = cells.uncarved;
+    if (cell == 0 || cell + cells.size > cells.pageEnd) {
       cell = allocPages(1);
       if (cell == 0) return 0;
       used -= PAGE_BYTES;
-      store<u32>(entry, <u32>cell + PAGE_BYTES, 8);
+      cells.pageEnd = cell + PAGE_BYTES;
     }
-    store<u32>(entry, <u32>cell + size, 4);
+    cells.uncarved = cell + cells.size;
   }
-  used += size;
+  used += cells.size;
   return cell;
 }
 
@@ -147,14 +170,9 @@ export function freeCell(cell: usize, bytes: u32): void {
     freePagesAt(cell, pagesFor(bytes));
     return;
   }
-  const entry = classes + (<usize>classOf(bytes) << 4);
-  store<u32>(cell, load<u32>(entry));
-  store<u32>(entry, <u32>cell);
-  used -= load<u32>(entry, 12);
-}
-
-/** Size of the cell that a request of `bytes` gets. */
-export function cellBytes(bytes: u32): u32 {
-  if (bytes > LARGEST_CELL) return pagesFor(bytes) << PAGE_SHIFT;
-  return load<u32>(classes + (<usize>classOf(bytes) << 4), 12);
+  const cells = sizeClass(bytes);
+  store<u32>(cell, <u32>cells.free);
+  cells.free = cell;
+  cells.freeCount++;
+  used -= cells.size;
 }

@@ -45,8 +45,8 @@ export class Run {
 }
 
 export const RUN_BYTES: u32 = 64;
-export const SEGMENT_BYTES: u32 = 128;
-const SEGMENT_PAYLOAD: u32 = 120;
+const SEGMENT_BYTES: u32 = 128;
+export const SEGMENT_PAYLOAD: u32 = 120;
 
 /** In `meta`: sealed, and unchanged since. Every change of the run clears it. */
 export const SEALED: u32 = 1 << 24;

@@ -7,7 +7,7 @@
  * The index grows by doubling, a few entries with each new series: until all have moved, entries are in the old
  * or the new table, and both are asked. Deletion closes the gap (backward shift), so nothing is left behind.
  */
-import { allocCell, allocPages, cellBytes, countUsed, freeCell, freePagesAt, pagesFor, reserveTable } from './memory';
+import { allocCell, allocPages, countUsed, freeCell, freePagesAt, pagesFor, reserveTable } from './memory';
 import { hash128, hashHigh, hashLow } from '../murmur';
 import { Run } from './run';
 
@@ -257,9 +257,4 @@ export function releaseSeries(sid: u32): void {
   slot.segment = firstFree;
   firstFree = sid + 1;
   live--;
-}
-
-/** Bytes of labels and slot that the series takes. */
-export function seriesBytes(slot: Slot): u32 {
-  return (1 << SLOT_SHIFT) + cellBytes(IDENTITY_HEADER + slot.identity!.length);
 }
