@@ -45,7 +45,7 @@ export async function simulate(seed: number, parts: Partial<ShardParts> = {}): P
     sealIdleMs: random.pick([0, 2 * MINUTE]),
     sliceMs: random.pick([0, 0, 1]),
     log: { segmentBytes: random.pick([400, 2000, 1 << 20]), syncDelayMs: random.pick([1, 100]) },
-    limits: { maxOpenWindowCount: random.pick([3, 64]) },
+    limits: { maxOpenWindowCount: random.pick([3, 64]), maxSeriesCount: 256, maxKernelBytes: 1 << 24 },
     parts,
   };
   const fail = (what: string, lines: readonly string[] = []): never => {
@@ -103,6 +103,9 @@ export async function simulate(seed: number, parts: Partial<ShardParts> = {}): P
         for (const one of samples) possible.add(new Model1(one).line);
         appended.then((outcome: AppendOutcome) => {
           for (const rejection of outcome.rejections) refused.add(rejection.ref);
+          // A series of which every sample was refused may have been released meanwhile.
+          for (const ref of outcome.unknownRefs) refused.add(ref);
+          for (const series of from.defined) if (outcome.unknownRefs.includes(refs(series))) from.defined.delete(series);
           if (outcome.code !== 'OK') return;
           const acked = samples.filter((sample) => !refused.has(refs(sample.series)));
           kept.addAll(acked);
@@ -134,7 +137,9 @@ export async function simulate(seed: number, parts: Partial<ShardParts> = {}): P
         if (windows.length > 0) await sim.settle(shard.digest(random.pick(windows)));
       }
     }
-    const problems = shard.stats().problems.filter((problem) => !problem.message.startsWith('an unfinished tail'));
+    // After a power cut the log may have a torn tail, or a hole in what was not synced.
+    const expected = ended === 'cut' ? /^(an unfinished tail|the log is damaged)/ : /^an unfinished tail/;
+    const problems = shard.stats().problems.filter((problem) => !expected.test(problem.message));
     if (problems.length > 0) fail('problems', problems.map((problem) => problem.message));
     if (life === lives - 1) break;
     const end = random.next();
@@ -177,7 +182,8 @@ async function compareWithReference(
   const missing = held.missing(kept);
   if (missing.length > 0) fail(`lost in the end, after having been ${ended}`, missing);
 
-  const plain = { ...options, budget: new Budget(1 << 30), parts: {}, limits: {} };
+  const limits = { ...options.limits, maxOpenWindowCount: 64 };
+  const plain = { ...options, budget: new Budget(1 << 30), parts: {}, limits };
   const reference = await sim.settle(Shard.open(env, '/reference', plain));
   const samples = [...held].sort((a, b) => a.timestampMs - b.timestampMs);
   const names = [...new Set(samples.map((sample) => sample.series))];
