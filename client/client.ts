@@ -363,8 +363,12 @@ export class Client {
     this.#ownPlacement?.close();
     for (const channel of this.#endpoints) channel.close();
     const error = new SilverbackError('UNAVAILABLE', 'the client was closed before these were acknowledged');
-    for (const batch of this.#sealed.splice(0))
-      this.#settle(batch, 0, [{ count: batch.sampleCount, error }], () => error);
+    // The batch being filled takes its turn after those that wait.
+    for (; this.#sealed.length > 0 || this.#collector.sampleCount > 0; this.#seal()) {
+      for (const batch of this.#sealed.splice(0)) {
+        this.#settle(batch, 0, [{ count: batch.sampleCount, error }], () => error);
+      }
+    }
   }
 
   // ---- the buffer ---------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ export interface ReadRange {
 export interface SelectOptions extends ReadRange {
   /** All of them must match. */
   readonly matchers: readonly Matcher[];
-  /** Bounds for what one node may answer; past one the read fails with TOO_LARGE. Who adds nodes up bounds the sum. Undefined: none. */
+  /** Bounds for what one shard may answer; past one the read fails with TOO_LARGE. Who adds shards up bounds the sum. Undefined: none. */
   readonly maxSeries?: number;
   readonly maxSamples?: number;
 }
