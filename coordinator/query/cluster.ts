@@ -22,8 +22,9 @@ import type {
 export interface ClusterOptions {
   readonly reader: Pick<Reader, 'select' | 'series' | 'labelNames' | 'labelValues'>;
   readonly codec: Pick<ChunkCodec, 'decode'>;
-  /** Limits of one selection; past one it fails with TOO_LARGE. Undefined: none. */
+  /** Series of one selection; past it the selection fails with TOO_LARGE. Undefined: no limit. */
   readonly maxSeries?: number;
+  /** Samples that a selection may find on one node, likewise. */
   readonly maxSamples?: number;
   /** How long a node may take. */
   readonly timeoutMs?: number;
@@ -56,12 +57,6 @@ export class Cluster implements Queryable {
     const set = new PagedSeries(pages, codec, fromMs, toMs, coverage.map(withoutEmptyReason));
     if (maxSeries !== undefined && set.count > maxSeries) {
       throw new SilverbackError('TOO_LARGE', `the selection has ${set.count} series, at most ${maxSeries} are allowed`);
-    }
-    if (maxSamples !== undefined && set.sampleCount > maxSamples) {
-      throw new SilverbackError(
-        'TOO_LARGE',
-        `the selection has ${set.sampleCount} samples, at most ${maxSamples} are allowed`,
-      );
     }
     return set;
   }

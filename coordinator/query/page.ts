@@ -8,13 +8,16 @@ const HEADER_BYTES = 12;
 
 export class Page {
   readonly #bytes: Uint8Array;
+  readonly #text: Buffer;
   readonly #view: DataView;
   /** Where each series starts. */
   readonly #starts: number[] = [];
 
   /** Throws CORRUPT when the lengths in it do not add up. */
   constructor(bytes: Uint8Array) {
-    this.#bytes = bytes;
+    // Not as a Buffer: views of those are dearer.
+    this.#bytes = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
+    this.#text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     for (let at = 0; at < bytes.length; ) {
       this.#starts.push(at);
@@ -45,8 +48,10 @@ export class Page {
   }
 
   labels(index: number): Labels {
-    const at = this.#starts[index] as number;
-    return decodeIdentity(this.#bytes.subarray(at + 8, at + 8 + this.#view.getUint32(at + 4, true)));
+    const at = (this.#starts[index] as number) + 8;
+    const end = at + this.#view.getUint32(at - 4, true);
+    const text = this.#text.toString('latin1', at, end);
+    return OTHER_THAN_ASCII.test(text) ? decodeIdentity(this.#bytes.subarray(at, end)) : asciiLabels(text);
   }
 
   /** Views, in time order. */
@@ -64,6 +69,33 @@ export class Page {
     }
     return chunks;
   }
+}
+
+/** Characters, or lengths of more than one byte. */
+const OTHER_THAN_ASCII = /[\x80-\xff]/;
+
+/** Names of the label set read last: series after one another mostly have the same, and share the strings then. */
+const lastNames: string[] = [];
+
+/**
+ * The labels of identity bytes that are all below 128, so that each length is one character. They come from a node, which
+ * has checked them: only what would lead astray is checked here.
+ */
+function asciiLabels(identity: string): Labels {
+  const flat: string[] = [];
+  for (let at = 0; at < identity.length; ) {
+    let end = at + 1 + identity.charCodeAt(at);
+    let name = identity.slice(at + 1, end);
+    const known = lastNames[flat.length >> 1];
+    if (known === name) name = known;
+    else lastNames[flat.length >> 1] = name;
+    at = end + 1;
+    end = at + identity.charCodeAt(end);
+    if (!(end <= identity.length)) throw new SilverbackError('CORRUPT', 'an identity in a select page is cut short');
+    flat.push(name, identity.slice(at, end));
+    at = end;
+  }
+  return flat as readonly string[] as Labels;
 }
 
 function cutShort(at: number): SilverbackError {

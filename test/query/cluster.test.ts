@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Reader } from '../../client/reader.ts';
 import { Cluster, type ClusterOptions } from '../../coordinator/query/cluster.ts';
@@ -132,19 +133,32 @@ describe('cluster', () => {
     expect([...kept.values]).toEqual(before);
   });
 
-  it('refuses more series or samples than may be', async () => {
+  it('refuses more series than may be, and has the nodes refuse samples', async () => {
     const request = { matchers: [], fromMs: 0, toMs: 1 };
     await expect(cluster(pages, { maxSeries: 3 }).cluster.select(request, context)).rejects.toThrow(
       'the selection has 4 series, at most 3 are allowed',
     );
-    await expect(cluster(pages, { maxSamples: 210 }).cluster.select(request, context)).rejects.toMatchObject({
-      code: 'TOO_LARGE',
-    });
+    const { cluster: one, asked } = cluster(pages, { maxSamples: 210 });
+    await one.select(request, context);
+    expect(asked[0]).toMatchObject({ maxSamples: 210 });
   });
 
   it('lists series', async () => {
     const { series } = await cluster(pages).cluster.series({ fromMs: 0, toMs: 1 }, [], context);
     expect(series).toHaveLength(4);
+  });
+
+  it('reads every label set as it was written', () => {
+    const text = fc.oneof(
+      fc.string({ minLength: 1, maxLength: 150 }),
+      fc.string({ minLength: 1, maxLength: 60, unit: 'binary' }),
+    );
+    fc.assert(
+      fc.property(fc.array(fc.dictionary(text, text, { maxKeys: 6 }), { maxLength: 6 }), (sets) => {
+        const read = new Page(page(sets.map((labels) => ({ labels, chunks: [] }))));
+        expect(sets.map((_, i) => read.labels(i))).toEqual(sets.map((labels) => makeLabels(labels)));
+      }),
+    );
   });
 
   it('refuses a page that is cut short, wherever', () => {
