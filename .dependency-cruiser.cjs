@@ -63,8 +63,8 @@ module.exports = {
     forbid('shard-below-server', 'The engine knows no server.', { path: '^node/shard/' }, { path: '^node/(?!shard/)' }),
     forbid(
       'env-is-a-door',
-      'Only roots choose the real world.',
-      { path: '^(core|node|coordinator|client)/', pathNot: '(^|/)main\\.ts$' },
+      'Only roots choose the real world; the SDK is one, for programs that are not ours.',
+      { path: '^(core|node|coordinator|client)/', pathNot: '(^|/)main\\.ts$|^client/client\\.ts$' },
       { path: '^core/env/node\\.ts$' },
     ),
     forbid('main-is-a-root', 'Nobody imports a main.', {}, { path: '(^|/)main\\.ts$' }),

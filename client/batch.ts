@@ -1,7 +1,7 @@
 /** Samples on their way into a batch: columns in order of arrival, then one set of columns per shard. */
 
+import type { ColumnBatch } from './columns.ts';
 import type { SeriesTable } from './series.ts';
-import type { ColumnBatch } from './writer.ts';
 
 /** Collects samples as runs: neighbours of one series share an entry. Holds at most `capacity` samples. */
 export class Collector {

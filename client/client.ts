@@ -92,8 +92,21 @@ export interface QueryOptions {
 /** [Unix seconds, value as text]: as Prometheus's HTTP API gives samples. */
 export type Point = readonly [timeSeconds: number, value: string];
 
+/** How much of what was asked for the answer is known to cover; times are Unix seconds. */
+export interface QueryCoverage {
+  readonly state: 'complete' | 'unconfirmed' | 'missing';
+  readonly ranges: readonly {
+    /** As `0-7,9`. */
+    readonly shards: string;
+    readonly start: number;
+    readonly end: number;
+    readonly state: 'complete' | 'unconfirmed' | 'missing';
+    readonly reason?: string;
+  }[];
+}
+
 /** The `data` of Prometheus's HTTP API, and what the cluster had to say about it. */
-export type QueryResult = { readonly warnings: readonly string[] } & (
+export type QueryResult = { readonly warnings: readonly string[]; readonly coverage?: QueryCoverage } & (
   | { readonly resultType: 'vector'; readonly result: readonly { readonly metric: LabelSet; readonly value: Point }[] }
   | {
       readonly resultType: 'matrix';

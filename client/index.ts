@@ -8,6 +8,7 @@ export type {
   ClientStats,
   Dropped,
   Point,
+  QueryCoverage,
   QueryOptions,
   QueryResult,
   Sample,

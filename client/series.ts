@@ -3,7 +3,7 @@
 import { SilverbackError } from '../core/errors.ts';
 import { fingerprint } from '../core/fingerprint.ts';
 import { encodeIdentity, formatLabels, type Labels, makeLabels } from '../core/labels.ts';
-import type { ReferenceSource } from './writer.ts';
+import type { ReferenceSource } from './columns.ts';
 
 /** Labels by name; `__name__` is the metric's name. Order does not matter, empty values are dropped. */
 export type LabelSet = Readonly<Record<string, string>>;

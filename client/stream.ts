@@ -18,7 +18,7 @@ import {
   shardsService,
   type WriteReply,
 } from '../core/protocol.ts';
-import type { ColumnBatch, ReferenceSource } from './writer.ts';
+import type { ColumnBatch, ReferenceSource } from './columns.ts';
 
 /** A stream whose oldest request has waited this long is given up: the node hangs, and others may have taken over. */
 const STALLED_MS = 15_000;

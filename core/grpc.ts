@@ -72,7 +72,7 @@ export interface Caller {
 export type Identify = (metadata: Metadata, address: string) => Caller;
 
 /** Believes what the caller says its name is: for loopback and trusted networks. */
-export const identifyByName: Identify = (metadata, address) => {
+const identifyByName: Identify = (metadata, address) => {
   const name = metadata.get(CALLER_KEY)[0];
   return { name: typeof name === 'string' && name !== '' ? name : 'unknown', address };
 };
@@ -419,7 +419,7 @@ function cancelOn(signal: AbortSignal | undefined, call: { cancel(): void }): ()
 type Status = { code: status; details: string; metadata: Metadata } & Error;
 
 /** A thrown value as a gRPC status. What is not a coded error is a bug and becomes INTERNAL. */
-export function toStatus(error: unknown): Status {
+function toStatus(error: unknown): Status {
   const metadata = new Metadata();
   const coded =
     error instanceof SilverbackError ? error : new SilverbackError('INTERNAL', String(error), { cause: error });
