@@ -147,14 +147,16 @@ export class Windows extends Samples {
     const before = this.extent === undefined ? rangeMs : rangeMs + this.context.lookbackMs;
     const after = this.extent === 'smoothed' ? this.context.lookbackMs : 0;
     const perStep = this.context.samples.perStep;
+    // Where a window begins, an earlier one ended, when the range is a whole number of steps: no need to search for it.
+    const earlier = after === 0 && stepMs > 0 && before % stepMs === 0 ? before / stepMs : low.length;
     let lo = 0;
     let hi = 0;
     let visited = 0;
     for (let i = 0; i < low.length; i++) {
       const end = startMs + i * stepMs;
-      const begin = end - before;
       while (hi < count && (timestamps[hi] as number) <= end + after) hi++;
-      while (lo < hi && (timestamps[lo] as number) <= begin) lo++;
+      if (i >= earlier) lo = high[i - earlier] as number;
+      else while (lo < hi && (timestamps[lo] as number) <= end - before) lo++;
       low[i] = lo;
       high[i] = hi;
       visited += hi - lo;

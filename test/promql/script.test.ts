@@ -17,7 +17,7 @@ describe.each(readdirSync(folder).filter((name) => name.endsWith('.test')))('%s'
 describe('the runner itself', () => {
   const check = (script: string): Promise<unknown> =>
     Promise.all(readScript(script).map((evaluation) => runEvaluation(engine, evaluation)));
-  const load = 'load 1m\n  m{a="x"} 1+1x3\n';
+  const load = 'load 1m\n  m{a="x"} 1+1x3\n\n';
 
   it.each([
     ['a wrong value', `${load}eval instant at 1m m\n  m{a="x"} 3\n`],

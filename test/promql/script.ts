@@ -226,10 +226,7 @@ function checkText(expectation: Expectation, texts: readonly string[], what: str
     if (texts.length === 0) throw new Error(`expected a ${what}`);
     return;
   }
-  // The position at the end of an annotation may be left out.
-  const found = texts.some((t) =>
-    regex ? new RegExp(text).test(t) : t === text || t.replace(/ \(\d+:\d+\)$/, '') === text,
-  );
+  const found = texts.some((t) => (regex ? new RegExp(text).test(t) : t === text));
   if (!found) throw new Error(`expected the ${what} ${text}, got ${JSON.stringify(texts)}`);
 }
 
