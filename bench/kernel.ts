@@ -34,7 +34,9 @@ function filled(seriesCount: number): Filled {
   const refs = kernel.createRefs();
   const ids: SeriesId[] = [];
   for (let i = 0; i < seriesCount; i++) {
-    const { id } = kernel.intern(encodeIdentity(makeLabels({ __name__: 'bench', instance: `host-${i % 997}`, n: `${i}` })));
+    const { id } = kernel.intern(
+      encodeIdentity(makeLabels({ __name__: 'bench', instance: `host-${i % 997}`, n: `${i}` })),
+    );
     kernel.defineRef(refs, i, id);
     ids.push(id);
   }
@@ -133,7 +135,10 @@ function benchAppend(mixName: string, mix: Mix): void {
   for (const perSeries of [1, 20]) {
     const times: number[] = [];
     for (let round = 0; round < ROUNDS; round++) times.push(fillWindow(filled(10_000), mix, perSeries, WINDOW_TICKS));
-    report(`append, 10k series, ${perSeries} a series and batch, ${mixName}`, `${median(times).toFixed(1)} ns a sample`);
+    report(
+      `append, 10k series, ${perSeries} a series and batch, ${mixName}`,
+      `${median(times).toFixed(1)} ns a sample`,
+    );
     const log = { samples: 0, rawBytes: 0, lz4Bytes: 0 };
     fillWindow(filled(10_000), mix, perSeries, 120, inOrder, log);
     report(
@@ -149,8 +154,13 @@ function benchChunks(mixName: string, mix: Mix): void {
   const empty = into.kernel.usedBytes;
   fillWindow(into, mix, 20, WINDOW_TICKS);
   const { kernel, ids } = into;
-  report(`open run at a full window, ${mixName}`, `${((kernel.usedBytes - empty) / seriesCount).toFixed(0)} bytes a series`);
-  const open = ids.map((id) => (kernel.chunk(id, WINDOW_START_MS, undefined, 0, Number.POSITIVE_INFINITY) as Uint8Array).slice());
+  report(
+    `open run at a full window, ${mixName}`,
+    `${((kernel.usedBytes - empty) / seriesCount).toFixed(0)} bytes a series`,
+  );
+  const open = ids.map((id) =>
+    (kernel.chunk(id, WINDOW_START_MS, undefined, 0, Number.POSITIVE_INFINITY) as Uint8Array).slice(),
+  );
   let sealed: Uint8Array[] = [];
   const samples = seriesCount * WINDOW_TICKS;
   const times = (task: () => void): string => {

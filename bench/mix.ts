@@ -26,7 +26,8 @@ function random(seed: number): () => number {
 function course(kind: number, index: number, ticks: number): Float64Array {
   const next = random(kind * 1000 + index + 1);
   const values = new Float64Array(ticks);
-  let value = kind === 0 ? Math.floor(next() * 1000) : kind === 1 ? 500 + Math.floor(next() * 1000) : Math.floor(next() * 1e5);
+  let value =
+    kind === 0 ? Math.floor(next() * 1000) : kind === 1 ? 500 + Math.floor(next() * 1000) : Math.floor(next() * 1e5);
   for (let i = 0; i < ticks; i++) {
     if (kind === 1) value += Math.floor(next() * 11) - 5;
     else if (kind === 2) value = Math.max(0, value + Math.floor(next() * 401) - 200);

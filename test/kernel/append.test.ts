@@ -65,7 +65,12 @@ describe('append', () => {
       return wide.subarray(3);
     };
     const { refs, counts, timestamps, values } = columns;
-    const batch = { refs: shifted(refs), counts: shifted(counts), timestamps: shifted(timestamps), values: shifted(values) };
+    const batch = {
+      refs: shifted(refs),
+      counts: shifted(counts),
+      timestamps: shifted(timestamps),
+      values: shifted(values),
+    };
     expect(bench.kernel.append(bench.refs, batch, ANY_AGE, startOfBatch()).acceptedCount).toBe(3);
     expect(bench.read(1, T0_MS)).toEqual([[T0 + 5n, bitsOf(7)]]);
   });
@@ -75,7 +80,10 @@ describe('append', () => {
     const cursor = startOfBatch();
     const nothing = bench.kernel.append(bench.refs, columnsOf([], true), ANY_AGE, cursor);
     expect([nothing.acceptedCount, nothing.record.length, cursor.done]).toEqual([0, 0, true]);
-    const columns = { ...columnsOf([at(0, 0), at(1, 0)], true), counts: new Uint8Array(new Uint32Array([0, 2]).buffer) };
+    const columns = {
+      ...columnsOf([at(0, 0), at(1, 0)], true),
+      counts: new Uint8Array(new Uint32Array([0, 2]).buffer),
+    };
     expect(bench.kernel.append(bench.refs, columns, ANY_AGE, startOfBatch()).acceptedCount).toBe(2);
     expect(bench.kernel.runCount).toBe(1);
   });
@@ -92,7 +100,9 @@ describe('append', () => {
       { ...good, values: good.values.subarray(0, 8) },
     ];
     for (const columns of bad) {
-      expect(() => bench.kernel.append(bench.refs, columns, ANY_AGE, startOfBatch())).toThrow(/columns do not fit together/);
+      expect(() => bench.kernel.append(bench.refs, columns, ANY_AGE, startOfBatch())).toThrow(
+        /columns do not fit together/,
+      );
     }
     expect(bench.kernel.sampleCount).toBe(0);
   });
@@ -120,7 +130,10 @@ describe('append', () => {
   it('keeps series apart that share a batch with gaps between their slots', () => {
     const bench = new Bench(3000);
     const sparse = bench.ids.filter((id) => id % 37 === 5);
-    bench.append(sparse.map((ref) => at(ref, 1, ref)), false);
+    bench.append(
+      sparse.map((ref) => at(ref, 1, ref)),
+      false,
+    );
     for (const id of sparse as SeriesId[]) expect(bench.read(id, T0_MS)).toEqual([[T0 + 1n, bitsOf(id)]]);
     expect(bench.kernel.runCount).toBe(sparse.length);
   });

@@ -7,7 +7,15 @@ const SERIES = 4;
 const T0_MS = Number(T0);
 
 const sample: fc.Arbitrary<Sample> = fc
-  .tuple(fc.nat(SERIES - 1), fc.oneof(fc.nat(60).map((n) => n * 15_000), fc.nat(WINDOW_MS - 1)), fc.nat(1), anyBits)
+  .tuple(
+    fc.nat(SERIES - 1),
+    fc.oneof(
+      fc.nat(60).map((n) => n * 15_000),
+      fc.nat(WINDOW_MS - 1),
+    ),
+    fc.nat(1),
+    anyBits,
+  )
   .map(([ref, offset, window, bits]) => ({ ref, ms: T0 + BigInt(window * WINDOW_MS + offset), bits }));
 
 function pagesOf(bench: Bench): Uint8Array[] {
@@ -38,7 +46,9 @@ describe('checkpoint pages', () => {
         if (!before) second.append(others);
         const union = unionOf([...saved, ...others]);
         for (let ref = 0; ref < SERIES; ref++) {
-          expect([0, 1].flatMap((n) => second.read(ref, T0_MS + n * WINDOW_MS))).toEqual(sorted(union.get(ref) ?? new Map()));
+          expect([0, 1].flatMap((n) => second.read(ref, T0_MS + n * WINDOW_MS))).toEqual(
+            sorted(union.get(ref) ?? new Map()),
+          );
         }
         const appends = second.kernel.windows().reduce((sum, w) => sum + w.appendCount, 0);
         expect(appends).toBeGreaterThanOrEqual(second.kernel.sampleCount);
@@ -51,7 +61,10 @@ describe('checkpoint pages', () => {
     const count = 6000;
     const bench = new Bench(count);
     for (let i = 0; i < 20; i++) {
-      bench.append(bench.ids.map((_, ref) => ({ ref, ms: T0 + BigInt(i * 1000), bits: bitsOf(Math.sin(ref * i)) })), false);
+      bench.append(
+        bench.ids.map((_, ref) => ({ ref, ms: T0 + BigInt(i * 1000), bits: bitsOf(Math.sin(ref * i)) })),
+        false,
+      );
     }
     const listed: number[] = [];
     let pages = 0;
@@ -71,7 +84,11 @@ describe('checkpoint pages', () => {
 
   it('hold a run that is larger than a page', () => {
     const bench = new Bench(2);
-    const long = Array.from({ length: 60_000 }, (_, i) => ({ ref: 0, ms: T0 + BigInt(i * 100), bits: bitsOf(Math.sin(i)) }));
+    const long = Array.from({ length: 60_000 }, (_, i) => ({
+      ref: 0,
+      ms: T0 + BigInt(i * 100),
+      bits: bitsOf(Math.sin(i)),
+    }));
     bench.append([{ ref: 1, ms: T0, bits: bitsOf(1) }, ...long]);
     const copy = new Bench(2);
     for (const page of pagesOf(bench)) copy.kernel.restoreRuns(copy.refs, page);
@@ -89,7 +106,13 @@ describe('checkpoint pages', () => {
 
   it('that are broken are refused, or harmless', () => {
     const bench = new Bench(SERIES);
-    bench.append(Array.from({ length: 200 }, (_, i) => ({ ref: i % SERIES, ms: T0 + BigInt((i * 7919) % 100_000), bits: bitsOf(i / 3) })));
+    bench.append(
+      Array.from({ length: 200 }, (_, i) => ({
+        ref: i % SERIES,
+        ms: T0 + BigInt((i * 7919) % 100_000),
+        bits: bitsOf(i / 3),
+      })),
+    );
     const [page] = pagesOf(bench) as [Uint8Array];
     fc.assert(
       fc.property(

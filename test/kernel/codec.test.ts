@@ -23,12 +23,21 @@ const course = fc
   .chain((length) => fc.tuple(risingOffsets(length), courseOfBits(length)))
   .map(([offsets, bits]) => offsets.map((offset, i) => [offset, bits[i] as bigint] as const));
 
-const window = fc.oneof(fc.constant(T0), fc.constant(0n), fc.bigInt({ min: 0n, max: 2n ** 53n / 7_200_000n - 1n }).map((n) => n * 7_200_000n));
+const window = fc.oneof(
+  fc.constant(T0),
+  fc.constant(0n),
+  fc.bigInt({ min: 0n, max: 2n ** 53n / 7_200_000n - 1n }).map((n) => n * 7_200_000n),
+);
 
 function encode(samples: readonly (readonly [number, bigint])[], originMs: number): Uint8Array {
   const values = new Float64Array(samples.length);
   new BigUint64Array(values.buffer).set(samples.map(([, bits]) => bits));
-  return codec.encode(Float64Array.from(samples, ([offset]) => originMs + offset), values).slice();
+  return codec
+    .encode(
+      Float64Array.from(samples, ([offset]) => originMs + offset),
+      values,
+    )
+    .slice();
 }
 
 describe('both encodings', () => {
@@ -40,7 +49,9 @@ describe('both encodings', () => {
         const expected = samples.map(([offset, bits]) => [start + BigInt(offset), bits]);
         const startMs = Number(start);
         expect(bench.read(0, startMs)).toEqual(expected);
-        const open = bench.kernel.chunk(bench.id(0), startMs, undefined, 0, Number.POSITIVE_INFINITY)?.slice() as Uint8Array;
+        const open = bench.kernel
+          .chunk(bench.id(0), startMs, undefined, 0, Number.POSITIVE_INFINITY)
+          ?.slice() as Uint8Array;
         expect(chunkInfo(open)).toEqual({
           encoding: 'xor',
           sampleCount: samples.length,
@@ -58,19 +69,28 @@ describe('both encodings', () => {
 
   it('decode a range as decoding all and cutting does', () => {
     fc.assert(
-      fc.property(course, fc.integer({ min: -10, max: WINDOW_MS }), fc.integer({ min: -10, max: WINDOW_MS }), (samples, a, b) => {
-        const [from, to] = [Math.min(a, b), Math.max(a, b)];
-        const chunk = encode(samples, 0);
-        const expected = samples.filter(([offset]) => offset >= from && offset <= to);
-        expect(pairs(codec.decode([chunk], from, to))).toEqual(expected.map(([offset, bits]) => [BigInt(offset), bits]));
-      }),
+      fc.property(
+        course,
+        fc.integer({ min: -10, max: WINDOW_MS }),
+        fc.integer({ min: -10, max: WINDOW_MS }),
+        (samples, a, b) => {
+          const [from, to] = [Math.min(a, b), Math.max(a, b)];
+          const chunk = encode(samples, 0);
+          const expected = samples.filter(([offset]) => offset >= from && offset <= to);
+          expect(pairs(codec.decode([chunk], from, to))).toEqual(
+            expected.map(([offset, bits]) => [BigInt(offset), bits]),
+          );
+        },
+      ),
     );
   });
 
   it('decode overlapping copies into their union', () => {
     fc.assert(
       fc.property(fc.array(course, { minLength: 1, maxLength: 4 }), (copies) => {
-        const all: Sample[] = copies.flatMap((copy) => copy.map(([offset, bits]) => ({ ref: 0, ms: BigInt(offset), bits })));
+        const all: Sample[] = copies.flatMap((copy) =>
+          copy.map(([offset, bits]) => ({ ref: 0, ms: BigInt(offset), bits })),
+        );
         const decoded = pairs(codec.decode(copies.map((copy) => encode(copy, 0))));
         expect(decoded).toEqual(sorted(unionOf(all).get(0) as Map<bigint, bigint>));
       }),
@@ -100,7 +120,11 @@ describe('the columnar encoding', () => {
     expect(chunk.length).toBeLessThanOrEqual(480);
   });
 
-  it.each([['-0', bitsOf(-0)], ['a stale marker', STALE], ['a denormal', 1n]])('steps aside for %s', (_name, bits) => {
+  it.each([
+    ['-0', bitsOf(-0)],
+    ['a stale marker', STALE],
+    ['a denormal', 1n],
+  ])('steps aside for %s', (_name, bits) => {
     const samples = grid(() => 1);
     samples[77] = [77 * 15_000, bits];
     const chunk = encode(samples, 0);
@@ -112,32 +136,37 @@ describe('the columnar encoding', () => {
 describe('aggregates', () => {
   it('are what a loop over the samples finds', () => {
     fc.assert(
-      fc.property(course, fc.integer({ min: 0, max: WINDOW_MS }), fc.integer({ min: 0, max: WINDOW_MS }), (samples, a, b) => {
-        const [from, to] = [Math.min(a, b), Math.max(a, b)];
-        const result = codec.aggregate(encode(samples, 0), from, to);
-        const kept = samples.filter(([offset, bits]) => offset >= from && offset <= to && bits !== STALE);
-        const values = kept.map(([, bits]) => new Float64Array(new BigUint64Array([bits]).buffer)[0] as number);
-        const numbers = values.filter((v) => !Number.isNaN(v));
-        expect(result.count).toBe(kept.length);
-        if (kept.length === 0) return;
-        expect(result.firstMs).toBe(kept[0]?.[0]);
-        expect(result.lastMs).toBe(kept.at(-1)?.[0]);
-        expect(result.first).toBe(values[0]);
-        expect(result.last).toBe(values.at(-1));
-        // -0 and 0 are one number to a comparison.
-        expect(result.min + 0).toBe(numbers.length === 0 ? Number.NaN : Math.min(...numbers) + 0);
-        expect(result.max + 0).toBe(numbers.length === 0 ? Number.NaN : Math.max(...numbers) + 0);
-        const size = values.reduce((sum, v) => sum + Math.abs(v), 0);
-        if (!Number.isFinite(size)) return;
-        const sum = values.reduce((total, v) => total + v, 0);
-        expect(Math.abs(result.sum - sum)).toBeLessThanOrEqual(size * 1e-12);
-        let increase = 0;
-        for (let i = 1; i < values.length; i++) {
-          const [before, v] = [values[i - 1] as number, values[i] as number];
-          increase += v >= before ? v - before : v;
-        }
-        expect(Math.abs(result.increase - increase)).toBeLessThanOrEqual(size * 1e-12);
-      }),
+      fc.property(
+        course,
+        fc.integer({ min: 0, max: WINDOW_MS }),
+        fc.integer({ min: 0, max: WINDOW_MS }),
+        (samples, a, b) => {
+          const [from, to] = [Math.min(a, b), Math.max(a, b)];
+          const result = codec.aggregate(encode(samples, 0), from, to);
+          const kept = samples.filter(([offset, bits]) => offset >= from && offset <= to && bits !== STALE);
+          const values = kept.map(([, bits]) => new Float64Array(new BigUint64Array([bits]).buffer)[0] as number);
+          const numbers = values.filter((v) => !Number.isNaN(v));
+          expect(result.count).toBe(kept.length);
+          if (kept.length === 0) return;
+          expect(result.firstMs).toBe(kept[0]?.[0]);
+          expect(result.lastMs).toBe(kept.at(-1)?.[0]);
+          expect(result.first).toBe(values[0]);
+          expect(result.last).toBe(values.at(-1));
+          // -0 and 0 are one number to a comparison.
+          expect(result.min + 0).toBe(numbers.length === 0 ? Number.NaN : Math.min(...numbers) + 0);
+          expect(result.max + 0).toBe(numbers.length === 0 ? Number.NaN : Math.max(...numbers) + 0);
+          const size = values.reduce((sum, v) => sum + Math.abs(v), 0);
+          if (!Number.isFinite(size)) return;
+          const sum = values.reduce((total, v) => total + v, 0);
+          expect(Math.abs(result.sum - sum)).toBeLessThanOrEqual(size * 1e-12);
+          let increase = 0;
+          for (let i = 1; i < values.length; i++) {
+            const [before, v] = [values[i - 1] as number, values[i] as number];
+            increase += v >= before ? v - before : v;
+          }
+          expect(Math.abs(result.increase - increase)).toBeLessThanOrEqual(size * 1e-12);
+        },
+      ),
       { numRuns: 300 },
     );
   });
@@ -145,7 +174,14 @@ describe('aggregates', () => {
 
 describe('bytes that are no chunk', () => {
   it('are refused or decoded, but never break the codec', () => {
-    const good = encode([[0, bitsOf(1.5)], [15_000, bitsOf(2.5)], [31_000, bitsOf(0.1 + 0.2)]], 1_000_000);
+    const good = encode(
+      [
+        [0, bitsOf(1.5)],
+        [15_000, bitsOf(2.5)],
+        [31_000, bitsOf(0.1 + 0.2)],
+      ],
+      1_000_000,
+    );
     fc.assert(
       fc.property(
         course,

@@ -9,7 +9,15 @@ const SERIES = 5;
 const T0_MS = Number(T0);
 
 const sample: fc.Arbitrary<Sample> = fc
-  .tuple(fc.nat(SERIES - 1), fc.oneof(fc.nat(20).map((n) => n * 15_000), fc.nat(WINDOW_MS - 1)), fc.nat(2), anyBits)
+  .tuple(
+    fc.nat(SERIES - 1),
+    fc.oneof(
+      fc.nat(20).map((n) => n * 15_000),
+      fc.nat(WINDOW_MS - 1),
+    ),
+    fc.nat(2),
+    anyBits,
+  )
   .map(([ref, offset, window, bits]) => ({ ref, ms: T0 + BigInt(window * WINDOW_MS + offset), bits }));
 
 /** A kernel whose slots are other ones, and a table from the first kernel's ids to them. */
@@ -28,32 +36,37 @@ function follower(seriesCount: number): Bench {
 describe('log records', () => {
   it('carry exactly what was accepted, to any other kernel, once or often', () => {
     fc.assert(
-      fc.property(fc.array(sample, { minLength: 1, maxLength: 200 }), fc.boolean(), fc.boolean(), (all, counted, again) => {
-        const leader = new Bench(SERIES);
-        const minMs = T0_MS + 60_000;
-        const slices = leader.append(all, counted, { minMs, maxMs: Number.POSITIVE_INFINITY });
-        const records = slices.map((s) => s.record).filter((record) => record.length > 0);
-        const second = follower(SERIES);
-        const third = new Bench(SERIES);
-        let carried = 0;
-        for (const record of again ? [...records, ...records] : records) {
-          const slice = keep(second.kernel.appendRecord(second.refs, record, true));
-          carried += slice.acceptedCount;
-          expect(slice.rejections).toEqual([]);
-          // The follower's own record, in its own ids, says the same to whoever follows it.
-          second.ids.forEach((id, ref) => third.kernel.defineRef(third.refs, id, third.id(ref)));
-          expect(third.kernel.appendRecord(third.refs, slice.record, false).record.length).toBe(0);
-        }
-        const accepted = all.filter(({ ms }) => ms >= BigInt(minMs));
-        expect(carried).toBe(accepted.length * (again ? 2 : 1));
-        const union = unionOf(accepted);
-        for (let ref = 0; ref < SERIES; ref++) {
-          const expected = sorted(union.get(ref) ?? new Map());
-          for (const bench of [second, third]) {
-            expect([0, 1, 2].flatMap((n) => bench.read(ref, T0_MS + n * WINDOW_MS))).toEqual(expected);
+      fc.property(
+        fc.array(sample, { minLength: 1, maxLength: 200 }),
+        fc.boolean(),
+        fc.boolean(),
+        (all, counted, again) => {
+          const leader = new Bench(SERIES);
+          const minMs = T0_MS + 60_000;
+          const slices = leader.append(all, counted, { minMs, maxMs: Number.POSITIVE_INFINITY });
+          const records = slices.map((s) => s.record).filter((record) => record.length > 0);
+          const second = follower(SERIES);
+          const third = new Bench(SERIES);
+          let carried = 0;
+          for (const record of again ? [...records, ...records] : records) {
+            const slice = keep(second.kernel.appendRecord(second.refs, record, true));
+            carried += slice.acceptedCount;
+            expect(slice.rejections).toEqual([]);
+            // The follower's own record, in its own ids, says the same to whoever follows it.
+            for (const [ref, id] of second.ids.entries()) third.kernel.defineRef(third.refs, id, third.id(ref));
+            expect(third.kernel.appendRecord(third.refs, slice.record, false).record.length).toBe(0);
           }
-        }
-      }),
+          const accepted = all.filter(({ ms }) => ms >= BigInt(minMs));
+          expect(carried).toBe(accepted.length * (again ? 2 : 1));
+          const union = unionOf(accepted);
+          for (let ref = 0; ref < SERIES; ref++) {
+            const expected = sorted(union.get(ref) ?? new Map());
+            for (const bench of [second, third]) {
+              expect([0, 1, 2].flatMap((n) => bench.read(ref, T0_MS + n * WINDOW_MS))).toEqual(expected);
+            }
+          }
+        },
+      ),
       { numRuns: 200 },
     );
   });
@@ -69,7 +82,11 @@ describe('log records', () => {
 
   it('that are broken are refused before anything is stored, or store something; nothing else', () => {
     const leader = new Bench(SERIES);
-    const samples = Array.from({ length: 60 }, (_, i) => ({ ref: i % SERIES, ms: T0 + BigInt(i * 1000), bits: bitsOf(i / 3) }));
+    const samples = Array.from({ length: 60 }, (_, i) => ({
+      ref: i % SERIES,
+      ms: T0 + BigInt(i * 1000),
+      bits: bitsOf(i / 3),
+    }));
     const records = [true, false].map((counted) => leader.append(samples, counted)[0]?.record as Uint8Array);
     fc.assert(
       fc.property(
@@ -78,7 +95,8 @@ describe('log records', () => {
         fc.option(fc.nat(2000)),
         (record, flips, cut) => {
           const broken = record.slice(0, cut === null ? record.length : cut % record.length);
-          for (const [at, bits] of flips) if (broken.length > 0) broken[at % broken.length] = (broken[at % broken.length] as number) ^ bits;
+          for (const [at, bits] of flips)
+            if (broken.length > 0) broken[at % broken.length] = (broken[at % broken.length] as number) ^ bits;
           const bench = new Bench(SERIES, { maxOpenWindows: 8 });
           try {
             bench.kernel.appendRecord(bench.refs, broken, true);

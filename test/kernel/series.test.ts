@@ -57,7 +57,10 @@ describe('the series table', () => {
     const kernel = ShardKernel.create({ maxSeriesCount: 5_000, maxMemoryBytes: 64 * MiB });
     const used: number[] = [];
     for (let generation = 0; generation < 20; generation++) {
-      const ids = Array.from({ length: 5_000 }, (_, n) => kernel.intern(identityOf(100_000 + generation * 5_000 + n)).id);
+      const ids = Array.from(
+        { length: 5_000 },
+        (_, n) => kernel.intern(identityOf(100_000 + generation * 5_000 + n)).id,
+      );
       used.push(kernel.usedBytes);
       for (const id of ids) kernel.release(id);
     }
@@ -101,7 +104,8 @@ describe('the series table', () => {
   it('says so when memory is full, and goes on when there is room again', () => {
     const kernel = ShardKernel.create({ maxSeriesCount: 100_000, maxMemoryBytes: 4 * MiB });
     const ids: SeriesId[] = [];
-    const identity = (n: number): Uint8Array => new Uint8Array(500).fill(1 + (n % 200)).map((b, i) => (i < 4 ? n >> (8 * i) : b));
+    const identity = (n: number): Uint8Array =>
+      new Uint8Array(500).fill(1 + (n % 200)).map((b, i) => (i < 4 ? n >> (8 * i) : b));
     expect(() => {
       for (let n = 0; ; n++) ids.push(kernel.intern(identity(n)).id);
     }).toThrow(/kernel memory is full: no room for another series/);
@@ -129,7 +133,9 @@ describe("a sender's references", () => {
     expect(kernel.resolveRef(other, 0)).toBeUndefined();
     kernel.defineRef(other, 0, ids[1] as SeriesId);
     kernel.defineRef(other, 70_000, ids[0] as SeriesId);
-    expect([kernel.resolveRef(refs, 0), kernel.resolveRef(other, 0), kernel.resolveRef(other, 70_000)]).toEqual([0, 1, 0]);
+    expect([kernel.resolveRef(refs, 0), kernel.resolveRef(other, 0), kernel.resolveRef(other, 70_000)]).toEqual([
+      0, 1, 0,
+    ]);
     kernel.defineRef(other, 0, ids[0] as SeriesId);
     expect(kernel.resolveRef(other, 0)).toBe(0);
     expect(kernel.resolveRef(other, 4_000_000)).toBeUndefined();
@@ -150,7 +156,9 @@ describe("a sender's references", () => {
     const { kernel, ids } = new Bench(1, { maxRefCount: 1_000_000 });
     const before = kernel.usedBytes;
     const refs = kernel.createRefs();
-    expect(() => kernel.defineRef(refs, 1_000_000, ids[0] as SeriesId)).toThrow(/reference 1000000 .* lie below 1000000/);
+    expect(() => kernel.defineRef(refs, 1_000_000, ids[0] as SeriesId)).toThrow(
+      /reference 1000000 .* lie below 1000000/,
+    );
     for (let ref = 0; ref < 1_000_000; ref += 500) kernel.defineRef(refs, ref, ids[0] as SeriesId);
     expect(kernel.usedBytes).toBeGreaterThan(before + 8_000_000 / 2);
     kernel.dropRefs(refs);

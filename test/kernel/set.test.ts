@@ -1,7 +1,20 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { startOfBatch, WINDOW_MS } from '../../core/kernel/shard.ts';
-import { ANY_AGE, anyBits, Bench, bitsOf, columnsOf, keep, type Sample, STALE, sorted, T0, unionOf, winnerOf } from './support.ts';
+import {
+  ANY_AGE,
+  anyBits,
+  Bench,
+  bitsOf,
+  columnsOf,
+  keep,
+  type Sample,
+  STALE,
+  sorted,
+  T0,
+  unionOf,
+  winnerOf,
+} from './support.ts';
 
 const SERIES = 3;
 const T0_MS = Number(T0);
@@ -10,7 +23,10 @@ const T0_MS = Number(T0);
 const sample: fc.Arbitrary<Sample> = fc
   .tuple(
     fc.nat(SERIES - 1),
-    fc.oneof(fc.nat(40).map((n) => n * 15_000), fc.nat(WINDOW_MS - 1)),
+    fc.oneof(
+      fc.nat(40).map((n) => n * 15_000),
+      fc.nat(WINDOW_MS - 1),
+    ),
     fc.constantFrom(0n, 0n, 0n, 1n, -1n),
     fc.oneof(fc.integer({ min: 0, max: 3 }).map(bitsOf), fc.constant(STALE), anyBits),
   )
@@ -59,50 +75,59 @@ function sealWindow(bench: Bench, blocks: Blocks, startMs: number): void {
 
 function digestOf(bench: Bench, blocks: Blocks, startMs: number): string {
   bench.kernel.clearDigest();
-  bench.ids.forEach((id, ref) => bench.kernel.addDigest(id, startMs, blocks.get(`${startMs}/${ref}`)));
+  for (const [ref, id] of bench.ids.entries()) bench.kernel.addDigest(id, startMs, blocks.get(`${startMs}/${ref}`));
   return Buffer.from(bench.kernel.digest()).toString('hex');
 }
 
 describe('samples form a set', () => {
   it('whatever their order, repetition, batches, and seals in between', () => {
     fc.assert(
-      fc.property(samples, fc.array(fc.tuple(fc.nat(), fc.nat(400)), { maxLength: 3 }), fc.boolean(), (all, seals, counted) => {
-        const union = unionOf(all);
-        const outcomes = [0, 1].map((round) => {
-          const bench = new Bench(SERIES);
-          const blocks: Blocks = new Map();
-          const arriving = round === 0 ? all : rearranged(all, all.length + seals.length * 77);
-          const cuts = round === 0 ? [] : seals.map(([, at]) => at).sort((a, b) => a - b);
-          let from = 0;
-          for (const to of [...cuts, arriving.length]) {
-            const part = arriving.slice(from, to);
-            from = Math.max(from, to);
-            if (part.length > 0) {
-              const slices = bench.append(part, counted);
-              expect(slices.reduce((sum, s) => sum + s.acceptedCount, 0)).toBe(part.length);
+      fc.property(
+        samples,
+        fc.array(fc.tuple(fc.nat(), fc.nat(400)), { maxLength: 3 }),
+        fc.boolean(),
+        (all, seals, counted) => {
+          const union = unionOf(all);
+          const outcomes = [0, 1].map((round) => {
+            const bench = new Bench(SERIES);
+            const blocks: Blocks = new Map();
+            const arriving = round === 0 ? all : rearranged(all, all.length + seals.length * 77);
+            const cuts = round === 0 ? [] : seals.map(([, at]) => at).sort((a, b) => a - b);
+            let from = 0;
+            for (const to of [...cuts, arriving.length]) {
+              const part = arriving.slice(from, to);
+              from = Math.max(from, to);
+              if (part.length > 0) {
+                const slices = bench.append(part, counted);
+                expect(slices.reduce((sum, s) => sum + s.acceptedCount, 0)).toBe(part.length);
+              }
+              if (to < arriving.length) for (const startMs of windows) sealWindow(bench, blocks, startMs);
             }
-            if (to < arriving.length) for (const startMs of windows) sealWindow(bench, blocks, startMs);
-          }
-          const read = windows.map((startMs) =>
-            bench.ids.map((_, ref) => {
-              const block = blocks.get(`${startMs}/${ref}`);
-              const merged = bench.read(ref, startMs, block);
-              return merged.length > 0 || block === undefined ? merged : decodeBlock(bench, block);
-            }),
+            const read = windows.map((startMs) =>
+              bench.ids.map((_, ref) => {
+                const block = blocks.get(`${startMs}/${ref}`);
+                const merged = bench.read(ref, startMs, block);
+                return merged.length > 0 || block === undefined ? merged : decodeBlock(bench, block);
+              }),
+            );
+            const digests = windows.map((startMs) => digestOf(bench, blocks, startMs));
+            for (const startMs of windows) sealWindow(bench, blocks, startMs);
+            const digestsSealed = windows.map((startMs) => digestOf(bench, blocks, startMs));
+            expect(digestsSealed).toEqual(digests);
+            expect(bench.kernel.runCount).toBe(0);
+            expect(bench.kernel.sampleCount).toBe(0);
+            return {
+              read,
+              digests,
+              bytes: [...blocks].sort().map(([key, b]) => `${key} ${Buffer.from(b).toString('hex')}`),
+            };
+          });
+          expect(outcomes[0]?.read).toEqual(
+            windows.map((startMs) => Array.from({ length: SERIES }, (_, ref) => inWindow(union.get(ref), startMs))),
           );
-          const digests = windows.map((startMs) => digestOf(bench, blocks, startMs));
-          for (const startMs of windows) sealWindow(bench, blocks, startMs);
-          const digestsSealed = windows.map((startMs) => digestOf(bench, blocks, startMs));
-          expect(digestsSealed).toEqual(digests);
-          expect(bench.kernel.runCount).toBe(0);
-          expect(bench.kernel.sampleCount).toBe(0);
-          return { read, digests, bytes: [...blocks].sort().map(([key, b]) => `${key} ${Buffer.from(b).toString('hex')}`) };
-        });
-        expect(outcomes[0]?.read).toEqual(
-          windows.map((startMs) => Array.from({ length: SERIES }, (_, ref) => inWindow(union.get(ref), startMs))),
-        );
-        expect(outcomes[1]).toEqual(outcomes[0]);
-      }),
+          expect(outcomes[1]).toEqual(outcomes[0]);
+        },
+      ),
       { numRuns: 300 },
     );
   });
@@ -115,7 +140,11 @@ describe('samples form a set', () => {
 
   it('when thousands come in any order and often, and memory stays in proportion', () => {
     const bench = new Bench(1);
-    const all: Sample[] = Array.from({ length: 5000 }, (_, i) => ({ ref: 0, ms: T0 + BigInt(i * 1000), bits: bitsOf(i % 7) }));
+    const all: Sample[] = Array.from({ length: 5000 }, (_, i) => ({
+      ref: 0,
+      ms: T0 + BigInt(i * 1000),
+      bits: bitsOf(i % 7),
+    }));
     const used: number[] = [];
     for (let round = 0; round < 8; round++) {
       bench.append(rearranged(all, round + 1));
@@ -154,7 +183,11 @@ describe('samples form a set', () => {
 describe('the merge rule', () => {
   const merged = (values: readonly bigint[], seed: number): bigint => {
     const bench = new Bench(1);
-    for (const s of rearranged(values.map((bits) => ({ ref: 0, ms: T0, bits })), seed)) bench.append([s]);
+    for (const s of rearranged(
+      values.map((bits) => ({ ref: 0, ms: T0, bits })),
+      seed,
+    ))
+      bench.append([s]);
     return bench.read(0, T0_MS)[0]?.[1] as bigint;
   };
 
@@ -174,7 +207,12 @@ describe('the merge rule', () => {
     ['the negative number nearer to zero', bitsOf(-1), bitsOf(-2), bitsOf(-1)],
     ['0 over -0', bitsOf(-0), bitsOf(0), bitsOf(0)],
     ['a positive NaN over infinity', bitsOf(Number.POSITIVE_INFINITY), 0x7ff8_0000_0000_0000n, 0x7ff8_0000_0000_0000n],
-    ['-infinity over a negative NaN', 0xfff8_0000_0000_0000n, bitsOf(Number.NEGATIVE_INFINITY), bitsOf(Number.NEGATIVE_INFINITY)],
+    [
+      '-infinity over a negative NaN',
+      0xfff8_0000_0000_0000n,
+      bitsOf(Number.NEGATIVE_INFINITY),
+      bitsOf(Number.NEGATIVE_INFINITY),
+    ],
   ])('prefers %s', (_name, a, b, wins) => {
     expect(merged([a, b], 1)).toBe(wins);
     expect(merged([b, a], 1)).toBe(wins);
@@ -186,10 +224,21 @@ describe('timestamps', () => {
     const digests = [0n, 1n].map((late) => {
       const bench = new Bench(1);
       const ms = 2n ** 63n - 3n + late;
-      expect(bench.append([{ ref: 0, ms, bits: bitsOf(1) }, { ref: 0, ms: late, bits: bitsOf(2) }])[0]?.acceptedCount).toBe(2);
+      expect(
+        bench.append([
+          { ref: 0, ms, bits: bitsOf(1) },
+          { ref: 0, ms: late, bits: bitsOf(2) },
+        ])[0]?.acceptedCount,
+      ).toBe(2);
       const [near, far] = bench.kernel.windows();
       expect(near?.startMs).toBe(0);
-      const chunk = bench.kernel.chunk(bench.id(0), far?.startMs as number, undefined, 0, Number.POSITIVE_INFINITY) as Uint8Array;
+      const chunk = bench.kernel.chunk(
+        bench.id(0),
+        far?.startMs as number,
+        undefined,
+        0,
+        Number.POSITIVE_INFINITY,
+      ) as Uint8Array;
       expect(new DataView(chunk.buffer, chunk.byteOffset).getBigInt64(8, true)).toBe(ms);
       bench.kernel.addDigest(bench.id(0), far?.startMs as number, undefined);
       return Buffer.from(bench.kernel.digest()).toString('hex');
@@ -218,12 +267,18 @@ describe('windows', () => {
 
   it('keep runs that changed after they were sealed', () => {
     const bench = new Bench(2);
-    bench.append([{ ref: 0, ms: T0 + 5n, bits: bitsOf(1) }, { ref: 1, ms: T0, bits: bitsOf(1) }]);
+    bench.append([
+      { ref: 0, ms: T0 + 5n, bits: bitsOf(1) },
+      { ref: 1, ms: T0, bits: bitsOf(1) },
+    ]);
     const sealed = bench.ids.map((id) => bench.kernel.seal(id, T0_MS, undefined)?.slice());
     for (const change of [{ ref: 0, ms: T0 + 1n, bits: bitsOf(2) }]) bench.append([change]);
     expect([...bench.kernel.releaseSealed(T0_MS).freed]).toEqual([bench.id(1)]);
     expect(bench.kernel.hasRuns(bench.id(0))).toBe(true);
-    expect(bench.read(0, T0_MS, sealed[0])).toEqual([[T0 + 1n, bitsOf(2)], [T0 + 5n, bitsOf(1)]]);
+    expect(bench.read(0, T0_MS, sealed[0])).toEqual([
+      [T0 + 1n, bitsOf(2)],
+      [T0 + 5n, bitsOf(1)],
+    ]);
   });
 
   it('list their series page by page, and release in slices', () => {
@@ -254,8 +309,12 @@ describe('windows', () => {
 describe('reading', () => {
   it('finds nothing outside of the samples, and nothing where no run is', () => {
     const bench = new Bench(2);
-    bench.append([{ ref: 0, ms: T0 + 1000n, bits: bitsOf(1) }, { ref: 0, ms: T0 + 2000n, bits: bitsOf(2) }]);
-    const read = (from: number, to: number) => bench.kernel.chunk(bench.id(0), T0_MS, undefined, T0_MS + from, T0_MS + to);
+    bench.append([
+      { ref: 0, ms: T0 + 1000n, bits: bitsOf(1) },
+      { ref: 0, ms: T0 + 2000n, bits: bitsOf(2) },
+    ]);
+    const read = (from: number, to: number) =>
+      bench.kernel.chunk(bench.id(0), T0_MS, undefined, T0_MS + from, T0_MS + to);
     expect(read(0, 999)).toBeUndefined();
     expect(read(2001, 5000)).toBeUndefined();
     expect(read(2000, 5000)).toBeDefined();
@@ -267,7 +326,8 @@ describe('reading', () => {
     bench.append([{ ref: 0, ms: T0, bits: bitsOf(1) }]);
     const chunk = bench.kernel.seal(bench.id(0), T0_MS, undefined)?.slice() as Uint8Array;
     bench.append([{ ref: 0, ms: T0 + BigInt(WINDOW_MS), bits: bitsOf(1) }]);
-    const read = (block: Uint8Array) => () => bench.kernel.chunk(bench.id(0), T0_MS + WINDOW_MS, block, 0, Number.POSITIVE_INFINITY);
+    const read = (block: Uint8Array) => () =>
+      bench.kernel.chunk(bench.id(0), T0_MS + WINDOW_MS, block, 0, Number.POSITIVE_INFINITY);
     expect(read(chunk)).toThrow(/block's chunk of series 0 .* is broken/);
     expect(read(new Uint8Array(30))).toThrow(/is broken/);
     expect(read(new Uint8Array(0))).toThrow(/empty/);
@@ -276,7 +336,11 @@ describe('reading', () => {
 
 it('a batch is one set however it is cut into slices', () => {
   const bench = new Bench(2);
-  const long: Sample[] = Array.from({ length: 20_000 }, (_, i) => ({ ref: i < 19_000 ? 0 : 1, ms: T0 + BigInt(i), bits: bitsOf(i) }));
+  const long: Sample[] = Array.from({ length: 20_000 }, (_, i) => ({
+    ref: i < 19_000 ? 0 : 1,
+    ms: T0 + BigInt(i),
+    bits: bitsOf(i),
+  }));
   const cursor = startOfBatch();
   const slices = [];
   const columns = columnsOf(long, true);

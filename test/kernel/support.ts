@@ -119,8 +119,8 @@ function totalOrder(bits: bigint): bigint {
 export function unionOf(samples: readonly Sample[]): Map<number, Map<bigint, bigint>> {
   const series = new Map<number, Map<bigint, bigint>>();
   for (const { ref, ms, bits } of samples) {
-    let set = series.get(ref);
-    if (set === undefined) series.set(ref, (set = new Map()));
+    const set = series.get(ref) ?? new Map<bigint, bigint>();
+    series.set(ref, set);
     const there = set.get(ms);
     set.set(ms, there === undefined ? bits : winnerOf(there, bits));
   }

@@ -22,13 +22,26 @@ describe('label sets', () => {
   });
 
   it('come from pairs as from records', () => {
-    expect(makeLabels([['b', '2'], ['a', '1']])).toEqual(makeLabels({ a: '1', b: '2' }));
+    expect(
+      makeLabels([
+        ['b', '2'],
+        ['a', '1'],
+      ]),
+    ).toEqual(makeLabels({ a: '1', b: '2' }));
     expect(makeLabels([])).toEqual(NO_LABELS);
   });
 
   it.each([
     ['an empty name', [['', 'x']], /value "x" has an empty name/],
-    ['a name twice', [['a', '1'], ['b', '2'], ['a', '3']], /label name "a" occurs twice/],
+    [
+      'a name twice',
+      [
+        ['a', '1'],
+        ['b', '2'],
+        ['a', '3'],
+      ],
+      /label name "a" occurs twice/,
+    ],
     ['half a character in a name', [['a\ud800', '1']], /label name .* lone surrogate/],
     ['half a character in a value', [['a', '\udc00x']], /value .* of label "a" has a lone surrogate/],
     ['a long name', [['é'.repeat(600), '1']], /has 1200 bytes, at most 1024/],
@@ -45,7 +58,9 @@ describe('label sets', () => {
   });
 
   it('print as Prometheus prints them', () => {
-    expect(formatLabels(makeLabels({ __name__: 'up', job: 'a"b', instance: 'x' }))).toBe('up{instance="x", job="a\\"b"}');
+    expect(formatLabels(makeLabels({ __name__: 'up', job: 'a"b', instance: 'x' }))).toBe(
+      'up{instance="x", job="a\\"b"}',
+    );
     expect(formatLabels(makeLabels({ __name__: 'up' }))).toBe('up');
     expect(formatLabels(NO_LABELS)).toBe('{}');
   });
