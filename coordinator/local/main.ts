@@ -2,46 +2,38 @@
  * What `npm start` runs: a supervisor of a local cluster of real processes. It holds the data directory, checks the
  * ports, starts a coordinator and the nodes, says what runs where, keeps them running, and feeds the cluster with its
  * own metrics and the machine's.
- *
- * Ports follow from --http-port P: the HTTP API has P, the coordinator's gRPC P + 5, the gRPC of node i (from 1) P + 10 + i,
- * its metrics P + 110 + i.
  */
-import { existsSync, mkdirSync, readdirSync, renameSync, statSync } from 'node:fs';
-import { join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { existsSync, readdirSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { Client, type Dropped } from '../../client/client.ts';
 import { readSettings } from '../../core/config.ts';
 import { nodeEnv } from '../../core/env/node.ts';
 import { SilverbackError } from '../../core/errors.ts';
 import { lockDirectory } from '../../core/lock.ts';
-import { Child } from './child.ts';
+import { LocalCluster } from './cluster.ts';
 import { host, type Monitor, monitor, scrape } from './monitor.ts';
-import { whyTaken } from './ports.ts';
 
-const HOST = '127.0.0.1';
 const REGION = 'local';
-/** How long a process may take to end on SIGTERM. */
-const GRACE_MS = 15_000;
-const READY_POLL_MS = 100;
-/** While it waits, the terminal hears why about this often. */
-const READY_SAY_MS = 5_000;
-const LOG_MOST_BYTES = 16 << 20;
 const DROP_SAY_MS = 30_000;
+/** The last samples of self-monitoring may take this long to be acknowledged. */
+const FLUSH_MS = 2_000;
+/** npm passes a Ctrl-C on that the terminal has sent already: what comes this soon is the same one. */
+const SAME_SIGNAL_MS = 1_000;
 
 function say(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
 /** One line on standard error, and a code that scripts can see. */
-function fail(message: string): never {
+function fail(error: unknown): never {
+  const message = error instanceof SilverbackError ? error.message : ((error as Error).stack ?? String(error));
   process.stderr.write(`${message}\n`);
   process.exit(1);
 }
 
-/** Settings of the run. Without --nodes a cluster that exists keeps its number of nodes. */
-async function settle() {
-  const argv = process.argv.slice(2);
-  const read = (nodes: string) =>
+/** Settings of the run; undefined after --help. Without --nodes, a cluster that exists keeps its number of nodes. */
+async function settle(argv: readonly string[]) {
+  const read = (nodeCount: number) =>
     readSettings({
       name: 'npm start --',
       description:
@@ -56,199 +48,129 @@ async function settle() {
         'maxSampleAgeMs',
         'memoryBudgetBytes',
       ],
-      defaults: { nodeCount: nodes },
+      defaults: { nodeCount: String(nodeCount) },
       argv,
       readFile: (path) => nodeEnv.disk.readFile(path),
       print: say,
     });
-  const first = await read('2');
+  const first = await read(2);
   if (first === undefined) return undefined;
-  const existing = existsSync(first.dataDir)
-    ? readdirSync(first.dataDir).filter((name) => /^node-\d+$/.test(name)).length
-    : 0;
-  const settings = existing === 0 ? first : ((await read(String(existing))) ?? first);
+  const existing = countNodes(first.dataDir);
+  const settings = existing === 0 ? first : ((await read(existing)) ?? first);
   const { regionCount, nodeCount, dataDir } = settings;
   if (regionCount > 1) {
-    throw new SilverbackError(
-      'INVALID_ARGUMENT',
-      `--regions ${regionCount}: regions are not built yet, only 1 can be run`,
-    );
+    const message = `--regions ${regionCount}: regions are not built yet, only 1 can be run`;
+    throw new SilverbackError('INVALID_ARGUMENT', message);
   }
   if (nodeCount < existing) {
     const message = `--nodes ${nodeCount}: ${dataDir} holds the shards of ${existing} nodes, at least that many must run`;
     throw new SilverbackError('INVALID_ARGUMENT', message);
   }
-  // The children read the file too: it may hold settings that only they have.
-  const config = argv.flatMap((arg, i) =>
-    arg === '--config' ? [arg, argv[i + 1]!] : /^--config=/.test(arg) ? [arg] : [],
-  );
-  return { ...settings, dataDir: resolve(dataDir), config };
+  return { ...settings, dataDir: resolve(dataDir) };
 }
 
-interface Ports {
-  readonly http: number;
-  readonly grpc: number;
-  readonly node: (number: number) => number;
-  readonly nodeHttp: (number: number) => number;
+function countNodes(dataDir: string): number {
+  return existsSync(dataDir) ? readdirSync(dataDir).filter((name) => /^node-\d+$/.test(name)).length : 0;
 }
 
-async function checkPorts(ports: Ports, nodeCount: number): Promise<void> {
-  const all = [
-    ports.http,
-    ports.grpc,
-    ...Array.from({ length: nodeCount }, (_, i) => [ports.node(i + 1), ports.nodeHttp(i + 1)]).flat(),
-  ];
-  for (const port of all) {
-    const why = await whyTaken(HOST, port);
-    if (why !== undefined)
-      throw new SilverbackError(
-        'UNAVAILABLE',
-        `${why}: choose other ports with --http-port (the others follow from it)`,
-      );
-  }
-}
-
-/** Waits until the cluster takes writes and answers. Never gives up: recovery takes what it takes. */
-async function untilReady(url: string): Promise<void> {
-  let saidMs = performance.now();
-  for (;;) {
-    const why = await fetch(`${url}/-/ready`, { signal: AbortSignal.timeout(5_000) }).then(
-      async (response) => (response.ok ? undefined : (await response.text()).trim()),
-      () => 'the coordinator does not answer yet',
-    );
-    if (why === undefined) return;
-    if (performance.now() - saidMs > READY_SAY_MS) {
-      say(`waiting: ${why}`);
-      saidMs = performance.now();
-    }
-    await new Promise((wake) => setTimeout(wake, READY_POLL_MS));
-  }
-}
-
-/** Where a child's output goes. A log that has grown large becomes the old one. */
-function logFile(dataDir: string, name: string): string {
-  const path = join(dataDir, 'logs', `${name}.log`);
-  mkdirSync(join(dataDir, 'logs'), { recursive: true });
-  if (existsSync(path) && statSync(path).size > LOG_MOST_BYTES) renameSync(path, `${path}.old`);
-  return path;
-}
-
-async function main(): Promise<void> {
-  const startedMs = performance.now();
-  const settings = await settle();
-  if (settings === undefined) return;
-  const { dataDir, nodeCount, httpPort } = settings;
-  const ports: Ports = {
-    http: httpPort,
-    grpc: httpPort + 5,
-    node: (number) => httpPort + 10 + number,
-    nodeHttp: (number) => httpPort + 110 + number,
-  };
-  const url = `http://${HOST}:${ports.http}`;
-  const meta = `${HOST}:${ports.grpc}`;
-  const lock = await lockDirectory(nodeEnv, dataDir);
-  const children: Child[] = [];
-  process.on('exit', () => {
-    for (const child of children) child.kill();
+/** The arguments that name the configuration file: the children read it too, it may hold settings that only they have. */
+function configArgs(argv: readonly string[]): string[] {
+  return argv.flatMap((arg, i) => {
+    if (arg === '--config') return [arg, argv[i + 1]!];
+    return arg.startsWith('--config=') ? [arg] : [];
   });
-  let client: Client | undefined;
-  let monitoring: Monitor | undefined;
-  let stopping = false;
+}
 
+async function main(argv: readonly string[]): Promise<void> {
+  const startedMs = performance.now();
+  const settings = await settle(argv);
+  if (settings === undefined) return;
+  const { dataDir, maxSampleAgeMs } = settings;
+  const lock = await lockDirectory(nodeEnv, dataDir);
+
+  let self: { client: Client; monitor: Monitor } | undefined;
+  let stoppingSinceMs: number | undefined;
   const stop = async (code: number): Promise<void> => {
-    if (stopping) return;
-    stopping = true;
+    if (stoppingSinceMs !== undefined) return;
+    stoppingSinceMs = performance.now();
     await Promise.race([
-      monitoring?.stop().then(() => client?.close()),
-      new Promise((wake) => setTimeout(wake, 2_000)),
+      self?.monitor.stop().then(() => self?.client.close()),
+      new Promise((wake) => setTimeout(wake, FLUSH_MS)),
     ]);
-    const [coordinator, ...nodes] = children;
-    await coordinator?.stop(GRACE_MS);
-    await Promise.all(nodes.map((node) => node.stop(GRACE_MS)));
+    await cluster.stop();
     await lock.release();
+    if (code === 0) say('stopped');
     process.exit(code);
   };
+
+  const cluster = new LocalCluster({
+    dataDir,
+    httpPort: settings.httpPort,
+    nodeCount: settings.nodeCount,
+    shared: [...configArgs(argv), '--region', REGION],
+    coordinatorArgs: settings.shardCount === undefined ? [] : ['--shards', String(settings.shardCount)],
+    nodeArgs: [
+      ...['--max-sample-age', Number.isFinite(maxSampleAgeMs) ? `${maxSampleAgeMs}ms` : 'off'],
+      ...['--memory-budget', String(settings.memoryBudgetBytes)],
+    ],
+    say,
+    failed(reason) {
+      process.stderr.write(`${reason}\n`);
+      stop(1).catch(fail);
+    },
+  });
+  process.on('exit', () => cluster.kill());
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(signal, () => {
-      if (stopping) {
+      if (stoppingSinceMs === undefined) {
+        say('stopping ...');
+        stop(0).catch(fail);
+      } else if (performance.now() - stoppingSinceMs > SAME_SIGNAL_MS) {
         say('killing what still runs');
         process.exit(1);
       }
-      say('stopping ...');
-      stop(0).then(
-        () => undefined,
-        (error: unknown) => fail(String(error)),
-      );
     });
   }
 
-  await checkPorts(ports, nodeCount).catch(async (error: unknown) => {
+  await cluster.checkPorts().catch(async (error: unknown) => {
     await lock.release();
     throw error;
   });
-  const maxAge = Number.isFinite(settings.maxSampleAgeMs) ? `${settings.maxSampleAgeMs}ms` : 'off';
-  const shared = [...settings.config, '--region', REGION];
-  const start = (name: string, program: string, args: readonly string[]): void => {
-    const script = fileURLToPath(new URL(`../../${program}/main.js`, import.meta.url));
-    const failed = (reason: string): void => {
-      if (stopping) return;
-      process.stderr.write(`${reason}\n`);
-      stop(1).catch((error: unknown) => fail(String(error)));
-    };
-    const own = ['--name', name, '--data-dir', join(dataDir, name), ...args];
-    children.push(new Child({ name, script, args: [...shared, ...own], logFile: logFile(dataDir, name), say, failed }));
-  };
-  start('coordinator', 'coordinator', [
-    ...['--http-host', HOST, '--http-port', String(ports.http), '--listen', meta, '--nodes', String(nodeCount)],
-    ...(settings.shardCount === undefined ? [] : ['--shards', String(settings.shardCount)]),
-  ]);
-  for (let number = 1; number <= nodeCount; number++) {
-    start(`node-${number}`, 'node', [
-      ...['--listen', `${HOST}:${ports.node(number)}`, '--meta', meta, '--zone', `zone-${number}`],
-      ...['--http-host', HOST, '--http-port', String(ports.nodeHttp(number))],
-      ...['--max-sample-age', maxAge, '--memory-budget', String(settings.memoryBudgetBytes)],
-    ]);
-  }
-
-  await untilReady(url);
-  if (stopping) return;
-  for (const child of children) child.keep();
-  announce(((performance.now() - startedMs) / 1_000).toFixed(1));
-
+  cluster.start();
+  await cluster.ready();
+  if (stoppingSinceMs !== undefined) return;
+  announce(cluster, dataDir, settings.selfMonitoring, performance.now() - startedMs);
   if (settings.selfMonitoring) {
-    client = new Client({ endpoints: [meta], caller: 'npm start', onDrop: droppedSayer() });
-    const nodes = Array.from({ length: nodeCount }, (_, i) =>
-      scrape('node', `node-${i + 1}`, `http://${HOST}:${ports.nodeHttp(i + 1)}/metrics`),
-    );
-    monitoring = monitor(client, [scrape('coordinator', 'coordinator', `${url}/metrics`), ...nodes, host()]);
+    const client = new Client({ endpoints: [cluster.grpc], caller: 'npm start', onDrop: sayDropped() });
+    const processes = cluster.parts.map(({ name, metricsUrl }) => scrape(name.replace(/-\d+$/, ''), name, metricsUrl));
+    self = { client, monitor: monitor(client, [...processes, host()]) };
   }
+}
 
-  function announce(seconds: string): void {
-    const rows = children.map((child, i) => {
-      const where = i === 0 ? `HTTP ${HOST}:${ports.http}, gRPC ${meta}` : `gRPC ${HOST}:${ports.node(i)}`;
-      return `  ${child.name.padEnd(13)} pid ${String(child.pid).padEnd(8)} ${where}`;
-    });
-    const query = settings?.selfMonitoring ? 'rate(host_network_receive_bytes_total[1m])' : 'count({__name__!=""})';
-    say(`
-Silverback is ready (${seconds} s).
+function announce(cluster: LocalCluster, dataDir: string, selfMonitoring: boolean, tookMs: number): void {
+  const rows = cluster.parts.map(
+    ({ name, pid, where }) => `  ${name.padEnd(13)} pid ${String(pid).padEnd(8)} ${where}`,
+  );
+  const query = selfMonitoring ? 'rate(host_network_receive_bytes_total[1m])' : 'count({__name__!=""})';
+  say(`
+Silverback is ready (${(tookMs / 1_000).toFixed(1)} s).
 
 ${rows.join('\n')}
   data          ${dataDir} (logs/ holds what each process says)
 
-  HTTP API      ${url}
-  remote write  ${url}/api/v1/write
-  SDK (gRPC)    ${meta}
+  HTTP API      ${cluster.url}
+  remote write  ${cluster.url}/api/v1/write
+  SDK (gRPC)    ${cluster.grpc}
 
 Try a query:
-  curl -G ${url}/api/v1/query --data-urlencode 'query=${query}'
+  curl -G ${cluster.url}/api/v1/query --data-urlencode 'query=${query}'
 
 Ctrl-C stops it.
 `);
-  }
 }
 
 /** Says that self-monitoring lost samples, at most now and then. */
-function droppedSayer(): (dropped: Dropped) => void {
+function sayDropped(): (dropped: Dropped) => void {
   let saidMs = Number.NEGATIVE_INFINITY;
   return ({ sampleCount, message }) => {
     if (performance.now() - saidMs < DROP_SAY_MS) return;
@@ -257,6 +179,4 @@ function droppedSayer(): (dropped: Dropped) => void {
   };
 }
 
-main().catch((error: unknown) => {
-  fail(error instanceof SilverbackError ? error.message : String((error as Error).stack ?? error));
-});
+main(process.argv.slice(2)).catch(fail);
