@@ -3,7 +3,9 @@
  * bench/README.md keeps the figures.
  */
 const BENCHES: Readonly<Record<string, () => Promise<{ run(args: string[]): Promise<void> }>>> = {
+  ingest: () => import('./ingest.ts'),
   kernel: () => import('./kernel.ts'),
+  log: () => import('./log.ts'),
   peers: () => import('./peers.ts'),
   sdk: () => import('./sdk.ts'),
 };
