@@ -240,6 +240,11 @@ class Match {
 
   /** Works out one series of the "many" side against its partners, and where there is none against `fill`. */
   #pair(many: Slot, partner: Ones, fill: number | undefined): void {
+    const [only] = partner.slots;
+    if (only !== undefined && partner.owner === undefined && fill === undefined) {
+      this.#combine(many, only, only.present, partner, many);
+      return;
+    }
     partner.slots.forEach((one, index) => {
       const mask = partner.owner ? partner.owner.map((o) => Number(o === index + 1)) : one.present;
       this.#combine(many, one, mask, partner);
@@ -269,8 +274,8 @@ class Match {
     return slot;
   }
 
-  /** The steps of `mask` at which `many` is present: computes, checks that the match is unique, adds to the results. */
-  #combine(many: Slot, one: Slot, mask: Uint8Array | Uint32Array, partner: Ones): void {
+  /** The steps of `mask` at which `many` is present: computes, checks that the match is unique, adds to the results, or takes `reuse` for a new one. */
+  #combine(many: Slot, one: Slot, mask: Uint8Array | Uint32Array, partner: Ones, reuse?: Slot): void {
     const labels = this.#resultLabels(many.labels, one.labels);
     const key = labelsKey(labels);
     const grouped = this.#matching.card !== 'one-to-one';
@@ -281,6 +286,13 @@ class Match {
       partner.matched.set(matchedKey, matched);
     }
     let result = this.#results.get(key);
+    if (result === undefined && reuse !== undefined) {
+      this.#overwrite(reuse, one, matched);
+      if (reuse.pointCount === 0) return;
+      reuse.labels = labels;
+      this.#results.set(key, reuse);
+      return;
+    }
     const { arithmetic, comparison } = this.#row;
     const [left, right] = this.#swapped ? [one.values, many.values] : [many.values, one.values];
     for (let i = 0; i < mask.length; i++) {
@@ -306,6 +318,36 @@ class Match {
       result.values[i] = value;
       result.present[i] = 1;
       result.pointCount++;
+    }
+  }
+
+  /** The same into `many` itself, which nobody needs any more. */
+  #overwrite(many: Slot, one: Slot, matched: Uint8Array): void {
+    const { arithmetic, comparison } = this.#row;
+    const { values, present } = many;
+    for (let i = 0; i < present.length; i++) {
+      if (present[i] === 0) continue;
+      if (one.present[i] === 0) {
+        present[i] = 0;
+        many.pointCount--;
+        continue;
+      }
+      if (matched[i] === 1)
+        throw new QueryError('execution', this.#matching.card === 'one-to-one' ? NOT_EXPLICIT : NOT_UNIQUE);
+      matched[i] = 1;
+      const a = (this.#swapped ? one.values[i] : values[i]) as number;
+      const b = (this.#swapped ? values[i] : one.values[i]) as number;
+      if (arithmetic) {
+        values[i] = arithmetic(a, b);
+        continue;
+      }
+      const holding = comparison?.(a, b) === true;
+      if (this.#expr.bool) values[i] = holding ? 1 : 0;
+      else if (holding) values[i] = a;
+      else {
+        present[i] = 0;
+        many.pointCount--;
+      }
     }
   }
 

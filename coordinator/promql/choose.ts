@@ -23,89 +23,105 @@ export type Choose = (input: ChooseInput) => readonly Slot[];
 /** The series that a group keeps at one step: a heap with the next to go on top. Of equal ones the first by labels stays. */
 class Heap {
   readonly slots: Slot[] = [];
-  readonly #step: () => number;
+  readonly #values: number[] = [];
   readonly #sign: 1 | -1;
 
-  constructor(step: () => number, sign: 1 | -1) {
-    this.#step = step;
+  constructor(sign: 1 | -1) {
     this.#sign = sign;
   }
 
+  clear(): void {
+    this.slots.length = 0;
+    this.#values.length = 0;
+  }
+
   /** Order of going: negative when `a` has to go before `b`. NaN goes before everything. */
-  #order(a: Slot, b: Slot): number {
-    const step = this.#step();
-    const x = a.values[step] as number;
-    const y = b.values[step] as number;
+  #order(x: number, a: Slot, y: number, b: Slot): number {
     if (x < y) return -this.#sign;
     if (x > y) return this.#sign;
     return Number(Number.isNaN(y)) - Number(Number.isNaN(x)) || compareLabels(b.labels, a.labels);
   }
 
   /** Takes a series in; with `limit` in it already, only in the place of a worse one. */
-  offer(slot: Slot, limit: number): void {
-    const slots = this.slots;
-    if (slots.length < limit) {
-      slots.push(slot);
-      this.#up(slots.length - 1);
+  offer(slot: Slot, value: number, limit: number): void {
+    if (this.slots.length < limit) {
+      this.slots.push(slot);
+      this.#values.push(value);
+      this.#up(this.slots.length - 1);
       return;
     }
-    if (this.#order(slots[0] as Slot, slot) < 0) {
-      slots[0] = slot;
-      this.#down();
-    }
+    const worst = this.#values[0] as number;
+    // Nearly all that is offered ends here.
+    if (this.#sign === 1 ? value < worst : value > worst) return;
+    if (this.#order(worst, this.slots[0] as Slot, value, slot) >= 0) return;
+    this.slots[0] = slot;
+    this.#values[0] = value;
+    this.#down();
+  }
+
+  /** Whether the series at `i` has to go before the one at `j`. */
+  #before(i: number, j: number): boolean {
+    return (
+      this.#order(this.#values[i] as number, this.slots[i] as Slot, this.#values[j] as number, this.slots[j] as Slot) <
+      0
+    );
   }
 
   #up(at: number): void {
-    const slots = this.slots;
     while (at > 0) {
       const parent = (at - 1) >> 1;
-      if (this.#order(slots[at] as Slot, slots[parent] as Slot) >= 0) return;
+      if (!this.#before(at, parent)) return;
       this.#swap(at, parent);
       at = parent;
     }
   }
 
   #down(): void {
-    const slots = this.slots;
     let at = 0;
     for (;;) {
       let child = 2 * at + 1;
-      if (child >= slots.length) return;
-      if (child + 1 < slots.length && this.#order(slots[child + 1] as Slot, slots[child] as Slot) < 0) child++;
-      if (this.#order(slots[child] as Slot, slots[at] as Slot) >= 0) return;
+      if (child >= this.slots.length) return;
+      if (child + 1 < this.slots.length && this.#before(child + 1, child)) child++;
+      if (!this.#before(child, at)) return;
       this.#swap(at, child);
       at = child;
     }
   }
 
-  #swap(a: number, b: number): void {
-    const slots = this.slots;
-    const slot = slots[a] as Slot;
-    slots[a] = slots[b] as Slot;
-    slots[b] = slot;
+  #swap(i: number, j: number): void {
+    const slot = this.slots[i] as Slot;
+    const value = this.#values[i] as number;
+    this.slots[i] = this.slots[j] as Slot;
+    this.#values[i] = this.#values[j] as number;
+    this.slots[j] = slot;
+    this.#values[j] = value;
   }
 
   /** Best first, NaN last. */
   sorted(): Slot[] {
-    return [...this.slots].sort((a, b) => this.#order(b, a));
+    const order = this.slots.map((_, i) => i).sort((i, j) => (this.#before(i, j) ? 1 : -1));
+    return order.map((i) => this.slots[i] as Slot);
   }
 }
 
-/** Runs `pick` for every step; what it leaves out loses its point. Returns the series with any point left. */
-function perStep(input: ChooseInput, pick: (step: number, chosen: Set<Slot>) => void): readonly Slot[] {
-  const chosen = new Set<Slot>();
+/** Runs `pick` for every step, which calls `choose` for what stays. Returns the series with any point left. */
+function perStep(input: ChooseInput, pick: (step: number, choose: (slot: Slot) => void) => void): readonly Slot[] {
+  const presence = new Map<Slot, Uint8Array>();
   for (let step = 0; step < input.steps; step++) {
-    chosen.clear();
-    pick(step, chosen);
-    for (const slot of input.slots) {
-      if (slot.present[step] === 1 && !chosen.has(slot)) {
-        slot.present[step] = 0;
-        slot.pointCount--;
+    pick(step, (slot) => {
+      let present = presence.get(slot);
+      if (present === undefined) {
+        present = new Uint8Array(input.steps);
+        presence.set(slot, present);
       }
-    }
-    if (input.steps === 1) return [...chosen];
+      present[step] = 1;
+    });
   }
-  return input.slots.filter((slot) => slot.pointCount > 0);
+  for (const [slot, present] of presence) {
+    slot.present.set(present);
+    slot.pointCount = present.reduce((sum, p) => sum + p, 0);
+  }
+  return [...presence.keys()];
 }
 
 /** Past the largest count that Go's int64 holds (Prometheus's bound differs by rounding that no float64 shows). */
@@ -136,17 +152,18 @@ function minMax(params: Float64Array): [number, number] {
 function best(sign: 1 | -1): Choose {
   return (input) => {
     if (!checkCounts(input.params)) return [];
-    let current = 0;
-    return perStep(input, (step, chosen) => {
-      current = step;
-      const limit = Math.min(Math.trunc(input.params[step] as number), input.slots.length);
+    const { slots, groups, steps } = input;
+    const heaps = Array.from({ length: input.groupCount }, () => new Heap(sign));
+    return perStep(input, (step, choose) => {
+      const limit = Math.min(Math.trunc(input.params[step] as number), slots.length);
       if (limit < 1) return;
-      const heaps = Array.from({ length: input.groupCount }, () => new Heap(() => current, sign));
-      for (let i = 0; i < input.slots.length; i++) {
-        const slot = input.slots[i] as Slot;
-        if (slot.present[step] === 1) (heaps[input.groups[i] as number] as Heap).offer(slot, limit);
+      for (const heap of heaps) heap.clear();
+      for (let i = 0; i < slots.length; i++) {
+        const slot = slots[i] as Slot;
+        if (slot.present[step] === 1)
+          (heaps[groups[i] as number] as Heap).offer(slot, slot.values[step] as number, limit);
       }
-      for (const heap of heaps) for (const slot of input.steps === 1 ? heap.sorted() : heap.slots) chosen.add(slot);
+      for (const heap of heaps) for (const slot of steps === 1 ? heap.sorted() : heap.slots) choose(slot);
     });
   };
 }
@@ -160,13 +177,13 @@ export const limitk: Choose = (input) => {
   const byLabels = input.slots
     .map((slot, i) => ({ slot, group: input.groups[i] as number }))
     .sort((a, b) => compareLabels(a.slot.labels, b.slot.labels));
-  return perStep(input, (step, chosen) => {
+  return perStep(input, (step, choose) => {
     const limit = Math.trunc(input.params[step] as number);
     const counts = new Uint32Array(input.groupCount);
     for (const { slot, group } of byLabels) {
       if (slot.present[step] === 0 || (counts[group] as number) >= limit) continue;
       counts[group] = (counts[group] as number) + 1;
-      chosen.add(slot);
+      choose(slot);
     }
   });
 };
@@ -180,11 +197,12 @@ export const limitRatio: Choose = (input) => {
   if (max > 1) annotations.invalidRatio(max, 1, paramSpan);
   if (min < -1) annotations.invalidRatio(min, -1, paramSpan);
   const offsets = input.slots.map((slot) => hashFraction(slot.labels));
-  return perStep(input, (step, chosen) => {
+  return perStep(input, (step, choose) => {
     const ratio = Math.max(-1, Math.min(1, params[step] as number));
     for (let i = 0; i < input.slots.length; i++) {
+      if ((input.slots[i] as Slot).present[step] === 0) continue;
       const offset = offsets[i] as number;
-      if (ratio > 0 ? offset < ratio : ratio < 0 && offset >= 1 + ratio) chosen.add(input.slots[i] as Slot);
+      if (ratio > 0 ? offset < ratio : ratio < 0 && offset >= 1 + ratio) choose(input.slots[i] as Slot);
     }
   });
 };

@@ -1,5 +1,5 @@
 /** Label sets as the language changes them: what functions, aggregations and matching make of the series' labels. */
-import { compareUtf8, type Labels, NO_LABELS } from '../../core/labels.ts';
+import { compareUtf8, type Labels, labelValue, NO_LABELS } from '../../core/labels.ts';
 import { labelName, quote } from './literal.ts';
 
 export const METRIC_NAME = '__name__';
@@ -10,7 +10,10 @@ const flat = (list: string[]): Labels => (list.length === 0 ? NO_LABELS : (list 
 /** Without the metric name. The same object when there is none. */
 export function dropName(labels: Labels): Labels {
   for (let i = 0; i < labels.length; i += 2) {
-    if (labels[i] === METRIC_NAME) return flat([...labels.slice(0, i), ...labels.slice(i + 2)]);
+    if (labels[i] !== METRIC_NAME) continue;
+    const list = labels.slice(0, i);
+    for (let k = i + 2; k < labels.length; k++) list.push(labels[k] as string);
+    return flat(list);
   }
   return labels;
 }
@@ -87,15 +90,9 @@ export class Keyer {
       }
       return key;
     }
-    for (const name of names) {
-      for (let i = 0; i < labels.length; i += 2) {
-        if (labels[i] === name) {
-          key += labels[i + 1];
-          break;
-        }
-      }
-      key += SEPARATOR;
-    }
+    // The usual case: the value is the key, without making a string of its own for every series.
+    if (names.length === 1) return labelValue(labels, names[0] as string);
+    for (const name of names) key += labelValue(labels, name) + SEPARATOR;
     return key;
   }
 

@@ -38,7 +38,7 @@ export class Mapped implements Cursor {
 }
 
 /** Makes one series of those with the same labels. Throws when two of them have a point at the same step. */
-export async function merged(cursor: Cursor, context: Context): Promise<Kept> {
+async function merged(cursor: Cursor, context: Context): Promise<Kept> {
   return new Kept(mergeSlots(await collect(cursor, context)), cursor.names);
 }
 

@@ -4,7 +4,6 @@ import { MemoryStore, writeStale } from './store.ts';
 
 /** Where random data begins, ms; a whole hour. */
 export const BASE_MS = 1_700_000_000_000 - (1_700_000_000_000 % 3_600_000);
-export const SPAN_MS = 40 * 60_000;
 
 export interface RandomSeries {
   readonly labels: Readonly<Record<string, string>>;
