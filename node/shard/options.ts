@@ -1,8 +1,5 @@
-import { ShardKernel } from '../../core/kernel/shard.ts';
 import { DEFAULT_LABEL_LIMITS, type LabelLimits } from '../../core/labels.ts';
 import type { Budget } from './budget.ts';
-import { loadCheckpoint, writeCheckpoint } from './checkpoint.ts';
-import { Log } from './log.ts';
 
 /** What a shard accepts. Each broken limit is answered with its own code and a message that names it. */
 export interface ShardLimits extends LabelLimits {
@@ -27,14 +24,6 @@ export const DEFAULT_LIMITS: ShardLimits = {
   maxKernelBytes: 4 * 1024 ** 3,
 };
 
-/** The modules a shard is made of, so that a test can put a faulty one in. */
-export interface ShardParts {
-  readonly openLog: typeof Log.open;
-  readonly createKernel: typeof ShardKernel.create;
-  readonly writeCheckpoint: typeof writeCheckpoint;
-  readonly loadCheckpoint: typeof loadCheckpoint;
-}
-
 export interface ShardOptions {
   /** The shard's number in its cluster. */
   readonly shard: number;
@@ -57,13 +46,11 @@ export interface ShardOptions {
   readonly sliceMs?: number;
   /** Log settings; the log's own defaults otherwise. */
   readonly log?: { readonly segmentBytes?: number; readonly syncDelayMs?: number; readonly maxPendingBytes?: number };
-  readonly parts?: Partial<ShardParts>;
 }
 
 /** Options with every default filled in. */
-export interface ShardSettings extends Required<Omit<ShardOptions, 'limits' | 'parts'>> {
+export interface ShardSettings extends Required<Omit<ShardOptions, 'limits'>> {
   readonly limits: ShardLimits;
-  readonly parts: ShardParts;
 }
 
 const MINUTE_MS = 60_000;
@@ -81,12 +68,5 @@ export function withDefaults(options: ShardOptions): ShardSettings {
     log: {},
     ...options,
     limits: { ...DEFAULT_LIMITS, ...options.limits },
-    parts: {
-      openLog: Log.open,
-      createKernel: (kernelOptions) => ShardKernel.create(kernelOptions),
-      writeCheckpoint,
-      loadCheckpoint,
-      ...options.parts,
-    },
   };
 }

@@ -17,13 +17,14 @@
  */
 import type { Env } from '../../core/env/env.ts';
 import { SilverbackError } from '../../core/errors.ts';
-import { type SeriesId, type ShardKernel, WINDOW_MS } from '../../core/kernel/shard.ts';
+import { type SeriesId, ShardKernel, WINDOW_MS } from '../../core/kernel/shard.ts';
 import { compareUtf8 } from '../../core/labels.ts';
 import { compileMatcher, type Matcher } from '../../core/matchers.ts';
 import { BlockStore, isUnsound, type SealedBlock } from './blocks.ts';
 import { Catalogue } from './catalogue.ts';
+import { loadCheckpoint, writeCheckpoint } from './checkpoint.ts';
 import { encodeDefinitions } from './definitions.ts';
-import type { Log } from './log.ts';
+import { Log } from './log.ts';
 import { type ShardOptions, type ShardSettings, withDefaults } from './options.ts';
 import { IdSet } from './postings.ts';
 import { PageKind, replayLog, restoreCheckpoint } from './restore.ts';
@@ -163,7 +164,7 @@ export class Shard {
     this.#directory = directory;
     this.#settings = settings;
     const { limits } = settings;
-    this.#kernel = settings.parts.createKernel({
+    this.#kernel = ShardKernel.create({
       // Recovery takes more series than the limit, if there are more: somebody lowered it.
       maxSeriesCount: Math.min(MAX_SLOT_COUNT, limits.maxSeriesCount * 4),
       maxRefCount: MAX_SLOT_COUNT,
@@ -426,12 +427,12 @@ export class Shard {
   }
 
   async #checkpoint(slicer = this.#slicer()): Promise<void> {
-    const { shard, parts, checkpointIntervalMs } = this.#settings;
+    const { shard, checkpointIntervalMs } = this.#settings;
     this.#nextCheckpointAtMs = this.#env.clock.monotonicMs() + checkpointIntervalMs;
     // All that was appended before this position is in open runs or blocks now, and will be in the pages or blocks.
     const position = this.#log.tail();
     try {
-      const writer = await parts.writeCheckpoint(this.#env, `${this.#directory}/checkpoints`, { shard, position });
+      const writer = await writeCheckpoint(this.#env, `${this.#directory}/checkpoints`, { shard, position });
       try {
         const defined = new IdSet();
         for (const { startMs } of this.#kernel.windows()) {
@@ -511,19 +512,23 @@ export class Shard {
 
   async #recover(): Promise<void> {
     const startedMs = this.#env.clock.monotonicMs();
-    const { shard, parts, maxSampleAgeMs, checkpointIntervalMs, log: logOptions } = this.#settings;
+    const { shard, maxSampleAgeMs, checkpointIntervalMs, log: logOptions } = this.#settings;
     const slicer = this.#slicer();
     const nowMs = this.#env.clock.nowMs();
     for (const problem of await this.#blocks.open(nowMs - maxSampleAgeMs, slicer)) this.#report(problem);
 
-    const target = { kernel: this.#kernel, catalogue: this.#catalogue, makeRoom: (done: Set<number>) => this.#makeRoom(done) };
-    const loaded = await parts.loadCheckpoint(this.#env, `${this.#directory}/checkpoints`, { shard });
+    const target = {
+      kernel: this.#kernel,
+      catalogue: this.#catalogue,
+      makeRoom: (done: Set<number>) => this.#makeRoom(done),
+    };
+    const loaded = await loadCheckpoint(this.#env, `${this.#directory}/checkpoints`, { shard });
     for (const { file, reason, quarantine } of loaded.problems) {
       this.#report(`checkpoint ${file} is unsound and lies in ${quarantine} now: ${reason}`);
     }
     const { checkpoint } = loaded;
     const from = checkpoint?.position;
-    const opened = await parts.openLog(this.#env, `${this.#directory}/log`, {
+    const opened = await Log.open(this.#env, `${this.#directory}/log`, {
       shard,
       ...logOptions,
       ...(from === undefined ? {} : { from }),
@@ -542,8 +547,10 @@ export class Shard {
     // What was recovered holds definitions under other ids: the rule of one meaning per id and segment wants a new one.
     this.#log.startSegment();
     for (const problem of new Set([...opened.recovered.problems, ...this.#log.problems])) {
-      const what = `${problem.file} at byte ${problem.offset}: ${problem.byteCount} bytes, records ${problem.firstSequence} up to ${problem.endSequence}`;
+      const records = `records ${problem.firstSequence} up to ${problem.endSequence}`;
+      const what = `${problem.file} at byte ${problem.offset}: ${problem.byteCount} bytes, ${records}`;
       if (problem.kind === 'torn') this.#report(`an unfinished tail was cut off the log: ${what}`);
+      else if (problem.kind === 'missing') this.#lost(`the log lacks ${records} (${problem.file})`, nowMs);
       else this.#lost(`the log is damaged (set aside in ${problem.quarantine ?? 'place'}): ${what}`, nowMs);
     }
     if (replayed.unsoundCount > 0) this.#lost(`${replayed.unsoundCount} log records cannot be used`, nowMs);

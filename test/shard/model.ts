@@ -78,7 +78,7 @@ export class Model {
   }
 }
 
-function line(sample: Sample): string {
+export function line(sample: Sample): string {
   return `${sample.series} @${sample.timestampMs} = ${sample.bits.toString(16).padStart(16, '0')}`;
 }
 
@@ -92,7 +92,11 @@ const NO_BYTES = new Uint8Array(0);
  * A batch of some samples, one run for each stretch of samples of one series. `refs` gives the reference of a series; those
  * in `define` are defined in the batch.
  */
-export function batchOf(samples: readonly Sample[], refs: (series: string) => number, define: Iterable<string> = []): Batch {
+export function batchOf(
+  samples: readonly Sample[],
+  refs: (series: string) => number,
+  define: Iterable<string> = [],
+): Batch {
   const definitions: Uint8Array[] = [];
   for (const series of define) {
     const identity = identityOf(series);
@@ -186,7 +190,8 @@ export async function contentsOf(shard: Shard, range = { fromMs: 0, toMs: Number
       let perChunk = Number.NEGATIVE_INFINITY;
       for (const chunk of chunks) {
         const { timestamps } = codec.decode([chunk]);
-        if ((timestamps[0] as number) <= perChunk) throw new Error(`series ${series}: chunks overlap or are out of order`);
+        if ((timestamps[0] as number) <= perChunk)
+          throw new Error(`series ${series}: chunks overlap or are out of order`);
         perChunk = timestamps.at(-1) as number;
       }
     }

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { Budget } from '../../node/shard/budget.ts';
 import { Shard } from '../../node/shard/shard.ts';
 import { Sim } from '../sim/sim.ts';
-import { batchOf, bitsOf, contentsOf, EVERYTHING, Model, type Sample } from './model.ts';
+import { batchOf, bitsOf, contentsOf, Model, type Sample } from './model.ts';
 
 const HOUR = 3_600_000;
 
@@ -19,7 +19,13 @@ test('what was appended comes back, through sealing and restarts', async () => {
   const refs = (series: string) => Number(series.slice(1));
   const sender = shard.attach();
   const outcome = await sim.settle(sender.append(batchOf(samples, refs, ['s0', 's1', 's2', 's3', 's4']), 'FSYNC'));
-  expect(outcome).toEqual({ code: 'OK', message: '', retryAfterMs: 0, unknownRefs: new Uint32Array(0), rejections: [] });
+  expect(outcome).toEqual({
+    code: 'OK',
+    message: '',
+    retryAfterMs: 0,
+    unknownRefs: new Uint32Array(0),
+    rejections: [],
+  });
   const model = new Model();
   model.addAll(samples);
   expect((await sim.settle(contentsOf(shard))).lines()).toEqual(model.lines());
@@ -33,5 +39,4 @@ test('what was appended comes back, through sealing and restarts', async () => {
   env = sim.boot();
   shard = await sim.settle(Shard.open(env, '/d', options));
   expect((await sim.settle(contentsOf(shard))).lines()).toEqual(model.lines());
-  console.log(shard.stats(), sim.disk.paths());
 });
