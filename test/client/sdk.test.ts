@@ -183,6 +183,23 @@ describe('client.append', () => {
     expect(client.append(series, 5_000, 1)).toBe(true);
   });
 
+  it('lets batches fill while others wait', async () => {
+    const held: (() => void)[] = [];
+    node.hold = (answer) => held.push(answer);
+    const client = clientWith({ batchAgeMs: 60_000 });
+    const writes: Promise<void>[] = [];
+    for (let i = 0; i < 40; i++) {
+      writes.push(client.write([sample('a', i)]));
+      await new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
+    }
+    while (held.length < 16) await new Promise((resolve) => setTimeout(resolve, 10));
+    node.hold = undefined;
+    for (const answer of held) answer();
+    await Promise.all(writes);
+    expect(node.sampleCount).toBe(40);
+    expect(node.requests.length).toBeLessThanOrEqual(18);
+  });
+
   it('keeps samples while the cluster is away, and delivers them', async () => {
     node.stop();
     const client = clientWith({ batchSamples: 50, retryMs: 30_000 });

@@ -145,6 +145,8 @@ describe('a writer', () => {
     expect((await during).acknowledgedCount).toBe(1);
     expect(a.sampleCount).toBe(3);
     expect(writer.stats().reconnectCount).toBeGreaterThanOrEqual(2);
+    // A new stream is told everything at once, not when it asks.
+    expect(writer.stats().unknownRefCount).toBe(0);
   });
 
   it('asks for the placement again on NOT_OWNER and follows it', async () => {
@@ -276,6 +278,20 @@ describe('a writer', () => {
     for (const answer of held) answer();
     await writer.write([batch(0, [[1, 3]])], BRIEF);
     expect([...(a.samples.get('s0{r="1"}') ?? [])].map((sample) => sample.split('=')[0])).toEqual(['1', '3']);
+  });
+
+  it('gives up a stream whose node hangs, and sends again what was on it', async () => {
+    const [a, , placement] = pair();
+    a.hold = () => undefined;
+    let passedMs = 0;
+    const clock = { nowMs: () => env.clock.nowMs(), monotonicMs: () => env.clock.monotonicMs() + passedMs };
+    const writer = writerTo(placement, { env: { ...env, clock } });
+    const written = writer.write([batch(0, [[1, 1]])], { timeoutMs: 20_000 });
+    while (a.requests.length === 0) await new Promise((resolve) => setTimeout(resolve, 10));
+    a.hold = undefined;
+    passedMs = 60_000;
+    expect((await written).acknowledgedCount).toBe(1);
+    expect(a.streamCount).toBe(2);
   });
 
   it('keeps a window of requests per node', async () => {

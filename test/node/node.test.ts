@@ -336,11 +336,13 @@ describe('a select', () => {
     // Counts what is still being read: a shard's select ends by itself only at its last page.
     let running = 0;
     let pages = 0;
+    let signals: (AbortSignal | undefined)[] = [];
     for (let id = 0; id < 4; id++) {
       const shard = node.find(id);
       const select = shard.select.bind(shard);
       shard.select = async function* (request, signal) {
         running++;
+        signals.push(signal);
         try {
           for await (const page of select(request, signal)) {
             pages++;
@@ -363,6 +365,9 @@ describe('a select', () => {
     );
     await expect(reading).rejects.toMatchObject({ code: 'CANCELLED' });
     while (running > 0) await new Promise((resolve) => setTimeout(resolve, 10));
+    // It is told even where it has no page to give for long.
+    expect(signals.map((signal) => signal?.aborted)).toEqual([true]);
+    signals = [];
     const stoppedAt = pages;
     let all = 0;
     await readerOf(address).select(range, () => void all++, { signal: never });
