@@ -56,7 +56,7 @@ import {
 } from './segment.ts';
 
 export type { Incarnation, LogProblem, Position, Reader };
-export { RECORD_OVERHEAD_BYTES, RecordKind };
+export { RecordKind };
 
 export interface LogOptions {
   readonly shard: number;

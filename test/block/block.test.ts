@@ -43,7 +43,9 @@ async function readBack(block: Block): Promise<Series[]> {
 
 /** Short enough to be compared and printed. */
 function brief(series: readonly Series[]): string[] {
-  return series.map((s) => `${Buffer.from(s.identity).toString('hex')}: ${s.chunks.map((c) => `${c.length}/${crc32(c)}`)}`);
+  return series.map(
+    (s) => `${Buffer.from(s.identity).toString('hex')}: ${s.chunks.map((c) => `${c.length}/${crc32(c)}`)}`,
+  );
 }
 
 function generate(seed: number, seriesCount: number, chunkBytes: number): { series: Series[]; digests: Uint8Array } {

@@ -85,7 +85,7 @@ export type Fault = (
   path: string,
 ) => string | undefined;
 
-export function diskError(code: string, operation: string, path: string): Error {
+function diskError(code: string, operation: string, path: string): Error {
   return Object.assign(new Error(`${code}: ${operation} '${path}'`), { code });
 }
 
