@@ -1,6 +1,6 @@
 /**
  * Prometheus's JSON of query results, straight from the columns to bytes: no object per point.
- * Number forms are those of Prometheus's `util/jsonutil`: the same as ECMAScript's, but for +Inf, -0.
+ * Number forms are those of Prometheus's `util/jsonutil`: the same as ECMAScript's, but for +Inf, -0 and e-07.
  */
 import type { Labels } from '../../core/labels.ts';
 import type { Value } from './value.ts';
@@ -10,7 +10,8 @@ export function formatValue(v: number): string {
   if (v === 0) return Object.is(v, -0) ? '-0' : '0';
   if (v === Infinity) return '+Inf';
   if (v === -Infinity) return '-Inf';
-  return String(v);
+  // Go writes exponents with two digits at least: 7.21e-07.
+  return Math.abs(v) < 1e-6 ? String(v).replace(/e-(\d)$/, 'e-0$1') : String(v);
 }
 
 /** Milliseconds as a JSON number of seconds: 1500 is `1.500`, 1000 is `1`. */
