@@ -9,8 +9,8 @@ export const WINDOW_TICKS = 480;
 
 export const KINDS = ['constant', 'walk', 'decimal', 'counter'] as const;
 
-/** Different courses of each kind; series beyond share them. */
-const COURSES = 64;
+/** Different courses of each kind; series beyond share them. A prime, so that what is shared lies far apart. */
+const COURSES = 1511;
 /** Series by kind, twenty in turn: 6 constant, 4 walk, 5 decimal, 5 counter. */
 const TURN = [0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 2, 3, 0];
 

@@ -138,3 +138,13 @@ describe('append', () => {
     expect(bench.kernel.runCount).toBe(sparse.length);
   });
 });
+
+it('admits nothing where the bounds leave nothing', () => {
+  const bench = new Bench(1);
+  const [slice] = bench.append([at(0, 0), at(0, 50)], true, { minMs: T0_MS + 10, maxMs: T0_MS + 5 });
+  expect(slice?.rejections.map(({ reason, sampleCount }) => [reason, sampleCount])).toEqual([
+    ['old', 1],
+    ['ahead', 1],
+  ]);
+  expect(bench.append([at(0, 0)], true, { minMs: 0, maxMs: -1 })[0]?.acceptedCount).toBe(0);
+});

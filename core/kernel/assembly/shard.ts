@@ -71,12 +71,17 @@ export function appendRecord(refs: Refs, bytes: u32, encode: bool): i32 {
 
 /** Bounds cross as f64; whatever lies past the largest timestamp means no bound. */
 export function appendColumns(refs: Refs, runs: u32, samples: u32, counted: bool, minMs: f64, maxMs: f64): bool {
-  return appendSlice(refs, runs, samples, counted, toTimestamp(Math.ceil(minMs)), toTimestamp(Math.floor(maxMs)), true);
+  return appendSlice(refs, runs, samples, counted, firstFrom(minMs), lastUntil(maxMs), true);
 }
 
-/** To [0, largest]; the conversion saturates. */
-function toTimestamp(ms: f64): i64 {
-  return max<i64>(<i64>ms, 0);
+/** The first timestamp at or after `ms`; the conversion saturates. */
+function firstFrom(ms: f64): i64 {
+  return max<i64>(<i64>Math.ceil(ms), 0);
+}
+
+/** The last timestamp at or before `ms`; negative when there is none. */
+function lastUntil(ms: f64): i64 {
+  return <i64>Math.floor(ms);
 }
 
 /** A window's start from its f64, exact for all windows there are: a double has bits enough for the window's number. */
@@ -154,7 +159,7 @@ export function releaseSealed(startMs: f64): bool {
   for (; position < end; position++) {
     const run = listedRun(window, position);
     if (run == null || (run.meta & SEALED) == 0) continue;
-    const sid = run.sid;
+    const sid = load<u32>(listEntry(window, position), 4);
     pushListed(sid);
     freeRun(slotOf(sid), run, window, position);
   }
@@ -188,7 +193,7 @@ export function readChunk(sid: u32, startMs: f64, blockBytes: u32, fromMs: f64, 
   const start = toWindow(startMs);
   const run = findRun(slotOf(sid), start);
   if (run == null) return NOTHING;
-  if (blockBytes == 0 && run.backlog == null) {
+  if (blockBytes == 0 && run.backlog == 0) {
     const first = <f64>(start + <i64>run.firstOffset);
     const last = <f64>(start + <i64>run.lastOffset);
     if (first > toMs || last < fromMs) return NOTHING;
@@ -242,13 +247,13 @@ export function addDigest(sid: u32, startMs: f64, blockBytes: u32): i32 {
 /** Adds the chunk in INPUT to the columns. 0, or NO_ROOM, or BROKEN. */
 export function addColumns(bytes: u32, fromMs: f64, toMs: f64): i32 {
   const chunk = scratch(INPUT, bytes);
-  return isChunk(chunk, bytes) ? addChunk(chunk, bytes, toTimestamp(Math.ceil(fromMs)), toTimestamp(Math.floor(toMs))) : BROKEN;
+  return isChunk(chunk, bytes) ? addChunk(chunk, bytes, firstFrom(fromMs), lastUntil(toMs)) : BROKEN;
 }
 
 /** Aggregates the chunk in INPUT into `aggregateResult`. 0, or NO_ROOM, or BROKEN. */
 export function aggregateInput(bytes: u32, fromMs: f64, toMs: f64): i32 {
   const chunk = scratch(INPUT, bytes);
-  return isChunk(chunk, bytes) ? aggregateChunk(chunk, bytes, toTimestamp(Math.ceil(fromMs)), toTimestamp(Math.floor(toMs))) : BROKEN;
+  return isChunk(chunk, bytes) ? aggregateChunk(chunk, bytes, firstFrom(fromMs), lastUntil(toMs)) : BROKEN;
 }
 
 /**

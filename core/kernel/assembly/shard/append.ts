@@ -1,11 +1,12 @@
 /**
- * A slice of a batch: references to series, admission, samples into runs, and the log record, in one pass.
+ * A slice of a batch: references to series, admission, samples into runs; then the log record of what was accepted.
  */
-import { flushAppends, insert, reserveSlice } from './insert';
-import { RECORD_SAMPLES, beginRecord, endRecord, recordRun, recordRunEnd, recordSample } from './record';
+import { countAppends, countSamples, insert, isNext, reserveSlice } from './insert';
+import { RECORD_SAMPLES, reserveRecord, writeRecord } from './record';
 import { resolveRef, Refs } from './refs';
 import { INPUT, LISTS, OUTPUT, scratch } from './scratch';
-import { markDefined, slotOf, Slot } from './series';
+import { push } from './run';
+import { markDefined, slotOf } from './series';
 
 // Columns in the INPUT buffer.
 const REFS: u32 = 0;
@@ -94,20 +95,27 @@ function reject(from: usize, ref: u32, sid: u32, reason: u32, timestamp: i64): v
  * Appends the slice in INPUT: `runs` and `samples` at most RECORD_SAMPLES; without `counted` every run has one sample.
  * Only timestamps in [minTimestamp, maxTimestamp] are admitted (min >= 0). The outcome is in `sliceResult()`. False when
  * memory does not even suffice for the scratch buffers.
+ *
+ * What is accepted is moved together in place, SeriesIds in place of references, so that the record is made of columns.
  */
 export function appendSlice(refs: Refs, runs: u32, samples: u32, counted: bool, minTimestamp: i64, maxTimestamp: i64, encode: bool): bool {
   const input = scratch(INPUT, INPUT_BYTES);
   const lists = scratch(LISTS, LISTS_BYTES);
-  if (input == 0 || lists == 0 || scratch(OUTPUT, 65536) == 0) return false;
-  if (!beginRecord()) return false;
-  const room = reserveSlice(samples);
+  if (input == 0 || lists == 0 || !reserveRecord()) return false;
+  const room = reserveSlice(samples) && minTimestamp <= maxTimestamp;
   const admitted = <u64>(maxTimestamp - minTimestamp);
   let unknownAt = lists + UNKNOWN;
   let undefinedAt = lists + UNDEFINED;
   rejectionsAt = lists + REJECTIONS;
-  let timestampAt = input + TIMESTAMPS;
-  let valueAt = input + VALUES;
-  let accepted: u32 = 0;
+  // Where the next sample is read, and where the next accepted one goes.
+  let sampleAt: usize = 0;
+  let acceptedAt: usize = 0;
+  let acceptedRuns: usize = 0;
+  let pushed: u32 = 0;
+  // Neighbours mostly share their window, so its count is only touched when the window changes.
+  let hotStart: i64 = -1;
+  let hotAppends: u32 = 0;
+  let touches: u32 = 0;
 
   for (let groupStart: u32 = 0; groupStart < runs; groupStart += AHEAD_RUNS) {
     const groupRuns = min(AHEAD_RUNS, runs - groupStart);
@@ -116,7 +124,8 @@ export function appendSlice(refs: Refs, runs: u32, samples: u32, counted: bool, 
     for (let i: usize = 0; i < groupRuns; i++) {
       const tagged = resolveRef(refs, load<u32>(refAt + (i << 2)));
       store<u32>(group + (i << 2), tagged);
-      if (tagged != 0) touched += load<u8>(changetype<usize>(slotOf(tagged - 1).run));
+      // Without a run this touches address 0, which is harmless.
+      if (tagged != 0) touches += load<u8>(changetype<usize>(slotOf(tagged - 1).run));
     }
     for (let i: usize = 0; i < groupRuns; i++) {
       const tagged = load<u32>(group + (i << 2));
@@ -124,42 +133,66 @@ export function appendSlice(refs: Refs, runs: u32, samples: u32, counted: bool, 
       if (tagged == 0) {
         store<u32>(unknownAt, load<u32>(refAt + (i << 2)));
         unknownAt += 4;
-        timestampAt += <usize>count << 3;
-        valueAt += <usize>count << 3;
+        sampleAt += <usize>count << 3;
         continue;
       }
       const sid = tagged - 1;
       const slot = slotOf(sid);
       const runRejections = rejectionsAt;
-      const acceptedBefore = accepted;
-      recordRun(sid);
-      for (let left = count; left != 0; left--) {
-        const timestamp = load<i64>(timestampAt);
-        const value = load<u64>(valueAt);
-        timestampAt += 8;
-        valueAt += 8;
-        if (<u64>(timestamp - minTimestamp) > admitted) {
-          const reason = timestamp < 0 ? NEGATIVE : timestamp < minTimestamp ? OLD : AHEAD;
+      const runStart = acceptedAt;
+      const runEnd = sampleAt + (<usize>count << 3);
+      for (; sampleAt < runEnd; sampleAt += 8) {
+        const timestamp = load<i64>(input + sampleAt, TIMESTAMPS);
+        const value = load<u64>(input + sampleAt, VALUES);
+        if (<u64>(timestamp - minTimestamp) > admitted || !room) {
+          const reason = timestamp < 0 ? NEGATIVE
+            : timestamp < minTimestamp ? OLD
+            : timestamp > maxTimestamp ? AHEAD
+            : MEMORY;
           reject(runRejections, load<u32>(refAt + (i << 2)), sid, reason, timestamp);
-        } else if (!room) {
-          reject(runRejections, load<u32>(refAt + (i << 2)), sid, MEMORY, timestamp);
+          continue;
+        }
+        const run = slot.run;
+        if (isNext(run, timestamp)) {
+          const windowStart = run!.windowStart;
+          push(run!, <u32>(timestamp - windowStart), value);
+          pushed++;
+          if (windowStart != hotStart) {
+            if (hotAppends != 0) countAppends(hotStart, hotAppends);
+            hotStart = windowStart;
+            hotAppends = 0;
+          }
+          hotAppends++;
         } else if (!insert(slot, sid, timestamp, value)) {
           reject(runRejections, load<u32>(refAt + (i << 2)), sid, WINDOWS, timestamp);
-        } else {
-          if (encode) recordSample(timestamp, value);
-          accepted++;
+          continue;
         }
+        if (acceptedAt != sampleAt) {
+          store<i64>(input + acceptedAt, timestamp, TIMESTAMPS);
+          store<u64>(input + acceptedAt, value, VALUES);
+        }
+        acceptedAt += 8;
       }
-      if (encode) recordRunEnd();
-      if (encode && accepted != acceptedBefore && markDefined(slot)) {
+      if (acceptedAt == runStart) continue;
+      // References that come later lie behind: a slice never accepts more runs than it has read.
+      store<u32>(input + (acceptedRuns << 2), sid, REFS);
+      store<u32>(input + (acceptedRuns << 2), <u32>(acceptedAt - runStart) >> 3, COUNTS);
+      acceptedRuns++;
+      if (encode && markDefined(slot)) {
         store<u32>(undefinedAt, sid);
         undefinedAt += 4;
       }
     }
   }
-  flushAppends();
+  touched = touches;
+  if (hotAppends != 0) countAppends(hotStart, hotAppends);
+  countSamples(pushed);
+
+  const accepted = <u32>acceptedAt >> 3;
   result.accepted = accepted;
-  result.recordBytes = encode ? endRecord() : 0;
+  result.recordBytes = encode && accepted != 0
+    ? writeRecord(<u32>acceptedRuns, accepted, input + REFS, input + COUNTS, input + TIMESTAMPS, input + VALUES)
+    : 0;
   result.record = scratch(OUTPUT, 0);
   result.unknown = lists + UNKNOWN;
   result.unknownCount = <u32>(unknownAt - lists - UNKNOWN) >> 2;

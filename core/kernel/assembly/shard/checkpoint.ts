@@ -9,15 +9,15 @@
  *     words: the stream up to the word being filled
  *     backlog: per entry u32 offset, u64 value, in order of arrival
  */
-import { ENTRY_BYTES, copyEntries } from './backlog';
-import { countRestored, createRun, findRun, insert, insertLate, listedRun, flushAppends, reserveSlice } from './insert';
+import { ENTRY_BYTES, backlogCount, copyEntries } from './backlog';
+import { countSamples, createRun, findRun, insert, listedRun, reserveSlice } from './insert';
 import { reserve } from './memory';
 import { resolveRef, Refs } from './refs';
 import { WINDOW_MS } from './rule';
 import { decodeStream, gather, scatter, SEALED, SEGMENT_PAYLOAD, wordBytes, Run } from './run';
 import { COLUMNS, LISTS, OUTPUT, STREAM, scratch } from './scratch';
 import { slotOf } from './series';
-import { isWindowStart, openWindow, Window } from './windows';
+import { isWindowStart, listEntry, openWindow, Window } from './windows';
 
 const FORMAT: u32 = 1;
 const PAGE_HEADER: u32 = 8;
@@ -53,7 +53,7 @@ export function writePage(window: Window, position: u32): u32 {
     const run = listedRun(window, position);
     if (run == null) continue;
     const words = wordBytes(run);
-    const entries = run.backlog == null ? 0 : run.backlog!.count;
+    const entries = backlogCount(run);
     const image = IMAGE_HEADER + words + entries * ENTRY_BYTES;
     if (bytes + image > PAGE_TARGET + 65536) {
       // A run larger than the space that is left: it gets a page of its own.
@@ -61,9 +61,10 @@ export function writePage(window: Window, position: u32): u32 {
       page = scratch(OUTPUT, bytes + image);
       if (page == 0) return 0;
     }
-    writeImage(run, words, entries, page + bytes);
+    const sid = load<u32>(listEntry(window, position), 4);
+    writeImage(run, sid, words, entries, page + bytes);
     bytes += image;
-    store<u32>(listedIds + (<usize>listedCount << 2), run.sid);
+    store<u32>(listedIds + (<usize>listedCount << 2), sid);
     listedCount++;
   }
   nextPosition = position;
@@ -72,8 +73,8 @@ export function writePage(window: Window, position: u32): u32 {
   return bytes;
 }
 
-function writeImage(run: Run, words: u32, entries: u32, at: usize): void {
-  store<u32>(at, run.sid);
+function writeImage(run: Run, sid: u32, words: u32, entries: u32, at: usize): void {
+  store<u32>(at, sid);
   store<u32>(at, words, 4);
   store<u32>(at, entries, 8);
   store<u32>(at, run.count, 12);
@@ -85,7 +86,7 @@ function writeImage(run: Run, words: u32, entries: u32, at: usize): void {
   store<u32>(at, run.lastDelta, 48);
   store<u32>(at, run.meta & ~SEALED, 52);
   gather(run, at + IMAGE_HEADER);
-  if (entries != 0) copyEntries(run.backlog!, at + IMAGE_HEADER + words);
+  copyEntries(run, at + IMAGE_HEADER + words);
 }
 
 /**
@@ -113,14 +114,10 @@ export function restorePage(refs: Refs, at: usize, bytes: u32): i32 {
       listedCount++;
     } else {
       const outcome = restoreImage(tagged - 1, image);
-      if (outcome != RESTORED) {
-        flushAppends();
-        return outcome;
-      }
+      if (outcome != RESTORED) return outcome;
     }
     image += imageBytes(image);
   }
-  flushAppends();
   return RESTORED;
 }
 
@@ -163,7 +160,7 @@ function restoreImage(sid: u32, image: usize): i32 {
     run.meta = load<u32>(image, 52);
     run.count = count;
     scatter(run, image + IMAGE_HEADER, words);
-    countRestored(count);
+    countSamples(count);
     window.appends += count;
   }
   let entry = image + IMAGE_HEADER + words;

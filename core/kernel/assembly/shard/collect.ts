@@ -1,5 +1,5 @@
 /** Gathers all samples that are known of a series in a window into one set: open run, backlog, block. */
-import { backlogColumns } from './backlog';
+import { backlogColumns, backlogCount, isDisordered } from './backlog';
 import { chunkCount, chunkMin, decodeChunk } from './chunk';
 import { mergeSets, sortSamples } from './merge';
 import { decodeStream, gather, streamBound, Run } from './run';
@@ -58,15 +58,14 @@ function collectRun(run: Run): i32 {
   const values = scratch(LIVE + 1, count << 3);
   if (stream == 0 || offsets == 0 || values == 0) return NO_ROOM;
   if (!decodeStream(stream, gather(run, stream), count, run.firstOffset, offsets, values)) return BROKEN;
-  const backlog = run.backlog;
-  if (backlog == null) return take(count, offsets, values);
+  if (run.backlog == 0) return take(count, offsets, values);
 
-  let late = backlog.count;
+  let late = backlogCount(run);
   let lateOffsets = scratch(LATE, late << 2);
   let lateValues = scratch(LATE + 1, late << 3);
   if (lateOffsets == 0 || lateValues == 0) return NO_ROOM;
-  backlogColumns(backlog, lateOffsets, lateValues);
-  if (!backlog.rising) {
+  backlogColumns(run, lateOffsets, lateValues);
+  if (isDisordered(run)) {
     const keys = scratch(WORK, late << 4);
     const sortedOffsets = scratch(ALL, late << 2);
     const sortedValues = scratch(ALL + 1, late << 3);

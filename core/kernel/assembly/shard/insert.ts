@@ -1,8 +1,8 @@
 /**
- * Puts samples into runs. The in-order path is in `insert`; everything else is here too: other windows of the series,
- * new runs, late samples, and merging a backlog that has grown large.
+ * Puts samples into runs: other windows of the series, new runs, late samples, and merging a backlog that has grown large.
+ * (The usual case, a sample that comes next in the current run, is two lines that callers have in their loop: `isNext`, `push`.)
  */
-import { createBacklog, defer, freeBacklog } from './backlog';
+import { backlogCount, defer, freeBacklog } from './backlog';
 import { COLLECTED, collect, collectBound, setCount, setOffsets, setValues } from './collect';
 import { allocCell, freeCell, reserve } from './memory';
 import { WINDOW_MS, windowOf, winner } from './rule';
@@ -12,7 +12,7 @@ import { findWindow, listEntry, listRun, openWindow, unlistRun, Window } from '.
 
 /** Samples of the largest slice. Room for one is kept while a backlog is merged, so that the slice that caused it can end. */
 const SLICE_SAMPLES: u32 = 8192;
-/** A backlog is merged when it has more entries than this, and more than half as many as the run has samples. */
+/** A backlog is merged when it has more entries than this, and more than the run has samples. */
 const BACKLOG_BOUND: u32 = 64;
 
 let runs: u32 = 0;
@@ -28,67 +28,51 @@ export function openSamples(): f64 {
 
 /**
  * Before up to 8192 samples are inserted; false when memory is too full for them. A sample costs at most a run with its
- * first segment, a segment that the stream goes on in, and a backlog with its segment; and a share of a window's list.
+ * first segment, a segment that the stream goes on in, and one of a backlog; and a share of a window's list.
  */
 export function reserveSlice(sampleCount: u32): bool {
   return reserve(sampleCount, 3 * sampleCount, sampleCount * 64);
 }
 
-let hotStart: i64 = -1;
-let hotAppends: u64 = 0;
-
-/** Counts a sample for its window. Neighbours mostly share theirs, so the table is only touched when the window changes. */
-@inline function countAppend(windowStart: i64): void {
-  if (windowStart != hotStart) {
-    flushAppends();
-    hotStart = windowStart;
-  }
-  hotAppends++;
+/** Counts samples that went into an open window. */
+export function countAppends(windowStart: i64, count: u32): void {
+  const window = findWindow(windowStart);
+  if (window != null) window.appends += count;
 }
 
-/** Writes back what was counted; at the end of every slice. */
-export function flushAppends(): void {
-  if (hotAppends == 0) return;
-  const window = findWindow(hotStart);
-  if (window != null) window.appends += hotAppends;
-  hotAppends = 0;
-  hotStart = -1;
+/** Counts samples that were pushed onto runs, or that came with a run from a checkpoint. */
+export function countSamples(count: u32): void {
+  samples += count;
 }
 
-/** Stores a sample (timestamp >= 0) of a series in use. False when its window is not open and cannot be opened. */
-@inline export function insert(slot: Slot, sid: u32, timestamp: i64, value: u64): bool {
-  let run = slot.run;
-  if (run == null || <u64>(timestamp - run.windowStart) >= <u64>WINDOW_MS) {
-    run = otherRun(slot, sid, timestamp, value);
-    if (run == null) return begun;
-  }
-  countAppend(run.windowStart);
-  const offset = <u32>(timestamp - run.windowStart);
-  if (offset > run.lastOffset) {
+/** Does the sample lie behind the run's last one, in the run's window? Then it may be pushed at once: the usual case. */
+@inline export function isNext(run: Run | null, timestamp: i64): bool {
+  if (run == null) return false;
+  const offset = timestamp - run.windowStart;
+  return <u64>offset < <u64>WINDOW_MS && <u32>offset > run.lastOffset;
+}
+
+/**
+ * Stores a sample (timestamp >= 0) of a series in use: in another window than the current run's, in a new run, or late.
+ * False when its window is not open and cannot be opened. Memory is reserved.
+ */
+export function insert(slot: Slot, sid: u32, timestamp: i64, value: u64): bool {
+  const windowStart = windowOf(timestamp);
+  const offset = <u32>(timestamp - windowStart);
+  const run = findRun(slot, windowStart);
+  if (run == null) {
+    const window = openWindow(windowStart);
+    if (window == null) return false;
+    start(createRun(slot, sid, window), offset, value);
+    samples++;
+  } else if (offset > run.lastOffset) {
     push(run, offset, value);
     samples++;
   } else {
     insertLate(run, offset, value);
   }
+  countAppends(windowStart, 1);
   return true;
-}
-
-/** `otherRun` returned no run because it began one with the sample. */
-let begun: bool = false;
-
-/** The series' run for the timestamp, which becomes its current one. Begins one with this sample where there is none. */
-function otherRun(slot: Slot, sid: u32, timestamp: i64, value: u64): Run | null {
-  const windowStart = windowOf(timestamp);
-  const found = findRun(slot, windowStart);
-  if (found != null) return found;
-  begun = false;
-  const window = openWindow(windowStart);
-  if (window == null) return null;
-  start(createRun(slot, sid, window), <u32>(timestamp - windowStart), value);
-  countAppend(windowStart);
-  samples++;
-  begun = true;
-  return null;
 }
 
 /** The series' run in a window; it is moved to the front of the chain, where the next sample finds it at once. */
@@ -114,8 +98,8 @@ export function findRun(slot: Slot, windowStart: i64): Run | null {
 export function createRun(slot: Slot, sid: u32, window: Window): Run {
   const run = changetype<Run>(allocCell(RUN_BYTES));
   run.windowStart = window.start;
-  run.sid = sid;
-  run.backlog = null;
+  run.backlog = 0;
+  run.backlogCount = 0;
   run.next = slot.run;
   slot.run = run;
   listRun(window, changetype<usize>(run), sid);
@@ -123,36 +107,24 @@ export function createRun(slot: Slot, sid: u32, window: Window): Run {
   return run;
 }
 
-/** Counts samples that came with a run from a checkpoint. */
-export function countRestored(count: u32): void {
-  samples += count;
-}
-
 /** A sample at or before the run's last one. */
-export function insertLate(run: Run, offset: u32, value: u64): void {
+function insertLate(run: Run, offset: u32, value: u64): void {
   // Nothing to do for a repetition of the last sample, or when the one that is there wins.
   if (offset == run.lastOffset && winner(run.lastValue, value) == run.lastValue) return;
-  let backlog = run.backlog;
-  if (backlog == null) {
-    backlog = createBacklog();
-    run.backlog = backlog;
-  }
-  defer(backlog, offset, value);
+  defer(run, offset, value);
   run.meta &= ~SEALED;
   samples++;
-  if (backlog.count > max(BACKLOG_BOUND, run.count >> 1)) mergeBacklog(run);
+  if (backlogCount(run) > max(BACKLOG_BOUND, run.count)) mergeBacklog(run);
 }
 
 /** Merges the backlog into the stream. Left undone while memory is too full: the backlog goes on growing then. */
 function mergeBacklog(run: Run): void {
-  const backlog = run.backlog!;
-  const before = run.count + backlog.count;
+  const before = run.count + backlogCount(run);
   const segments = streamBound(before) / SEGMENT_PAYLOAD + 2;
   if (!reserve(SLICE_SAMPLES, 3 * SLICE_SAMPLES + segments, 64 * SLICE_SAMPLES + collectBound(before))) return;
   if (collect(run, 0, 0, run.windowStart) != COLLECTED) return;
   freeStream(run);
-  freeBacklog(backlog);
-  run.backlog = null;
+  freeBacklog(run);
   const count = setCount;
   const offsets = setOffsets;
   const values = setValues;
@@ -172,11 +144,8 @@ export function freeRun(slot: Slot, run: Run, window: Window, position: u32): vo
   }
   samples -= run.count;
   freeStream(run);
-  const backlog = run.backlog;
-  if (backlog != null) {
-    samples -= backlog.count;
-    freeBacklog(backlog);
-  }
+  samples -= backlogCount(run);
+  freeBacklog(run);
   freeCell(changetype<usize>(run), RUN_BYTES);
   unlistRun(window, position);
   runs--;

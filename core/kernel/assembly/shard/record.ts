@@ -26,100 +26,95 @@ const HEADER_BYTES: u32 = 24;
 const FORMAT: u32 = 1;
 const SINGLES: u32 = 1;
 
-// Where the streams are made, in the RECORD buffer; a varint of an id or a count takes up to 5 bytes, of a timestamp 10.
-const IDS: u32 = 0;
-const COUNTS: u32 = IDS + RECORD_SAMPLES * 5;
-const TIMESTAMPS: u32 = COUNTS + RECORD_SAMPLES * 5;
-const VALUES: u32 = TIMESTAMPS + RECORD_SAMPLES * 10;
-const RECORD_BYTES: u32 = VALUES + RECORD_SAMPLES * 8;
-/** The most bytes of a record. */
-export const RECORD_BOUND: u32 = HEADER_BYTES + RECORD_BYTES;
+/** The most bytes of a record: a varint of an id or a count takes up to 5, of a timestamp 10; and slack. */
+const RECORD_BOUND: u32 = HEADER_BYTES + RECORD_SAMPLES * (5 + 5 + 10 + 8) + 64;
 
-let buffer: usize = 0;
-let idsAt: usize = 0;
-let countsAt: usize = 0;
-let timestampsAt: usize = 0;
-let valuesAt: usize = 0;
-let runs: u32 = 0;
-let runValuesAt: usize = 0;
-let previousId: i64 = 0;
-let previousFirst: i64 = 0;
-let previousTimestamp: i64 = 0;
-let previousStep: i64 = 0;
-let previousValue: u64 = 0;
-let runId: u32 = 0;
-
-/** Begins a record. False when memory is full. */
-export function beginRecord(): bool {
-  buffer = scratch(RECORD, RECORD_BYTES);
-  if (buffer == 0) return false;
-  idsAt = buffer + IDS;
-  countsAt = buffer + COUNTS;
-  timestampsAt = buffer + TIMESTAMPS;
-  valuesAt = buffer + VALUES;
-  runs = 0;
-  previousId = 0;
-  previousFirst = 0;
-  previousStep = 0;
-  return true;
+/** Makes sure that `writeRecord` finds the memory it needs. */
+export function reserveRecord(): bool {
+  return scratch(OUTPUT, RECORD_BOUND) != 0 && scratch(RECORD, RECORD_SAMPLES * 8) != 0;
 }
 
-/** The samples that follow are of this series. */
-@inline export function recordRun(sid: u32): void {
-  runId = sid;
-  runValuesAt = valuesAt;
-}
-
-@inline export function recordSample(timestamp: i64, value: u64): void {
-  if (valuesAt == runValuesAt) {
-    timestampsAt = writeVarint(timestampsAt, zigzag(timestamp - previousFirst));
-    previousFirst = timestamp;
-    store<u64>(valuesAt, value);
-  } else {
-    const step = timestamp - previousTimestamp;
-    timestampsAt = writeVarint(timestampsAt, zigzag(step - previousStep));
-    previousStep = step;
-    store<u64>(valuesAt, value ^ previousValue);
-  }
-  previousTimestamp = timestamp;
-  previousValue = value;
-  valuesAt += 8;
-}
-
-/** Ends a run; one without samples leaves nothing behind. */
-@inline export function recordRunEnd(): void {
-  const count = <u32>(valuesAt - runValuesAt) >> 3;
-  if (count == 0) return;
-  idsAt = writeVarint(idsAt, zigzag(<i64>runId - previousId));
-  previousId = runId;
-  countsAt = writeVarint(countsAt, count);
-  runs++;
-}
-
-/** Assembles the record at the start of OUTPUT; returns its length, 0 when there are no samples or memory is full. */
-export function endRecord(): u32 {
-  const samples = <u32>(valuesAt - buffer - VALUES) >> 3;
+/**
+ * Writes a record to OUTPUT, of `runs` > 0 runs with `samples` samples in sum: u32 ids, u32 counts (none of them 0; not
+ * looked at when every run has one sample), i64 timestamps, u64 values. Returns its length. After `reserveRecord`.
+ */
+export function writeRecord(runs: u32, samples: u32, ids: usize, counts: usize, timestamps: usize, values: usize): u32 {
   const to = scratch(OUTPUT, RECORD_BOUND);
-  if (samples == 0 || to == 0) return 0;
   const singles = runs == samples;
-  const idBytes = idsAt - buffer - IDS;
-  const countBytes: usize = singles ? 0 : countsAt - buffer - COUNTS;
-  const timestampBytes = timestampsAt - buffer - TIMESTAMPS;
+  const idsAt = to + HEADER_BYTES;
+  const countsAt = writeIds(ids, runs, idsAt);
+  const timestampsAt = singles ? countsAt : writeCounts(counts, runs, countsAt);
+  const planesAt = singles
+    ? writeSingleTimestamps(timestamps, samples, timestampsAt)
+    : writeTimestamps(timestamps, counts, runs, timestampsAt);
+  splitPlanes(singles ? values : xorRuns(values, samples, counts, runs), samples, planesAt);
   store<u32>(to, FORMAT | (singles ? SINGLES << 8 : 0));
   store<u32>(to, runs, 4);
   store<u32>(to, samples, 8);
-  store<u32>(to, <u32>idBytes, 12);
-  store<u32>(to, <u32>countBytes, 16);
-  store<u32>(to, <u32>timestampBytes, 20);
-  let at = to + HEADER_BYTES;
-  memory.copy(at, buffer + IDS, idBytes);
-  at += idBytes;
-  memory.copy(at, buffer + COUNTS, countBytes);
-  at += countBytes;
-  memory.copy(at, buffer + TIMESTAMPS, timestampBytes);
-  at += timestampBytes;
-  splitPlanes(buffer + VALUES, samples, at);
-  return <u32>(at - to) + samples * 8;
+  store<u32>(to, <u32>(countsAt - idsAt), 12);
+  store<u32>(to, <u32>(timestampsAt - countsAt), 16);
+  store<u32>(to, <u32>(planesAt - timestampsAt), 20);
+  return <u32>(planesAt - to) + samples * 8;
+}
+
+function writeIds(ids: usize, runs: u32, to: usize): usize {
+  let before: i64 = 0;
+  for (let i: usize = 0; i < runs; i++) {
+    const id = <i64>load<u32>(ids + (i << 2));
+    to = writeVarint(to, zigzag(id - before));
+    before = id;
+  }
+  return to;
+}
+
+function writeCounts(counts: usize, runs: u32, to: usize): usize {
+  for (let i: usize = 0; i < runs; i++) to = writeVarint(to, load<u32>(counts + (i << 2)));
+  return to;
+}
+
+function writeSingleTimestamps(timestamps: usize, samples: u32, to: usize): usize {
+  let before: i64 = 0;
+  for (let i: usize = 0; i < samples; i++) {
+    const timestamp = load<i64>(timestamps + (i << 3));
+    to = writeVarint(to, zigzag(timestamp - before));
+    before = timestamp;
+  }
+  return to;
+}
+
+function writeTimestamps(timestamps: usize, counts: usize, runs: u32, to: usize): usize {
+  let first: i64 = 0;
+  let step: i64 = 0;
+  for (let i: usize = 0; i < runs; i++) {
+    let before = load<i64>(timestamps);
+    timestamps += 8;
+    to = writeVarint(to, zigzag(before - first));
+    first = before;
+    for (let left = load<u32>(counts + (i << 2)) - 1; left != 0; left--) {
+      const timestamp = load<i64>(timestamps);
+      timestamps += 8;
+      const next = timestamp - before;
+      to = writeVarint(to, zigzag(next - step));
+      step = next;
+      before = timestamp;
+    }
+  }
+  return to;
+}
+
+/** Every value XORed with the one before, but for the first of each run; in the RECORD buffer. */
+function xorRuns(values: usize, samples: u32, counts: usize, runs: u32): usize {
+  const to = scratch(RECORD, RECORD_SAMPLES * 8);
+  const n = <usize>samples;
+  for (let i: usize = 1; i < n; i++) {
+    store<u64>(to + (i << 3), load<u64>(values + (i << 3)) ^ load<u64>(values + (i << 3) - 8));
+  }
+  let first: usize = 0;
+  for (let i: usize = 0; i < runs; i++) {
+    store<u64>(to + (first << 3), load<u64>(values + (first << 3)));
+    first += load<u32>(counts + (i << 2));
+  }
+  return to;
 }
 
 export const NOT_A_RECORD: i32 = -2;

@@ -15,9 +15,9 @@
  *                same frame: 01, then the frame's bits of the XOR
  *                new frame:  11, 5 bits leading zeros (at most 31), 6 bits length - 1, then the bits
  *
- * Late samples wait in the run's backlog (backlog.ts) until they are merged.
+ * Late samples wait in the run's backlog (backlog.ts) until they are merged. Which series a run belongs to stands in its
+ * window's list.
  */
-import { Backlog } from './backlog';
 import { allocCell, freeCell } from './memory';
 
 @unmanaged
@@ -37,10 +37,11 @@ export class Run {
   count: u32;
   /** First segment. */
   head: usize;
-  sid: u32;
   /** The series' next run. */
   next: Run | null;
-  backlog: Backlog | null;
+  /** Last segment of the backlog, 0 without one; number of its entries and a flag (backlog.ts). */
+  backlog: usize;
+  backlogCount: u32;
   firstOffset: u32;
 }
 

@@ -20,7 +20,7 @@ export const STREAM: u32 = 12;
 export const WORK: u32 = 13;
 /** Lists that go with a result. */
 export const LISTS: u32 = 14;
-/** Streams of a log record in the making. */
+/** Values of a log record in the making. */
 export const RECORD: u32 = 15;
 /** Log records and checkpoint pages that the door copies in. */
 export const SOURCE: u32 = 16;
