@@ -240,7 +240,8 @@ export class Intake {
     this.#refusedCount += rejected.sampleCount;
     const { maxSampleAgeMs, maxFutureMs, limits } = this.#settings;
     const series = index < MAX_NAMED_REJECTIONS ? this.#catalogue.name(rejected.seriesId) : `reference ${rejected.ref}`;
-    const sample = `series ${series}: ${rejected.sampleCount} samples, the first at ${atMs(rejected.timestampMs)}`;
+    const what = rejected.sampleCount === 1 ? 'sample at' : `${rejected.sampleCount} samples, the first at`;
+    const sample = `series ${series}: ${what} ${atMs(rejected.timestampMs)}`;
     const of = (code: WireCode, message: string, retryAfterMs = 0): Rejection => ({
       ref: rejected.ref,
       code,
