@@ -144,9 +144,11 @@ async function waitForCluster(meta: MetaStore, stop: AbortSignal): Promise<Clust
   return undefined;
 }
 
-/** Aborted by the first SIGTERM or SIGINT; a second one ends the process. */
+/** Aborted by the first SIGTERM or SIGINT, or when the supervisor that started this process is gone; a second signal ends the process. */
 function stopSignal(): AbortSignal {
   const controller = new AbortController();
+  process.on('disconnect', () => controller.abort());
+  process.channel?.unref();
   for (const name of ['SIGTERM', 'SIGINT'] as const) {
     process.on(name, () => {
       if (controller.signal.aborted) process.exit(1);
