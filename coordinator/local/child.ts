@@ -129,7 +129,7 @@ export class Child {
 }
 
 /** Level and message of a line that pino wrote; of any other line the line itself, as important as a warning. */
-export function readLogLine(line: string): { level: number; text: string } {
+function readLogLine(line: string): { level: number; text: string } {
   try {
     const record = JSON.parse(line) as { level?: unknown; msg?: unknown; err?: { message?: unknown } };
     if (typeof record === 'object' && record !== null && typeof record.level === 'number') {

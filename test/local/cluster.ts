@@ -41,10 +41,6 @@ export async function freeHttpPort(nodes = 2): Promise<number> {
   throw new Error('no free ports were found');
 }
 
-export function temporaryDirectory(): Promise<string> {
-  return mkdtemp(join(tmpdir(), 'silverback-local-'));
-}
-
 /** A started `npm start`. */
 export class Run {
   output = '';
@@ -119,7 +115,7 @@ export class Sandbox {
   readonly #directories: string[] = [];
 
   async directory(): Promise<string> {
-    const directory = await temporaryDirectory();
+    const directory = await mkdtemp(join(tmpdir(), 'silverback-local-'));
     this.#directories.push(directory);
     return directory;
   }
