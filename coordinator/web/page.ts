@@ -79,15 +79,16 @@ export function registerPage(app: FastifyInstance, folder: string = dirname(file
   const importMap = JSON.stringify({
     imports: Object.fromEntries(Object.keys(PACKAGES).map((name) => [name, `${base}/packages/${name}.js`])),
   });
-  const preloads = [...files.keys()]
-    .filter((name) => name.endsWith('.js'))
-    .map((name) => `<link rel="modulepreload" href="${base}/${name}">`)
-    .join('\n');
+  const modules = [
+    `<script type="importmap">${importMap}</script>`,
+    ...[...files.keys()]
+      .filter((name) => name.endsWith('.js'))
+      .map((name) => `<link rel="modulepreload" href="${base}/${name}">`),
+  ].join('\n');
   // Replacements by function: `$` in a file must not be taken for a pattern.
   const html = readFileSync(join(folder, 'page.html'), 'utf8')
     .replaceAll('{{assets}}', () => base)
-    .replace('{{imports}}', () => importMap)
-    .replace('{{preloads}}', () => preloads);
+    .replace('<!-- modules -->', () => modules);
   const page = asset('page.html', Buffer.from(html));
 
   const policy = [

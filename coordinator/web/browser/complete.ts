@@ -90,11 +90,23 @@ export function score(name: string, word: string): number | undefined {
   return brevity;
 }
 
+/** A common name goes before others that fit in the same way. */
+const COMMON_BONUS = 0.5;
+
 /** The `limit` best of `items` for `word`, best first; equally good ones stay in order. */
-export function rank<T>(items: readonly T[], word: string, limit: number, nameOf: (item: T) => string): T[] {
-  return items
-    .map((item) => ({ item, points: score(nameOf(item), word) }))
-    .filter((scored): scored is { item: T; points: number } => scored.points !== undefined)
+export function rank<T>(
+  items: readonly T[],
+  word: string,
+  limit: number,
+  describe: (item: T) => { readonly name: string; readonly isCommon: boolean },
+): T[] {
+  const scored: { item: T; points: number }[] = [];
+  for (const item of items) {
+    const { name, isCommon } = describe(item);
+    const points = score(name, word);
+    if (points !== undefined) scored.push({ item, points: points + (isCommon && word !== '' ? COMMON_BONUS : 0) });
+  }
+  return scored
     .sort((a, b) => b.points - a.points)
     .slice(0, limit)
     .map(({ item }) => item);

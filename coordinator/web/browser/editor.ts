@@ -7,13 +7,15 @@ import { findPlace, type Place, rank } from './complete.ts';
 import { element, find } from './dom.ts';
 import { metricsOf, paint } from './paint.ts';
 import { readRecent } from './recent.ts';
-import { AGGREGATIONS, DURATIONS, FUNCTIONS, KEYWORDS, type Word } from './vocabulary.ts';
+import { AGGREGATIONS, COMMON, DURATIONS, FUNCTIONS, KEYWORDS, type Word } from './vocabulary.ts';
 
 interface Suggestion {
   /** What is put in place of the word. */
   readonly text: string;
   readonly kind: 'metric' | 'function' | 'aggregation' | 'keyword' | 'label' | 'value' | 'duration' | 'recent';
   readonly note: string;
+  /** Among others that fit as well, this is what is mostly meant. */
+  readonly isCommon?: boolean;
   /** Characters to step back after inserting, into brackets. */
   readonly stepBack?: number;
 }
@@ -22,10 +24,12 @@ const SHOWN_COUNT = 60;
 
 const ofWord =
   (kind: Suggestion['kind'], call: boolean) =>
-  ({ name, usage, meaning }: Word): Suggestion =>
-    call
-      ? { text: `${name}()`, kind, note: `${usage}: ${meaning}`, stepBack: usage.endsWith('()') ? 0 : 1 }
-      : { text: name, kind, note: meaning };
+  ({ name, usage, meaning }: Word): Suggestion => {
+    const isCommon = COMMON.has(name);
+    return call
+      ? { text: `${name}()`, kind, note: `${usage}: ${meaning}`, isCommon, stepBack: usage.endsWith('()') ? 0 : 1 }
+      : { text: name, kind, note: meaning, isCommon };
+  };
 
 const WORDS: readonly Suggestion[] = [
   ...FUNCTIONS.map(ofWord('function', true)),
@@ -48,7 +52,7 @@ export class Editor {
   readonly #options: EditorOptions;
   readonly #box = find('expression', HTMLTextAreaElement);
   readonly #paint = find('paint', HTMLPreElement);
-  readonly #list = find('suggestions', HTMLUListElement);
+  readonly #list = find('suggestions', HTMLDivElement);
   readonly #recentButton = find('recent', HTMLButtonElement);
   #suggestions: readonly Suggestion[] = [];
   /** Index of the suggestion that the arrow keys reached; -1: none, Enter runs the query. */
@@ -71,7 +75,7 @@ export class Editor {
     // A press on the list must not take the focus from the box.
     this.#list.addEventListener('mousedown', (event) => event.preventDefault());
     this.#list.addEventListener('click', (event) => {
-      const item = (event.target as Element).closest('li');
+      const item = (event.target as Element).closest<HTMLElement>('[role=option]');
       if (item !== null) this.#accept(Number(item.dataset['index']));
     });
     this.#recentButton.addEventListener('mousedown', (event) => event.preventDefault());
@@ -159,7 +163,10 @@ export class Editor {
     const wanted = asked || place.word !== '' || place.kind === 'value' || this.#afterOpening(place);
     const all = wanted ? await this.#candidates(place).catch(() => []) : [];
     if (lookup !== this.#lookup) return;
-    const best = rank(all, place.word, SHOWN_COUNT, ({ text }) => text.replace(/\(\)$/, ''));
+    const best = rank(all, place.word, SHOWN_COUNT, ({ text, isCommon = false }) => ({
+      name: text.replace(/\(\)$/, ''),
+      isCommon,
+    }));
     // What is already written in full needs no suggestion.
     const only = best.length === 1 && best[0]?.text === place.word;
     this.#show(only ? [] : best, place.from, cursor);
@@ -205,7 +212,7 @@ export class Editor {
     }
     this.#list.replaceChildren(
       ...suggestions.map(({ text, kind, note }, index) => {
-        const item = element('li', { role: 'option', id: `suggestion-${index}`, 'data-index': String(index) });
+        const item = element('div', { role: 'option', id: `suggestion-${index}`, 'data-index': String(index) });
         item.append(element('span', { class: 'text' }, text), element('span', { class: 'note' }, note));
         if (kind !== 'recent') item.append(element('span', { class: 'kind' }, kind));
         return item;
@@ -252,16 +259,18 @@ export class Editor {
 
   #accept(index: number): void {
     const suggestion = this.#suggestions[index];
+    // Inserting looks for the next suggestions, which moves the fields.
+    const [from, to] = [this.#from, this.#to];
     this.#close();
     if (suggestion === undefined || suggestion.text === '') return;
     // A call before brackets that are there already brings none of its own.
-    const bracketsThere = suggestion.text.endsWith('()') && this.#box.value[this.#to] === '(';
+    const bracketsThere = suggestion.text.endsWith('()') && this.#box.value[to] === '(';
     const text = bracketsThere ? suggestion.text.slice(0, -2) : suggestion.text;
     this.#box.focus();
-    this.#box.setSelectionRange(this.#from, this.#to);
+    this.#box.setSelectionRange(from, to);
     // The one way to change a textarea that undo knows; browsers without it get a plain replacement.
-    if (!document.execCommand('insertText', false, text)) this.#box.setRangeText(text, this.#from, this.#to, 'end');
-    const cursor = this.#from + text.length - (bracketsThere ? 0 : (suggestion.stepBack ?? 0));
+    if (!document.execCommand('insertText', false, text)) this.#box.setRangeText(text, from, to, 'end');
+    const cursor = from + text.length - (bracketsThere ? 0 : (suggestion.stepBack ?? 0));
     this.#box.setSelectionRange(cursor, cursor);
     this.#close();
     this.#repaint();

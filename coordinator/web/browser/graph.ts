@@ -116,6 +116,9 @@ export class Graph {
     this.#common.replaceChildren();
     if (said.length > 0) this.#common.append('all: ', element('code', {}, formatMetric(common, said)));
     this.#values = drawn.map(() => element('output', {}));
+    // Columns of the legend as wide as its longest name needs, so that values stand close to names.
+    const longest = this.#names.reduce((most, name) => Math.max(most, name.length), 0);
+    this.#legend.style.setProperty('--name-width', `${Math.min(longest, 80)}ch`);
     this.#legend.replaceChildren(
       ...this.#names.map((name, index) => {
         const swatch = element('span', { class: `swatch line-${index % COLOURS} dash-${dashOf(index)}` });
@@ -138,7 +141,7 @@ export class Graph {
     const width = columns.length > 30 ? 1 : 1.5;
     return {
       ...this.#size(),
-      padding: [10, 12, 0, 0],
+      padding: [10, 24, 0, 0],
       legend: { show: false },
       focus: { alpha: 0.2 },
       cursor: {
@@ -183,6 +186,8 @@ export class Graph {
             width,
             dash: [...(DASHES[dashOf(index)] as readonly number[])],
             spanGaps: false,
+            // Rounding to whole pixels puts steps into gentle slopes.
+            pxAlign: 0,
             points: {
               show: false,
               size: 4,

@@ -11,16 +11,7 @@ import { countOf } from './number.ts';
 import { addRecent } from './recent.ts';
 import { emptyStoreNode, examplesNode, noDataNode } from './start.ts';
 import { Table } from './table.ts';
-import {
-  alignRange,
-  chooseStep,
-  formatDuration,
-  formatMoment,
-  fromInput,
-  parseDuration,
-  toInput,
-  zone,
-} from './time.ts';
+import { alignRange, chooseStep, formatDuration, formatMoment, parseDuration, parseMoment, zone } from './time.ts';
 
 const PRESETS_MS = ['5m', '15m', '1h', '3h', '6h', '12h', '1d'].map((text) => parseDuration(text) as number);
 /** One point for so many pixels of the graph's width, within bounds. */
@@ -30,6 +21,7 @@ const POINTS_MOST = 400;
 /** Before this the answer is usually there: no sign of waiting that would only flicker. */
 const PATIENCE_MS = 150;
 const EMPTY_STORE_PERIOD_MS = 3000;
+const LIVE: Partial<View> = { rangeMs: 300_000, refreshMs: 5000, endMs: undefined, stepMs: undefined };
 
 const nodes = {
   cluster: find('cluster', HTMLElement),
@@ -99,15 +91,15 @@ function showControls(): void {
     button.setAttribute('aria-pressed', String(Number(button.value) === view.rangeMs));
   }
   nodes.range.value = formatDuration(view.rangeMs);
-  nodes.end.value = view.endMs === undefined ? '' : toInput(view.endMs);
-  nodes.end.title = `Local time, ${zone(view.endMs ?? Date.now())}. Empty: now`;
+  nodes.end.value = view.endMs === undefined ? '' : formatMoment(view.endMs);
+  nodes.end.title = `Local time (${zone(view.endMs ?? Date.now())}), as 2026-11-21 08:30:15 or 08:30. Empty: now`;
   nodes.now.disabled = view.endMs === undefined;
   nodes.forth.disabled = view.endMs === undefined;
   nodes.step.value = view.stepMs === undefined ? '' : formatDuration(view.stepMs);
   nodes.step.placeholder = formatDuration(stepOf(view));
   nodes.step.title = 'Empty: chosen from the range and the width';
   nodes.refresh.value = String(view.refreshMs);
-  for (const input of [nodes.range, nodes.step]) input.setAttribute('aria-invalid', 'false');
+  for (const input of [nodes.range, nodes.step, nodes.end]) input.setAttribute('aria-invalid', 'false');
   nodes.problem.textContent = '';
 }
 
@@ -165,7 +157,7 @@ function showGraph(asked: View, range: Range, answer: Answer): void {
   const series = answer.result.result;
   showSummary(answer, `${sizeOf(series)} \u00b7 step ${formatDuration(range.stepMs)}`);
   if (series.length === 0) {
-    showNothing(asked, `between ${formatMoment(range.startMs)} and ${formatMoment(range.endMs)}`);
+    void showNothing(asked, `between ${formatMoment(range.startMs)} and ${formatMoment(range.endMs)}`);
     return;
   }
   nodes.result.replaceChildren(graph.node);
@@ -178,7 +170,7 @@ function showTable(asked: View, timeMs: number, answer: Answer): void {
   const size = isList ? countOf(result.length, 'series', 'series') : resultType;
   showSummary(answer, `${size} \u00b7 at ${formatMoment(Math.round(timeMs / 1000) * 1000)}`);
   if (isList && result.length === 0) {
-    showNothing(asked, `at ${formatMoment(Math.round(timeMs / 1000) * 1000)}`);
+    void showNothing(asked, `at ${formatMoment(Math.round(timeMs / 1000) * 1000)}`);
     return;
   }
   nodes.result.replaceChildren(table.node);
@@ -214,15 +206,26 @@ function showFailure(error: unknown, isRefresh: boolean): void {
   if (!isRefresh && error !== undefined) nodes.result.replaceChildren();
 }
 
-function showNothing(asked: View, when: string): void {
+/** `when` says which moment or range was asked for. */
+async function showNothing(asked: View, when: string): Promise<void> {
   pictured = '';
-  nodes.result.replaceChildren(noDataNode(asked.query, when, metrics, runOther));
-  // The list may be older than the metric.
-  void readMetrics();
+  const draw = () =>
+    nodes.result.replaceChildren(noDataNode(asked.query, when, metricsAreKnown ? metrics : undefined, runOther));
+  draw();
+  // The list of metrics may be older than the metric, or not here yet.
+  const node = nodes.result.firstChild;
+  await readMetrics();
+  if (nodes.result.firstChild === node) draw();
 }
 
 function runOther(query: string): void {
   change({ query }, true);
+  editor.focus();
+}
+
+/** Live, over the last minutes: of a cluster that has just started there is no more. */
+function runExample(query: string): void {
+  change({ ...LIVE, query }, true);
   editor.focus();
 }
 
@@ -233,8 +236,8 @@ function showStart(): void {
   nodes.run.textContent = 'Run';
   document.body.classList.remove('waiting');
   if (!metricsAreKnown) nodes.result.replaceChildren();
-  else if (metrics.length === 0) nodes.result.replaceChildren(emptyStoreNode(location.origin));
-  else nodes.result.replaceChildren(examplesNode(metrics, runOther));
+  else if (metrics.length === 0) nodes.result.replaceChildren(emptyStoreNode());
+  else nodes.result.replaceChildren(examplesNode(metrics, runExample));
 }
 
 /** Learns which metrics there are. While there are none, it keeps looking. */
@@ -256,9 +259,14 @@ function durationIn(input: HTMLInputElement, name: string): number | undefined |
   const text = input.value.trim();
   if (text === '' || text === 'auto') return undefined;
   const ms = parseDuration(text);
-  input.setAttribute('aria-invalid', String(ms === undefined));
-  nodes.problem.textContent = ms === undefined ? `${name} "${text}" is no duration: write 90s, 15m, 1h30m or 2d` : '';
+  if (ms === undefined) say(input, `${name} "${text}" is no duration: write 90s, 15m, 1h30m or 2d`);
   return ms ?? null;
+}
+
+/** Says what is wrong with an input. It stays until the view changes. */
+function say(input: HTMLInputElement, problem: string): void {
+  input.setAttribute('aria-invalid', 'true');
+  nodes.problem.textContent = problem;
 }
 
 function listen(): void {
@@ -290,7 +298,13 @@ function listen(): void {
     const stepMs = durationIn(nodes.step, 'step');
     if (stepMs !== null) change({ stepMs });
   });
-  nodes.end.addEventListener('change', () => change({ endMs: fromInput(nodes.end.value) }));
+  nodes.end.addEventListener('change', () => {
+    const text = nodes.end.value.trim();
+    const isNow = text === '' || text === 'now';
+    const endMs = parseMoment(text, Date.now());
+    if (isNow || endMs !== undefined) change({ endMs });
+    else say(nodes.end, `until "${text}" is no time: write 2026-11-21 08:30:15, 2026-11-21 08:30 or 08:30`);
+  });
   nodes.now.addEventListener('click', () => change({ endMs: undefined }));
   nodes.back.addEventListener('click', () => move(-1));
   nodes.forth.addEventListener('click', () => move(1));
@@ -312,7 +326,8 @@ function listen(): void {
 
 /** Half a range into the past or back; back at the present, the end is `now` again. */
 function move(direction: -1 | 1): void {
-  const endMs = (view.endMs ?? Math.floor(Date.now() / 1000) * 1000) + (direction * view.rangeMs) / 2;
+  const endMs =
+    (view.endMs ?? Math.floor(Date.now() / 1000) * 1000) + direction * Math.ceil(view.rangeMs / 2000) * 1000;
   change({ endMs: endMs >= Date.now() ? undefined : endMs });
 }
 

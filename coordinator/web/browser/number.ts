@@ -26,23 +26,35 @@ export function formatShort(value: number, digits = 4): string {
   if (!Number.isFinite(value)) return Number.isNaN(value) ? 'NaN' : value > 0 ? '+Inf' : '-Inf';
   if (value === 0) return '0';
   const size = Math.abs(value);
-  // A thousandth and more is easier read as a fraction than with a prefix.
+  // From a thousandth to ten thousand a number is easier read without a prefix.
   const [unit, letter] =
-    size < 1 && size >= 1e-3
+    size >= 1e-3 && size < 10_000
       ? [1, '']
       : (PREFIXES.find(([least]) => size >= least * (1 - 0.5 / 10 ** digits)) ?? [0, '']);
   if (unit === 0) return value.toExponential(digits - 1);
   return `${Number((value / unit).toPrecision(digits))}${letter}`;
 }
 
-/** Labels of an axis: one prefix for all, and as many decimals as the increment between them needs. */
+/** Labels of an axis: one prefix for all, the largest with which the increment between them needs two decimals or fewer. */
 export function formatAxis(values: readonly number[], increment: number): string[] {
   const largest = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-  const [unit, letter] =
-    largest < 1 && largest >= 1e-3 ? [1, ''] : (PREFIXES.find(([least]) => largest >= least) ?? [1, '']);
-  const decimals = Math.max(0, Math.ceil(-Math.log10(increment / unit) - 1e-9));
-  if (decimals > 8) return values.map((value) => (value === 0 ? '0' : value.toPrecision(3)));
-  return values.map((value) => (value === 0 ? '0' : `${(value / unit).toFixed(Math.min(decimals, 8))}${letter}`));
+  for (const [unit, letter] of PREFIXES) {
+    // Below ten thousand, and down to thousandths, plain numbers are easier read.
+    const plain = largest < 1e4 && largest >= 1e-2;
+    if (plain ? unit !== 1 : largest < unit) continue;
+    const decimals = decimalsOf(increment / unit);
+    if (!plain && unit > 1e-9 && decimals > 2) continue;
+    return values.map((value) => (value === 0 ? '0' : `${(value / unit).toFixed(decimals)}${letter}`));
+  }
+  return values.map((value) => (value === 0 ? '0' : value.toPrecision(3)));
+}
+
+/** Decimals that write a round increment exactly; at most 9. */
+function decimalsOf(increment: number): number {
+  let decimals = 0;
+  while (decimals < 9 && Math.abs(increment * 10 ** decimals - Math.round(increment * 10 ** decimals)) > 1e-6)
+    decimals++;
+  return decimals;
 }
 
 /** `1,234` in any locale. */

@@ -68,7 +68,12 @@ export function similarMetrics(name: string, metrics: readonly string[]): string
 export function examplesNode(metrics: readonly string[], run: (query: string) => void): HTMLElement {
   const node = element('div', { class: 'start' });
   const items = chooseExamples(metrics).map(({ title, query }) => {
-    const button = element('button', { type: 'button' }, element('span', {}, title), element('code', {}, query));
+    const button = element(
+      'button',
+      { type: 'button', class: 'example' },
+      element('span', {}, title),
+      element('code', {}, query),
+    );
     button.addEventListener('click', () => run(query));
     return element('li', {}, button);
   });
@@ -87,14 +92,14 @@ export function examplesNode(metrics: readonly string[], run: (query: string) =>
   return node;
 }
 
-/** How to get data in. `origin` is where this page came from. */
-export function emptyStoreNode(origin: string): HTMLElement {
+/** How to get data in. */
+export function emptyStoreNode(): HTMLElement {
   return element(
     'div',
     { class: 'start' },
     element('h2', {}, 'The store is empty'),
     element('p', {}, 'Point a Prometheus at it: add this to its prometheus.yml and reload it.'),
-    element('pre', {}, `remote_write:\n  - url: ${origin}/api/v1/write`),
+    element('pre', {}, `remote_write:\n  - url: ${location.origin}/api/v1/write`),
     element(
       'p',
       {},
@@ -106,15 +111,20 @@ export function emptyStoreNode(origin: string): HTMLElement {
   );
 }
 
-/** Why a query may have found nothing. `when` says which moment or range was asked for. */
+/**
+ * Why a query may have found nothing. `when` says which moment or range was asked for; `metrics` are all that there are,
+ * undefined when that is not known.
+ */
 export function noDataNode(
   query: string,
   when: string,
-  metrics: readonly string[],
+  metrics: readonly string[] | undefined,
   run: (query: string) => void,
 ): HTMLElement {
   const node = element('div', { class: 'start' }, element('h2', {}, 'No series'));
   node.append(element('p', {}, `The query is valid; nothing matched ${when}.`));
+  if (metrics === undefined) return node;
+  if (metrics.length === 0) return emptyStoreNode();
   const known = new Set(metrics);
   for (const name of metricsOf(query)) {
     if (known.has(name)) continue;

@@ -103,7 +103,7 @@ export class Table {
 
   #heading(name: string, column: number, last: number): HTMLElement {
     const sorting = this.#sorting?.column === column ? (this.#sorting.descending ? 'descending' : 'ascending') : 'none';
-    const button = element('button', { type: 'button', title: 'Sort' }, name);
+    const button = element('button', { type: 'button', class: 'sort', title: 'Sort' }, name);
     button.addEventListener('click', () => {
       // Values are first wanted largest first, labels from A on; the third press gives back the answer's own order.
       const first = column === last;

@@ -83,16 +83,29 @@ export function formatTicks(splits: readonly number[], incrementMs: number): str
   });
 }
 
-/** Value of a datetime-local input: local time, to the second. */
-export function toInput(ms: number): string {
-  const date = new Date(ms);
-  return `${formatDay(date)}T${formatClock(date, true)}`;
-}
-
-/** Milliseconds of a datetime-local input's value; undefined when it is empty or no moment. */
-export function fromInput(text: string): number | undefined {
-  const ms = new Date(text).getTime();
-  return text === '' || Number.isNaN(ms) ? undefined : ms;
+/**
+ * A moment as typed, local time: `2026-11-21 08:30:15`, with the seconds, the clock or the day left out. Without a day
+ * it is the last such time before `nowMs`. Undefined for anything else.
+ */
+export function parseMoment(text: string, nowMs: number): number | undefined {
+  const typed = /^(?:(\d{4})-(\d\d?)-(\d\d?))?(?:(?:^|[ T]+)(\d\d?):(\d\d)(?::(\d\d))?)?$/.exec(text.trim());
+  if (typed === null || text.trim() === '') return undefined;
+  const [year, month, day, hour, minute, second] = typed
+    .slice(1)
+    .map((part) => (part === undefined ? part : Number(part)));
+  const today = new Date(nowMs);
+  const [y, m, d] = [
+    year ?? today.getFullYear(),
+    month === undefined ? today.getMonth() : month - 1,
+    day ?? today.getDate(),
+  ];
+  const moment = new Date(y, m, d, hour ?? 0, minute ?? 0, second ?? 0);
+  // The 31st of April is the 1st of May to Date, and 25:00 tomorrow.
+  const same =
+    moment.getMonth() === m && moment.getDate() === d && (hour ?? 0) < 24 && (minute ?? 0) < 60 && (second ?? 0) < 60;
+  if (!same) return undefined;
+  if (year === undefined && moment.getTime() > nowMs) moment.setDate(moment.getDate() - 1);
+  return moment.getTime();
 }
 
 /** The offset of local time at a moment: `UTC`, `UTC+02:00`. */

@@ -147,3 +147,10 @@ export const DURATIONS: readonly Word[] = words(`
   6h  6 hours
   1d  1 day
 `).map((word) => ({ ...word, usage: '' }));
+
+/** Words that most queries are made of. */
+export const COMMON: ReadonlySet<string> = new Set(
+  'rate increase sum avg max min count topk histogram_quantile by without offset max_over_time avg_over_time'.split(
+    ' ',
+  ),
+);
