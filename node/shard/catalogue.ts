@@ -102,8 +102,9 @@ export class Catalogue {
     return this.#postings.values(name, among, slicer);
   }
 
-  indexBytes(slicer: Slicer): Promise<number> {
-    return this.#postings.bytes(slicer);
+  /** An estimate. */
+  get indexBytes(): number {
+    return this.#postings.byteCount + this.#releasedAt.byteLength;
   }
 
   /**

@@ -38,8 +38,9 @@ class PostingList {
     return this.#count;
   }
 
+  /** The object, the array's header and the ids. */
   get bytes(): number {
-    return this.#ids.byteLength;
+    return 160 + this.#ids.byteLength;
   }
 
   add(id: number): void {
@@ -152,6 +153,7 @@ export class Postings {
   readonly #all = new IdSet();
   #count = 0;
   #top = 0;
+  #byteCount = 0;
   /** Removed since the last sweep began. */
   #dead = new IdSet();
   #deadCount = 0;
@@ -163,6 +165,11 @@ export class Postings {
   /** Series indexed. */
   get seriesCount(): number {
     return this.#count;
+  }
+
+  /** An estimate of the index's memory: strings, map slots and lists. */
+  get byteCount(): number {
+    return this.#byteCount;
   }
 
   /** Series removed that a sweep has yet to take out. */
@@ -201,17 +208,22 @@ export class Postings {
     for (const [name, values] of this.#names) {
       for (const [value, entry] of values) {
         if (typeof entry === 'number') {
-          if (dead.has(entry)) values.delete(value);
+          if (dead.has(entry)) this.#drop(values, value);
         } else {
           slicer.spend(entry.count >>> 4);
+          this.#byteCount -= entry.bytes;
           const kept = entry.sweep(dead);
-          if (kept === 0) values.delete(value);
+          if (kept === 0) this.#drop(values, value);
           else if (kept === 1) values.set(value, entry.view()[0] as number);
+          else this.#byteCount += entry.bytes;
         }
         if (slicer.due()) await slicer.pause();
       }
       // Synchronous with the last look at the values, so no series can have come in between.
-      if (values.size === 0) this.#names.delete(name);
+      if (values.size === 0) {
+        this.#names.delete(name);
+        this.#byteCount -= slotBytes(name);
+      }
     }
     this.#sweeping = undefined;
     for (const [id, labels] of this.#late) {
@@ -306,19 +318,6 @@ export class Postings {
     return [...found];
   }
 
-  /** An estimate of the index's memory: strings, map slots and lists. Walks all of it. */
-  async bytes(slicer: Slicer): Promise<number> {
-    let total = 0;
-    for (const [name, values] of this.#names) {
-      total += 128 + name.length;
-      for (const [value, entry] of values) {
-        total += 64 + value.length + (typeof entry === 'number' ? 0 : 64 + entry.bytes);
-        if (slicer.due()) await slicer.pause();
-      }
-    }
-    return total;
-  }
-
   #index(id: number, labels: readonly string[]): void {
     for (let i = 0; i < labels.length; i += 2) {
       const name = labels[i] as string;
@@ -327,12 +326,27 @@ export class Postings {
       if (values === undefined) {
         values = new Map();
         this.#names.set(name, values);
+        this.#byteCount += slotBytes(name);
       }
       const entry = values.get(value);
-      if (entry === undefined) values.set(value, id);
-      else if (typeof entry === 'number') values.set(value, new PostingList(entry, id));
-      else entry.add(id);
+      if (entry === undefined) {
+        values.set(value, id);
+        this.#byteCount += slotBytes(value);
+      } else if (typeof entry === 'number') {
+        const list = new PostingList(entry, id);
+        values.set(value, list);
+        this.#byteCount += list.bytes;
+      } else {
+        this.#byteCount -= entry.bytes;
+        entry.add(id);
+        this.#byteCount += entry.bytes;
+      }
     }
+  }
+
+  #drop(values: Map<string, Entry>, value: string): void {
+    values.delete(value);
+    this.#byteCount -= slotBytes(value);
   }
 
   #isDead(id: number): boolean {
@@ -370,6 +384,11 @@ export class Postings {
     }
     return union;
   }
+}
+
+/** A key of a map: its slot, and the string. */
+function slotBytes(key: string): number {
+  return 64 + key.length;
 }
 
 function entryView(entry: Entry | undefined): Uint32Array {

@@ -72,7 +72,7 @@ export interface ShardStats {
   readonly kernelPeakBytes: number;
   readonly residentBlockBytes: number;
   readonly blockIndexBytes: number;
-  /** Postings; an estimate, taken now and then. */
+  /** Postings; an estimate. */
   readonly indexBytes: number;
   readonly blockFileBytes: number;
   readonly logBytes: number;
@@ -97,7 +97,6 @@ const RETRY_MS = 30_000;
 const MAX_PROBLEMS = 100;
 /** At close, a log with more to replay than this is worth a checkpoint. */
 const CLOSING_LOG_BYTES = 4 * 1024 * 1024;
-const INDEX_MEASURE_MS = 10 * 60_000;
 
 interface Idleness {
   appendCount: number;
@@ -127,8 +126,6 @@ export class Shard {
   /** `log.tail().sequence` at the last checkpoint. */
   #checkpointedSequence = 0;
   #checkpointedAtMs: number | undefined;
-  #nextIndexMeasureAtMs = 0;
-  #indexBytes = 0;
   #kernelPeakBytes = 0;
   /** Blocks left, or series were defined that may never have got a sample: look for series to release. */
   #collectSeriesCount = Number.POSITIVE_INFINITY;
@@ -317,7 +314,7 @@ export class Shard {
       kernelPeakBytes: this.#kernelPeakBytes,
       residentBlockBytes: sum((block) => block.residentBytes),
       blockIndexBytes: sum((block) => block.indexBytes),
-      indexBytes: this.#indexBytes,
+      indexBytes: this.#catalogue.indexBytes,
       blockFileBytes: sum((block) => block.fileBytes),
       logBytes: this.#log.byteCount,
       logPendingBytes: this.#log.pendingBytes,
@@ -492,10 +489,6 @@ export class Shard {
         await this.#catalogue.collect(resident, slicer);
         this.#collectSeriesCount = Math.max(1000, this.#catalogue.seriesCount * 1.5);
       }
-      if (this.#env.clock.monotonicMs() >= this.#nextIndexMeasureAtMs) {
-        this.#nextIndexMeasureAtMs = this.#env.clock.monotonicMs() + INDEX_MEASURE_MS;
-        this.#indexBytes = await this.#catalogue.indexBytes(slicer);
-      }
     } catch (error) {
       if (!this.#closed.signal.aborted) this.#report(`retention failed: ${messageOf(error)}`);
     }
@@ -503,7 +496,7 @@ export class Shard {
 
   #account(): void {
     this.#kernelPeakBytes = Math.max(this.#kernelPeakBytes, this.#kernel.usedBytes);
-    let bytes = this.#kernelPeakBytes + this.#indexBytes;
+    let bytes = this.#kernelPeakBytes + this.#catalogue.indexBytes;
     for (const block of this.#blocks.all) bytes += block.indexBytes;
     this.#settings.budget.hold(this, bytes);
   }
