@@ -2,8 +2,8 @@
  * The embedded meta store's durable half: a snapshot and the log of what came after it.
  *
  * Files, `g` counting up with each snapshot:
- *   snapshot-<g>   magic "SBMETAS" 0x01, one frame: the state at the start of log-<g>  (absent for g = 0)
- *   log-<g>        magic "SBMETAL" 0x01, frames: each a JSON array of effects that became durable together
+ *   snapshot-<g>   magic "SILVMSN" 0x01, one frame: the state at the start of log-<g>  (absent for g = 0)
+ *   log-<g>        magic "SILVMLG" 0x01, frames: each a JSON array of effects that became durable together
  * Frame: u32 payload length, u32 CRC-32 of the payload, u32 CRC-32 of the eight bytes before, payload. Little-endian.
  *
  * A frame is synced before the next is written, so a crash can tear only the last. A bad frame with no good frame
@@ -17,8 +17,8 @@ import { crc32 } from 'node:zlib';
 import type { Disk, File } from '../env/env.ts';
 import { SilverbackError } from '../errors.ts';
 
-const SNAPSHOT_MAGIC = Buffer.from('SBMETAS\x01', 'latin1');
-const LOG_MAGIC = Buffer.from('SBMETAL\x01', 'latin1');
+const SNAPSHOT_MAGIC = Buffer.from('SILVMSN\x01', 'latin1');
+const LOG_MAGIC = Buffer.from('SILVMLG\x01', 'latin1');
 const HEADER_BYTES = 12;
 
 export interface Recovered {

@@ -93,7 +93,7 @@ describe('embedded meta store, power cuts', () => {
         message: expect.stringContaining(`offset ${ends[1]}`),
       });
     }
-    sim.disk.replace(`${DIRECTORY}/log-0`, Buffer.from('SBMETAL\x02'));
+    sim.disk.replace(`${DIRECTORY}/log-0`, Buffer.from('SILVMLG\x02'));
     await expect(sim.settle(openEmbeddedMeta(sim.boot(), DIRECTORY))).rejects.toMatchObject({ code: 'VERSION' });
   });
 
