@@ -60,8 +60,21 @@ export interface Queryable {
   /** Order of the series is unspecified; each label set occurs once. Rejects with a SilverbackError. */
   select(request: SelectRequest, context: QueryContext): Promise<SeriesSet>;
   /** Names of the labels of the series matching any of `selectors` (all series when empty), sorted by UTF-8 bytes. */
-  labelNames(range: TimeRange, selectors: readonly (readonly Matcher[])[], context: QueryContext): Promise<Metadata & { names: string[] }>;
-  labelValues(name: string, range: TimeRange, selectors: readonly (readonly Matcher[])[], context: QueryContext): Promise<Metadata & { values: string[] }>;
+  labelNames(
+    range: TimeRange,
+    selectors: readonly (readonly Matcher[])[],
+    context: QueryContext,
+  ): Promise<Metadata & { names: string[] }>;
+  labelValues(
+    name: string,
+    range: TimeRange,
+    selectors: readonly (readonly Matcher[])[],
+    context: QueryContext,
+  ): Promise<Metadata & { values: string[] }>;
   /** Label sets of the series that have samples in the range, each once. */
-  series(range: TimeRange, selectors: readonly (readonly Matcher[])[], context: QueryContext): Promise<Metadata & { series: Labels[] }>;
+  series(
+    range: TimeRange,
+    selectors: readonly (readonly Matcher[])[],
+    context: QueryContext,
+  ): Promise<Metadata & { series: Labels[] }>;
 }
