@@ -1,6 +1,6 @@
 /**
  * What a sample costs from the public SDK to the acknowledgement: SDK -> gRPC -> log -> run -> ack, one node
- * process, the client on the same machine; counted back over `Select`.
+ * process, the client on the same machine; counted back through the reader.
  *
  *     npm run bench -- sdk [--series N] [--per-series N] [--rounds N] [--runs N] [--shards N] [--ack LOCAL|FSYNC] [--batch N]
  */

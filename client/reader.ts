@@ -1,5 +1,5 @@
 /**
- * The fan-out of reads: one call per node that holds copies of the asked shards, all at once, pages
+ * The fan-out of reads: one question to each node that holds copies of the asked shards, all at once, pages
  * handed on as they come. A shard whose nodes cannot be reached, or break off, is reported as
  * `missing` with the reason; it never fails the others. A refusal that concerns the request itself
  * (limits, a bad matcher) fails the whole read.
@@ -10,16 +10,9 @@ import { Channel, type ChannelCredentials } from '../core/grpc.ts';
 import { compareUtf8 } from '../core/labels.ts';
 import type { Matcher } from '../core/matchers.ts';
 import type { Placement, PlacementView } from '../core/placement.ts';
-import {
-  type LabelsReply,
-  type LabelsRequest,
-  type Method,
-  type SelectReply,
-  shardsService,
-  type WireCoverage,
-  type WireMatcher,
-} from '../core/protocol.ts';
+import type { LabelsRequest, ReadReply, WireCoverage, WireMatcher } from '../core/protocol.ts';
 import { preferred } from './placement.ts';
+import { type Asked, type Question, Reads, type ReplyReceiver } from './reads.ts';
 
 /** What is known to be in an answer, per shard and time range (ms, inclusive). */
 export interface Coverage {
@@ -76,13 +69,12 @@ export interface ReaderOptions {
 
 const DEFAULT_TIMEOUT_MS = 120_000;
 
-/** A node's part of a read: what it covers, or why it gave nothing. */
-type Part = { readonly coverage: readonly WireCoverage[] } | { readonly failure: string; readonly gavePages: boolean };
-
 /** The door. Every method rejects with a SilverbackError. */
 export class Reader {
   readonly #options: ReaderOptions;
-  readonly #channels = new Map<string, Channel>();
+  readonly #nodes = new Map<string, { readonly channel: Channel; readonly reads: Reads }>();
+  /** The first groups of the placement seen last: most reads need no others. */
+  #grouped: { readonly placement: Placement; readonly groups: readonly Group[] } | undefined;
 
   constructor(options: ReaderOptions) {
     this.#options = options;
@@ -97,18 +89,21 @@ export class Reader {
       maxSeries: options.maxSeries ?? 0,
       maxSamples: options.maxSamples ?? 0,
     };
-    return this.#pages(shardsService.Select, options, (shards) => ({ ...request, shards }), receive, context);
+    const question = (shards: readonly number[]) => ({ select: { ...request, shards } });
+    return { coverage: await this.#fanOut(options, context, question, ({ page }) => receive(page)) };
   }
 
   /** Pages without chunks: one entry per series that has samples in the range. */
   async series(options: LabelsOptions, receive: PageReceiver, context: ReadContext): Promise<{ coverage: Coverage[] }> {
     const request = labelsRequest(options, '');
-    return this.#pages(shardsService.Series, options, (shards) => ({ ...request, shards }), receive, context);
+    const question = (shards: readonly number[]) => ({ series: { ...request, shards } });
+    return { coverage: await this.#fanOut(options, context, question, ({ page }) => receive(page)) };
   }
 
   /** Sorted by UTF-8 bytes, each once. */
   labelNames(options: LabelsOptions, context: ReadContext): Promise<{ values: string[]; coverage: Coverage[] }> {
-    return this.#values(shardsService.LabelNames, labelsRequest(options, ''), context);
+    const request = labelsRequest(options, '');
+    return this.#values((shards) => ({ labelNames: { ...request, shards } }), options, context);
   }
 
   /** The values of the label `name`: sorted by UTF-8 bytes, each once. */
@@ -117,45 +112,27 @@ export class Reader {
     options: LabelsOptions,
     context: ReadContext,
   ): Promise<{ values: string[]; coverage: Coverage[] }> {
-    return this.#values(shardsService.LabelValues, labelsRequest(options, name), context);
+    const request = labelsRequest(options, name);
+    return this.#values((shards) => ({ labelValues: { ...request, shards } }), options, context);
   }
 
   close(): void {
-    for (const channel of this.#channels.values()) channel.close();
-  }
-
-  async #pages<Request>(
-    method: Method<Request, SelectReply>,
-    range: ReadRange,
-    request: (shards: readonly number[]) => Request,
-    receive: PageReceiver,
-    context: ReadContext,
-  ): Promise<{ coverage: Coverage[] }> {
-    const coverage = await this.#fanOut(range, context, async (channel, shards, options, onPage) => {
-      let covered: readonly WireCoverage[] | undefined;
-      await channel.stream(method, request(shards), options, (reply) => {
-        if (reply.done) covered = reply.coverage;
-        if (reply.page.length === 0) return undefined;
-        onPage();
-        return receive(reply.page);
-      });
-      if (covered === undefined) throw new SilverbackError('UNAVAILABLE', 'the node ended the stream early');
-      return covered;
-    });
-    return { coverage };
+    for (const { channel, reads } of this.#nodes.values()) {
+      reads.close();
+      channel.close();
+    }
   }
 
   async #values(
-    method: Method<LabelsRequest, LabelsReply>,
-    request: Omit<LabelsRequest, 'shards'>,
+    question: (shards: readonly number[]) => Question,
+    range: ReadRange,
     context: ReadContext,
   ): Promise<{ values: string[]; coverage: Coverage[] }> {
     const values = new Set<string>();
-    const coverage = await this.#fanOut(request, context, async (channel, shards, options) => {
-      const reply = await channel.unary(method, { ...request, shards }, options);
+    const take = (reply: ReadReply) => {
       for (const value of reply.values) values.add(value);
-      return reply.coverage;
-    });
+    };
+    const coverage = await this.#fanOut(range, context, question, take);
     return { values: [...values].sort(compareUtf8), coverage };
   }
 
@@ -166,127 +143,192 @@ export class Reader {
   async #fanOut(
     range: ReadRange,
     context: ReadContext,
-    ask: (
-      channel: Channel,
-      shards: readonly number[],
-      options: { timeoutMs: number; signal: AbortSignal },
-      onPage: () => void,
-    ) => Promise<readonly WireCoverage[]>,
+    question: (shards: readonly number[]) => Question,
+    receive: ReplyReceiver,
   ): Promise<Coverage[]> {
-    const { clock } = this.#options.env;
-    const deadlineMs = clock.monotonicMs() + (context.timeoutMs ?? DEFAULT_TIMEOUT_MS);
-    const failed = new AbortController();
-    const signal = AbortSignal.any([context.signal, failed.signal]);
+    const { env } = this.#options;
+    const { signal, timeoutMs = DEFAULT_TIMEOUT_MS } = context;
+    if (signal.aborted) throw cancelled();
     let placement = this.#options.placement.current() ?? (await this.#options.placement.refresh());
-    const tried = placement.copies.map(() => new Set<string>());
-    const reasons = placement.copies.map((_, shard) => `no node holds shard ${shard}`);
-    const ledger: Coverage[] = [];
-    for (let open = [...placement.copies.keys()]; open.length > 0; ) {
-      const groups = this.#group(placement, open, tried);
-      const answered = await Promise.all(
-        [...groups].map(async ([address, shards]) => {
-          if (address === undefined) {
-            for (const shard of shards) ledger.push(missing(shard, range, reasons[shard] as string));
-            return [];
-          }
-          const timeoutMs = Math.max(1, deadlineMs - clock.monotonicMs());
-          const part = await this.#askOne(address, context, failed, (onPage) =>
-            ask(this.#channel(address), shards, { timeoutMs, signal }, onPage),
-          );
-          return settlePart(part, shards, range, ledger, reasons);
-        }),
-      );
-      open = answered.flat();
-      if (open.length > 0) placement = await this.#options.placement.refresh().catch(() => placement);
-    }
-    return ledger;
-  }
-
-  /** Throws what concerns the whole read; the rest becomes this node's failure. */
-  async #askOne(
-    address: string,
-    context: ReadContext,
-    failed: AbortController,
-    ask: (onPage: () => void) => Promise<readonly WireCoverage[]>,
-  ): Promise<Part> {
-    let gavePages = false;
+    const run = new Run(range, question, receive);
+    const cancel = () => run.stop(cancelled());
+    signal.addEventListener('abort', cancel);
+    const timer = env.timers.after(timeoutMs, () => run.expire(timeoutMs));
     try {
-      const coverage = await ask(() => {
-        gavePages = true;
-      });
-      return { coverage };
-    } catch (error) {
-      if (context.signal.aborted) throw new SilverbackError('CANCELLED', 'the read was cancelled', { cause: error });
-      const isOurs = error instanceof SilverbackError;
-      if (isOurs && error.code !== 'INVALID_ARGUMENT' && error.code !== 'TOO_LARGE' && !failed.signal.aborted) {
-        return { failure: `${address}: ${error.message}`, gavePages };
+      let groups = this.#firstGroups(placement);
+      for (;;) {
+        const answered = await Promise.all(groups.map((group) => run.ask(group, (address) => this.#reads(address))));
+        const open = answered.flat();
+        if (open.length === 0) return run.ledger;
+        placement = await this.#options.placement.refresh().catch(() => placement);
+        if (signal.aborted) throw cancelled();
+        groups = this.#groups(placement, open, run.tried);
       }
-      failed.abort();
-      throw error;
+    } finally {
+      timer.cancel();
+      signal.removeEventListener('abort', cancel);
     }
   }
 
-  #group(placement: Placement, shards: readonly number[], tried: Set<string>[]): Map<string | undefined, number[]> {
+  /** The best copies of all shards. */
+  #firstGroups(placement: Placement): readonly Group[] {
+    if (this.#grouped?.placement !== placement) {
+      const groups = this.#groups(placement, [...placement.copies.keys()], new Map());
+      this.#grouped = { placement, groups };
+    }
+    return this.#grouped.groups;
+  }
+
+  #groups(placement: Placement, shards: readonly number[], tried: ReadonlyMap<number, ReadonlySet<string>>): Group[] {
     const groups = new Map<string | undefined, number[]>();
     for (const shard of shards) {
       // A joining copy is better than none; it says itself what it lacks.
       const copies = preferred(placement.copies[shard] ?? [], this.#options.region, ['active', 'leaving', 'joining']);
-      const address = copies.find((copy) => !tried[shard]?.has(copy.address))?.address;
-      if (address !== undefined) tried[shard]?.add(address);
+      const address = copies.find((copy) => !tried.get(shard)?.has(copy.address))?.address;
       const group = groups.get(address);
       if (group === undefined) groups.set(address, [shard]);
       else group.push(shard);
     }
-    return groups;
+    return [...groups].map(([address, members]) => ({ address, shards: members }));
   }
 
-  #channel(address: string): Channel {
-    let channel = this.#channels.get(address);
-    if (channel === undefined) {
-      const { env, caller, credentials } = this.#options;
-      channel = new Channel(address, { clock: env.clock, caller, ...(credentials && { credentials }) });
-      this.#channels.set(address, channel);
+  #reads(address: string): Reads {
+    let node = this.#nodes.get(address);
+    if (node === undefined) {
+      const { env, caller, credentials, placement } = this.#options;
+      const channel = new Channel(address, { clock: env.clock, caller, ...(credentials && { credentials }) });
+      const reads = new Reads({ channel, caller, clusterId: () => placement.current()?.clusterId ?? '' });
+      node = { channel, reads };
+      this.#nodes.set(address, node);
     }
-    return channel;
+    return node.reads;
   }
 }
 
-/** Enters a node's part into the ledger. Returns the shards that another copy may still give. */
-function settlePart(
-  part: Part,
-  shards: readonly number[],
-  range: ReadRange,
-  ledger: Coverage[],
-  reasons: string[],
-): readonly number[] {
-  if ('failure' in part) {
-    for (const shard of shards) reasons[shard] = part.failure;
-    if (!part.gavePages) return shards;
-    // Another copy would give the same series again; the consumer was promised each once.
-    for (const shard of shards) ledger.push(missing(shard, range, part.failure));
-    return [];
+/** Shards that are asked of one node; of none when no copy is left to try. */
+interface Group {
+  readonly address: string | undefined;
+  readonly shards: readonly number[];
+}
+
+/** One read of the cluster: what is under way, and what came of it so far. */
+class Run {
+  readonly ledger: Coverage[] = [];
+  /** Where shards were asked that are not answered yet. */
+  readonly tried = new Map<number, Set<string>>();
+  readonly #range: ReadRange;
+  readonly #question: (shards: readonly number[]) => Question;
+  readonly #receive: ReplyReceiver;
+  readonly #open = new Set<Asked>();
+  readonly #reasons = new Map<number, string>();
+  #stopped: SilverbackError | undefined;
+  #expired: SilverbackError | undefined;
+
+  constructor(range: ReadRange, question: (shards: readonly number[]) => Question, receive: ReplyReceiver) {
+    this.#range = range;
+    this.#question = question;
+    this.#receive = receive;
   }
-  const open: number[] = [];
-  for (const shard of shards) {
-    const entries = part.coverage.filter((entry) => entry.shard === shard);
-    const isEmpty = entries.every(
-      (entry) => entry.state === 'MISSING' && entry.fromMs <= range.fromMs && entry.toMs >= range.toMs,
-    );
-    if (isEmpty) {
-      reasons[shard] = entries[0]?.reason ?? `the node said nothing about shard ${shard}`;
-      open.push(shard);
-    } else {
-      ledger.push(...entries.map((entry) => ({ ...entry, state: STATES[entry.state] })));
+
+  /** Ends the whole read with this error. */
+  stop(error: SilverbackError): void {
+    this.#stopped ??= error;
+    for (const asked of this.#open) asked.cancel(error);
+  }
+
+  /** From now on no node is waited for. */
+  expire(timeoutMs: number): void {
+    this.#expired = new SilverbackError('TIMEOUT', `no answer within ${timeoutMs} ms`);
+    for (const asked of this.#open) asked.cancel(this.#expired);
+  }
+
+  /**
+   * Asks one node and enters its answer into the ledger. Resolves with the shards that another copy may still give.
+   * Rejects with what concerns the whole read.
+   */
+  async ask({ address, shards }: Group, readsOf: (address: string) => Reads): Promise<readonly number[]> {
+    if (address === undefined) {
+      for (const shard of shards) this.#missing(shard, this.#reasons.get(shard) ?? `no node holds shard ${shard}`);
+      return [];
+    }
+    let hasGiven = false;
+    let asked: Asked | undefined;
+    try {
+      if (this.#expired !== undefined) throw this.#expired;
+      asked = readsOf(address).ask(this.#question(shards), (reply) => {
+        hasGiven = true;
+        return this.#receive(reply);
+      });
+      this.#open.add(asked);
+      return this.#settle(await asked.answer, shards, address);
+    } catch (error) {
+      if (this.#stopped !== undefined) throw this.#stopped;
+      const isOfNode = error instanceof SilverbackError && !OF_REQUEST.has(error.code);
+      if (!isOfNode) {
+        this.stop(cancelled());
+        throw error;
+      }
+      return this.#failed(shards, address, `${address}: ${error.message}`, hasGiven);
+    } finally {
+      if (asked !== undefined) this.#open.delete(asked);
     }
   }
-  return open;
+
+  #settle(coverage: readonly WireCoverage[], shards: readonly number[], address: string): readonly number[] {
+    const [only] = coverage;
+    if (coverage.length === 1 && only?.state === 'COMPLETE' && only.shards.length === shards.length) {
+      this.#enter(only, only.shards);
+      return [];
+    }
+    const { fromMs, toMs } = this.#range;
+    const open: number[] = [];
+    for (const shard of shards) {
+      const entries = coverage.filter((entry) => entry.shards.includes(shard));
+      const isEmpty = entries.every(
+        (entry) => entry.state === 'MISSING' && entry.fromMs <= fromMs && entry.toMs >= toMs,
+      );
+      if (isEmpty) {
+        this.#note(shard, address, entries[0]?.reason ?? `the node said nothing about shard ${shard}`);
+        open.push(shard);
+      } else for (const entry of entries) this.#enter(entry, [shard]);
+    }
+    return open;
+  }
+
+  #failed(shards: readonly number[], address: string, reason: string, hasGiven: boolean): readonly number[] {
+    for (const shard of shards) {
+      // Another copy would give the same series again; the consumer was promised each once.
+      if (hasGiven) this.#missing(shard, reason);
+      else this.#note(shard, address, reason);
+    }
+    return hasGiven ? [] : shards;
+  }
+
+  #note(shard: number, address: string, reason: string): void {
+    this.#reasons.set(shard, reason);
+    const tried = this.tried.get(shard);
+    if (tried === undefined) this.tried.set(shard, new Set([address]));
+    else tried.add(address);
+  }
+
+  #missing(shard: number, reason: string): void {
+    const { fromMs, toMs } = this.#range;
+    this.ledger.push({ shard, fromMs, toMs, state: 'missing', reason });
+  }
+
+  #enter({ fromMs, toMs, state, reason }: WireCoverage, shards: readonly number[]): void {
+    for (const shard of shards) this.ledger.push({ shard, fromMs, toMs, state: STATES[state], reason });
+  }
 }
+
+/** Refusals that any node would give. */
+const OF_REQUEST: ReadonlySet<string> = new Set(['INVALID_ARGUMENT', 'TOO_LARGE']);
 
 const STATES = { COMPLETE: 'complete', UNCONFIRMED: 'unconfirmed', MISSING: 'missing' } as const;
 const OPS: Readonly<Record<Matcher['op'], WireMatcher['op']>> = { '=': 'EQ', '!=': 'NE', '=~': 'RE', '!~': 'NRE' };
 
-function missing(shard: number, { fromMs, toMs }: ReadRange, reason: string): Coverage {
-  return { shard, fromMs, toMs, state: 'missing', reason };
+function cancelled(): SilverbackError {
+  return new SilverbackError('CANCELLED', 'the read was cancelled');
 }
 
 function toWire({ name, op, value }: Matcher): WireMatcher {

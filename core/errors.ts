@@ -50,6 +50,17 @@ const CODES = {
 
 export type ErrorCode = keyof typeof CODES;
 
+/** Codes that a write or a read does not end with: on the wire they would be bugs. */
+const LOCAL_CODES = ['NOT_FOUND', 'CONFLICT', 'COMPACTED', 'TIMEOUT', 'CANCELLED', 'CORRUPT', 'VERSION'] as const;
+
+/** The codes that travel in the replies of a node. */
+export type WireErrorCode = Exclude<ErrorCode, (typeof LOCAL_CODES)[number]>;
+
+/** What a code is called there. */
+export function wireCode(code: ErrorCode): WireErrorCode {
+  return (LOCAL_CODES as readonly ErrorCode[]).includes(code) ? 'INTERNAL' : (code as WireErrorCode);
+}
+
 export class SilverbackError extends Error {
   override readonly name = 'SilverbackError';
   readonly code: ErrorCode;

@@ -8,7 +8,7 @@
  */
 import { fileURLToPath } from 'node:url';
 import { loadSync } from '@grpc/proto-loader';
-import type { ErrorCode } from './errors.ts';
+import type { WireErrorCode } from './errors.ts';
 
 /** The version that `Hello` carries. A node refuses any other. */
 export const PROTOCOL_VERSION = 1;
@@ -17,9 +17,7 @@ export const PROTOCOL_VERSION = 1;
 export type AckLevel = 'LOCAL' | 'FSYNC' | 'PEER';
 
 /** The codes that travel: those of core/errors.ts that a write or a read can end with, and OK. */
-export type WireCode =
-  | 'OK'
-  | Exclude<ErrorCode, 'NOT_FOUND' | 'CONFLICT' | 'TIMEOUT' | 'CANCELLED' | 'CORRUPT' | 'VERSION'>;
+export type WireCode = 'OK' | WireErrorCode;
 
 export interface Hello {
   readonly version: number;
@@ -83,14 +81,8 @@ export interface SelectRequest {
   readonly maxSamples: number;
 }
 
-export interface SelectReply {
-  readonly page: Uint8Array;
-  readonly done: boolean;
-  readonly coverage: readonly WireCoverage[];
-}
-
 export interface WireCoverage {
-  readonly shard: number;
+  readonly shards: readonly number[];
   readonly fromMs: number;
   readonly toMs: number;
   readonly state: 'COMPLETE' | 'UNCONFIRMED' | 'MISSING';
@@ -105,9 +97,26 @@ export interface LabelsRequest {
   readonly name: string;
 }
 
-export interface LabelsReply {
+export interface ReadRequest {
+  readonly hello: Hello | null;
+  readonly id: number;
+  readonly select: SelectRequest | null;
+  readonly series: LabelsRequest | null;
+  readonly labelNames: LabelsRequest | null;
+  readonly labelValues: LabelsRequest | null;
+  readonly credit: number;
+  readonly cancel: boolean;
+}
+
+export interface ReadReply {
+  readonly id: number;
+  readonly page: Uint8Array;
   readonly values: readonly string[];
+  readonly done: boolean;
   readonly coverage: readonly WireCoverage[];
+  readonly code: WireCode;
+  readonly message: string;
+  readonly retryAfterMs: number;
 }
 
 export type StatusRequest = Readonly<Record<string, never>>;
@@ -174,10 +183,7 @@ export interface Method<Request, Reply> {
 /** The service of a node. */
 export interface ShardsService {
   readonly Write: Method<WriteRequest, WriteReply>;
-  readonly Select: Method<SelectRequest, SelectReply>;
-  readonly LabelNames: Method<LabelsRequest, LabelsReply>;
-  readonly LabelValues: Method<LabelsRequest, LabelsReply>;
-  readonly Series: Method<LabelsRequest, SelectReply>;
+  readonly Read: Method<ReadRequest, ReadReply>;
   readonly Status: Method<StatusRequest, StatusReply>;
 }
 

@@ -1,114 +1,303 @@
 /**
- * Reads of a node: the asked shards one after the other, as one stream of pages and a ledger at its end.
- * A shard that is not here, still recovering, or found damaged midway is missing in the ledger; it does not
- * fail the others.
+ * The `Read` stream of one reader: many reads at a time, each of the asked shards one after the other, as pages or values
+ * and a ledger at the end. A shard that is not here, still recovering, or found damaged midway is missing in the ledger;
+ * it does not fail the others.
+ *
+ * A read sends as many replies with content as its reader gave it credit for, so that what a slow reader has not taken
+ * stays bounded and a heavy read does not stand in the way of a light one.
  */
-import { SilverbackError } from '../core/errors.ts';
-import type { CallContext, ReplyStream } from '../core/grpc.ts';
+import { SilverbackError, wireCode } from '../core/errors.ts';
+import { type Duplex, MAX_MESSAGE_BYTES } from '../core/grpc.ts';
 import { compareUtf8 } from '../core/labels.ts';
 import type { Matcher } from '../core/matchers.ts';
 import type {
-  LabelsReply,
   LabelsRequest,
-  SelectReply,
+  ReadReply,
+  ReadRequest,
   SelectRequest,
   WireCoverage,
   WireMatcher,
 } from '../core/protocol.ts';
+import { checkHello } from './hello.ts';
 import type { Node } from './node.ts';
 import type { Shard, ShardCoverage, TimeRange } from './shard/shard.ts';
 
-/** Small pages of several shards travel together up to this size. */
+/** Small pages of several shards travel together up to this size; values likewise. */
 const PAGE_BYTES = 128 * 1024;
+/** A page has to leave room for the rest of its message. */
+const MAX_PAGE_BYTES = MAX_MESSAGE_BYTES - 65_536;
 
 const OPS: Readonly<Record<WireMatcher['op'], Matcher['op']>> = { EQ: '=', NE: '!=', RE: '=~', NRE: '!~' };
 
-export type ReadNode = Pick<Node, 'find' | 'assigned'>;
+/** Reads under way, over all streams. */
+export class ReadBound {
+  readonly maxCount: number;
+  count = 0;
 
-/** Serves `Select`. */
-export function select(node: ReadNode, request: SelectRequest, call: ReplyStream<SelectReply>): Promise<void> {
-  const query = {
-    fromMs: request.fromMs,
-    toMs: request.toMs,
-    matchers: request.matchers.map(fromWire),
-    maxSeriesCount: request.maxSeries === 0 ? Number.POSITIVE_INFINITY : request.maxSeries,
-    maxSampleCount: request.maxSamples === 0 ? Number.POSITIVE_INFINITY : request.maxSamples,
-  };
-  return sendPages(node, request, call, (shard) => shard.select(query, call.signal));
+  constructor(maxCount: number) {
+    this.maxCount = maxCount;
+  }
 }
 
-/** Serves `Series`. */
-export function series(node: ReadNode, request: LabelsRequest, call: ReplyStream<SelectReply>): Promise<void> {
-  const selectors = selectorsOf(request);
-  return sendPages(node, request, call, (shard) => shard.series(request, selectors, call.signal));
+export interface ReadContext {
+  readonly node: Pick<Node, 'find' | 'assigned' | 'clusterId' | 'name'>;
+  readonly bound: ReadBound;
 }
 
-/** Serves `LabelNames`. */
-export function labelNames(node: ReadNode, request: LabelsRequest, call: CallContext): Promise<LabelsReply> {
-  const selectors = selectorsOf(request);
-  return gatherValues(node, request, (shard) => shard.labelNames(request, selectors, call.signal));
+/** Serves a stream until its end. */
+export function serveReads(call: Duplex<ReadRequest, ReadReply>, context: ReadContext): void {
+  new ReadStream(call, context).listen();
 }
 
-/** Serves `LabelValues`. */
-export function labelValues(node: ReadNode, request: LabelsRequest, call: CallContext): Promise<LabelsReply> {
-  const selectors = selectorsOf(request);
-  return gatherValues(node, request, (shard) => shard.labelValues(request.name, request, selectors, call.signal));
+class ReadStream {
+  readonly #call: Duplex<ReadRequest, ReadReply>;
+  readonly #context: ReadContext;
+  readonly #reads = new Map<number, Read>();
+  #greeted = false;
+  #ended = false;
+
+  constructor(call: Duplex<ReadRequest, ReadReply>, context: ReadContext) {
+    this.#call = call;
+    this.#context = context;
+  }
+
+  listen(): void {
+    this.#call.listen({
+      request: (request) => this.#take(request),
+      end: () => {
+        this.#ended = true;
+        this.#finishWhenDone();
+      },
+    });
+    this.#call.signal.addEventListener('abort', () => {
+      for (const read of this.#reads.values()) read.cancel();
+    });
+  }
+
+  #take(request: ReadRequest): void {
+    if (!this.#greeted) checkHello(request.hello, this.#context.node);
+    this.#greeted = true;
+    const open = this.#reads.get(request.id);
+    if (open !== undefined) {
+      if (request.cancel) open.cancel();
+      else open.grant(request.credit);
+      return;
+    }
+    const answer = answerTo(request);
+    // What is said of a read that is over has crossed its last reply.
+    if (answer === undefined) return;
+    const { node, bound } = this.#context;
+    if (bound.count >= bound.maxCount) {
+      const message = `node ${node.name} answers ${bound.count} reads already`;
+      this.#fail(request.id, new SilverbackError('RESOURCE_EXHAUSTED', message, { retryAfterMs: 500 }));
+      return;
+    }
+    bound.count++;
+    const read = new Read(request, (reply) => this.#call.send(reply));
+    this.#reads.set(request.id, read);
+    answer(node, read)
+      .then((last) => this.#call.send({ ...BLANK, id: request.id, ...last, done: true }))
+      .catch((error: unknown) => {
+        if (!read.signal.aborted) this.#fail(request.id, error);
+      })
+      .finally(() => {
+        bound.count--;
+        this.#reads.delete(request.id);
+        this.#finishWhenDone();
+      });
+  }
+
+  /** What is not a coded error is a bug, of this read only. */
+  #fail(id: number, error: unknown): void {
+    const isCoded = error instanceof SilverbackError;
+    this.#call.send({
+      ...BLANK,
+      id,
+      code: isCoded ? wireCode(error.code) : 'INTERNAL',
+      message: isCoded ? error.message : String(error),
+      retryAfterMs: Math.ceil((isCoded ? error.retryAfterMs : undefined) ?? 0),
+    });
+  }
+
+  #finishWhenDone(): void {
+    if (this.#ended && this.#reads.size === 0) this.#call.finish();
+  }
 }
 
-type ReadRequest = TimeRange & { readonly shards: readonly number[] };
+const BLANK: ReadReply = {
+  id: 0,
+  page: new Uint8Array(0),
+  values: [],
+  done: false,
+  coverage: [],
+  code: 'OK',
+  message: '',
+  retryAfterMs: 0,
+};
+
+/** An open read: its credit, and whether it is still wanted. */
+class Read {
+  readonly #id: number;
+  readonly #send: (reply: ReadReply) => void;
+  readonly #controller = new AbortController();
+  #credit: number;
+  #wake: (() => void) | undefined;
+
+  constructor({ id, credit }: ReadRequest, send: (reply: ReadReply) => void) {
+    this.#id = id;
+    this.#credit = credit;
+    this.#send = send;
+  }
+
+  /** Aborted once nobody waits for the answer. */
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  grant(credit: number): void {
+    this.#credit += credit;
+    this.#wake?.();
+  }
+
+  cancel(): void {
+    this.#controller.abort(new SilverbackError('CANCELLED', 'the reader wants no more'));
+    this.#wake?.();
+  }
+
+  /** Waits for credit and spends one. Rejects with CANCELLED. */
+  async room(): Promise<void> {
+    while (this.#credit <= 0 && !this.signal.aborted) {
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+    this.signal.throwIfAborted();
+    this.#credit--;
+  }
+
+  async send(content: Partial<ReadReply>): Promise<void> {
+    await this.room();
+    this.#send({ ...BLANK, id: this.#id, ...content });
+  }
+}
+
+/** Content and ledger of a read's last reply; what it may not hold has been sent. */
+type Last = Partial<ReadReply>;
+type Answer = (node: ReadContext['node'], read: Read) => Promise<Last>;
+
+/** Undefined: the request opens no read. */
+function answerTo({ select, series, labelNames, labelValues }: ReadRequest): Answer | undefined {
+  if (select !== null) {
+    return (node, read) => {
+      const query = queryOf(select);
+      return sendPages(node, select, read, (shard) => shard.select(query, read.signal));
+    };
+  }
+  if (series !== null) {
+    return (node, read) => {
+      const selectors = selectorsOf(series);
+      return sendPages(node, series, read, (shard) => shard.series(series, selectors, read.signal));
+    };
+  }
+  if (labelNames !== null) {
+    return (node, read) => {
+      const selectors = selectorsOf(labelNames);
+      return sendValues(node, labelNames, read, (shard) => shard.labelNames(labelNames, selectors, read.signal));
+    };
+  }
+  if (labelValues !== null) {
+    return (node, read) => {
+      const selectors = selectorsOf(labelValues);
+      const { name } = labelValues;
+      return sendValues(node, labelValues, read, (shard) =>
+        shard.labelValues(name, labelValues, selectors, read.signal),
+      );
+    };
+  }
+  return undefined;
+}
+
+type ShardsRequest = TimeRange & { readonly shards: readonly number[] };
 
 async function sendPages(
-  node: ReadNode,
-  request: ReadRequest,
-  call: ReplyStream<SelectReply>,
+  node: ReadContext['node'],
+  request: ShardsRequest,
+  read: Read,
   pagesOf: (shard: Shard) => AsyncIterable<Uint8Array>,
-): Promise<void> {
+): Promise<Last> {
   let gathered: Uint8Array[] = [];
   let gatheredBytes = 0;
   const coverage = await eachShard(node, request, async (shard) => {
     for await (const page of pagesOf(shard)) {
+      if (page.length > MAX_PAGE_BYTES) {
+        const message = `a series has ${page.length} bytes of chunks in the range, at most ${MAX_PAGE_BYTES} can be read at a time`;
+        throw new SilverbackError('TOO_LARGE', `${message}; narrow the time range`);
+      }
+      if (gatheredBytes > 0 && gatheredBytes + page.length > MAX_PAGE_BYTES) await flush();
       gathered.push(page);
       gatheredBytes += page.length;
-      if (gatheredBytes < PAGE_BYTES) continue;
-      const full = gathered;
-      gathered = [];
-      gatheredBytes = 0;
-      await call.send({ page: joined(full), done: false, coverage: [] });
+      if (gatheredBytes >= PAGE_BYTES) await flush();
     }
   });
-  await call.send({ page: joined(gathered), done: true, coverage });
+  if (gatheredBytes === 0) return { coverage };
+  await read.room();
+  return { page: joined(gathered), coverage };
+
+  async function flush(): Promise<void> {
+    const full = gathered;
+    gathered = [];
+    gatheredBytes = 0;
+    await read.send({ page: joined(full) });
+  }
 }
 
-async function gatherValues(
-  node: ReadNode,
-  request: ReadRequest,
+async function sendValues(
+  node: ReadContext['node'],
+  request: ShardsRequest,
+  read: Read,
   valuesOf: (shard: Shard) => Promise<readonly string[]>,
-): Promise<LabelsReply> {
-  const values = new Set<string>();
+): Promise<Last> {
+  const found = new Set<string>();
   const coverage = await eachShard(node, request, async (shard) => {
-    for (const value of await valuesOf(shard)) values.add(value);
+    for (const value of await valuesOf(shard)) found.add(value);
   });
-  return { values: [...values].sort(compareUtf8), coverage };
+  const values = [...found].sort(compareUtf8);
+  let first = 0;
+  let bytes = 0;
+  for (let i = 0; i < values.length; i++) {
+    // Of UTF-8, an upper bound.
+    bytes += 3 * (values[i] as string).length;
+    if (bytes < PAGE_BYTES || i + 1 === values.length) continue;
+    await read.send({ values: values.slice(first, i + 1) });
+    first = i + 1;
+    bytes = 0;
+  }
+  if (values.length > 0) await read.room();
+  return { values: first === 0 ? values : values.slice(first), coverage };
 }
 
 /** Reads the asked shards in turn. Returns the ledger: no part of the range of any of them is left out. */
 async function eachShard(
-  node: ReadNode,
-  request: ReadRequest,
+  node: ReadContext['node'],
+  request: ShardsRequest,
   read: (shard: Shard) => Promise<void>,
 ): Promise<WireCoverage[]> {
+  const whole: number[] = [];
   const ledger: WireCoverage[] = [];
+  const { fromMs, toMs } = request;
   for (const id of request.shards.length === 0 ? node.assigned() : request.shards) {
     try {
       const shard = node.find(id);
       await read(shard);
-      ledger.push(...coverageOf(id, request, shard.gaps(request)));
+      const gaps = shard.gaps(request);
+      if (gaps.length === 0) whole.push(id);
+      else ledger.push(...coverageOf(id, request, gaps));
     } catch (error) {
       if (!(error instanceof SilverbackError) || !LIVED_WITH.has(error.code)) throw error;
-      const { fromMs, toMs } = request;
-      ledger.push({ shard: id, fromMs, toMs, state: 'MISSING', reason: error.message });
+      ledger.push({ shards: [id], fromMs, toMs, state: 'MISSING', reason: error.message });
     }
   }
+  if (whole.length > 0) ledger.push({ shards: whole, fromMs, toMs, state: 'COMPLETE', reason: '' });
   return ledger;
 }
 
@@ -117,22 +306,33 @@ const LIVED_WITH: ReadonlySet<string> = new Set(['NOT_OWNER', 'UNAVAILABLE', 'CO
 
 /** The gaps as they are, and everything between them complete. */
 export function coverageOf(shard: number, range: TimeRange, gaps: readonly ShardCoverage[]): WireCoverage[] {
+  const shards = [shard];
   const ledger: WireCoverage[] = [];
   let fromMs = range.fromMs;
   for (const gap of [...gaps].sort((a, b) => a.fromMs - b.fromMs)) {
     const gapFromMs = Math.max(fromMs, gap.fromMs);
     const gapToMs = Math.min(range.toMs, gap.toMs);
     if (gapFromMs > gapToMs) continue;
-    if (gapFromMs > fromMs) ledger.push({ shard, fromMs, toMs: gapFromMs - 1, state: 'COMPLETE', reason: '' });
-    ledger.push({ shard, fromMs: gapFromMs, toMs: gapToMs, state: 'MISSING', reason: gap.reason });
+    if (gapFromMs > fromMs) ledger.push({ shards, fromMs, toMs: gapFromMs - 1, state: 'COMPLETE', reason: '' });
+    ledger.push({ shards, fromMs: gapFromMs, toMs: gapToMs, state: 'MISSING', reason: gap.reason });
     fromMs = gapToMs + 1;
   }
-  if (fromMs <= range.toMs) ledger.push({ shard, fromMs, toMs: range.toMs, state: 'COMPLETE', reason: '' });
+  if (fromMs <= range.toMs) ledger.push({ shards, fromMs, toMs: range.toMs, state: 'COMPLETE', reason: '' });
   return ledger;
 }
 
 function joined(pages: readonly Uint8Array[]): Uint8Array {
   return pages.length === 1 ? (pages[0] as Uint8Array) : Buffer.concat(pages);
+}
+
+function queryOf(request: SelectRequest) {
+  return {
+    fromMs: request.fromMs,
+    toMs: request.toMs,
+    matchers: request.matchers.map(fromWire),
+    maxSeriesCount: request.maxSeries === 0 ? Number.POSITIVE_INFINITY : request.maxSeries,
+    maxSampleCount: request.maxSamples === 0 ? Number.POSITIVE_INFINITY : request.maxSamples,
+  };
 }
 
 function selectorsOf(request: LabelsRequest): Matcher[][] {

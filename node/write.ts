@@ -4,15 +4,8 @@
  */
 import { SilverbackError } from '../core/errors.ts';
 import type { Duplex } from '../core/grpc.ts';
-import {
-  type AckLevel,
-  PROTOCOL_VERSION,
-  type ShardBatch,
-  type ShardOutcome,
-  type WireCode,
-  type WriteReply,
-  type WriteRequest,
-} from '../core/protocol.ts';
+import type { AckLevel, ShardBatch, ShardOutcome, WireCode, WriteReply, WriteRequest } from '../core/protocol.ts';
+import { checkHello } from './hello.ts';
 import type { Node } from './node.ts';
 import type { Sender } from './shard/sender.ts';
 import type { Shard } from './shard/shard.ts';
@@ -90,7 +83,8 @@ class WriteStream {
   }
 
   #take(request: WriteRequest): void {
-    if (!this.#greeted) this.#greet(request);
+    if (!this.#greeted) checkHello(request.hello, this.#context.node);
+    this.#greeted = true;
     const { inFlight, monotonicMs, observer } = this.#context;
     let bytes = 0;
     for (const batch of request.shards) bytes += bytesOf(batch);
@@ -116,26 +110,6 @@ class WriteStream {
         this.#openCount--;
         this.#finishWhenDone();
       });
-  }
-
-  /** Throws what ends the stream: VERSION, INVALID_ARGUMENT. */
-  #greet({ hello }: WriteRequest): void {
-    if (hello === null)
-      throw new SilverbackError('INVALID_ARGUMENT', 'the first message of a Write stream must carry hello');
-    if (hello.version !== PROTOCOL_VERSION) {
-      throw new SilverbackError(
-        'VERSION',
-        `the client speaks version ${hello.version} of the protocol, this node ${PROTOCOL_VERSION}`,
-      );
-    }
-    const { clusterId, name } = this.#context.node;
-    if (hello.clusterId !== '' && clusterId !== '' && hello.clusterId !== clusterId) {
-      throw new SilverbackError(
-        'INVALID_ARGUMENT',
-        `node ${name} belongs to cluster ${clusterId}, the client wants ${hello.clusterId}`,
-      );
-    }
-    this.#greeted = true;
   }
 
   async #append(batch: ShardBatch, ack: AckLevel): Promise<ShardOutcome> {

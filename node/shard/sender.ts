@@ -8,7 +8,7 @@
  * know yet; they go before the record as one DEFINITION record. A slot of the series table that is given to another series begins a new segment, so that in one segment an id means one series.
  */
 import type { Clock } from '../../core/env/env.ts';
-import { type ErrorCode, SilverbackError } from '../../core/errors.ts';
+import { SilverbackError, wireCode } from '../../core/errors.ts';
 import {
   type AppendSlice,
   type BatchColumns,
@@ -362,21 +362,6 @@ export class Sender {
     if (!this.#attached) return;
     this.#attached = false;
     this.#intake.detach(this, this.#refs);
-  }
-}
-
-/** Codes that travel; the others are bugs when a write ends with them. */
-function wireCode(code: ErrorCode): WireCode {
-  switch (code) {
-    case 'NOT_FOUND':
-    case 'CONFLICT':
-    case 'TIMEOUT':
-    case 'CANCELLED':
-    case 'CORRUPT':
-    case 'VERSION':
-      return 'INTERNAL';
-    default:
-      return code;
   }
 }
 

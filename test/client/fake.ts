@@ -1,12 +1,14 @@
 /** A node without storage: keeps what it is sent by identity, and fails when and how it is told. */
 import { nodeEnv } from '../../core/env/node.ts';
+import type { SilverbackError } from '../../core/errors.ts';
 import { type Duplex, RpcServer } from '../../core/grpc.ts';
 import { decodeIdentity, formatLabels } from '../../core/labels.ts';
 import type { Copy, Placement } from '../../core/placement.ts';
 import {
-  type LabelsReply,
+  type LabelsRequest,
+  type ReadReply,
+  type ReadRequest,
   type Rejection,
-  type SelectReply,
   type SelectRequest,
   type ShardBatch,
   type ShardOutcome,
@@ -24,6 +26,9 @@ export type Verdict =
   | { readonly code: WireCode; readonly message?: string; readonly retryAfterMs?: number }
   | undefined;
 
+/** A reply to a read, as far as it is not blank. */
+export type SentReply = Partial<ReadReply>;
+
 export class FakeNode {
   /** `series` -> samples as `timestamp=bits`. */
   readonly samples = new Map<string, Set<string>>();
@@ -36,15 +41,15 @@ export class FakeNode {
   /** Called instead of answering a request; `answer` answers it. */
   hold: ((answer: () => void) => void) | undefined;
   /** Answers a select. */
-  select: (request: SelectRequest, send: (reply: SelectReply) => Promise<void>, signal: AbortSignal) => Promise<void> =
-    async (request, send) => {
-      await send({ page: Buffer.alloc(0), done: true, coverage: complete(request) });
-    };
-  labels: (request: {
-    readonly shards: readonly number[];
-    readonly fromMs: number;
-    readonly toMs: number;
-  }) => Promise<LabelsReply> = async (request) => ({ values: [], coverage: complete(request) });
+  select: (request: SelectRequest, send: (reply: SentReply) => void, signal: AbortSignal) => Promise<void> = async (
+    request,
+    send,
+  ) => send({ done: true, coverage: complete(request) });
+  labels: (request: LabelsRequest) => Promise<readonly string[]> = async () => [];
+  /** Ends streams of reads at their first request. */
+  refusal: SilverbackError | undefined;
+  /** What readers said: requests, credit, cancellations. */
+  readonly reads: ReadRequest[] = [];
   address = '';
   #server: RpcServer | undefined;
   readonly #streams = new Set<{ call: Duplex<WriteRequest, WriteReply>; refs: Map<string, string> }>();
@@ -58,9 +63,7 @@ export class FakeNode {
   async start(address = this.address): Promise<void> {
     this.#server = new RpcServer()
       .duplex(shardsService.Write, (call) => this.#write(call))
-      .stream(shardsService.Select, (request, call) => this.select(request, (reply) => call.send(reply), call.signal))
-      .unary(shardsService.LabelNames, (request) => this.labels(request))
-      .unary(shardsService.LabelValues, (request) => this.labels(request));
+      .duplex(shardsService.Read, (call) => this.#read(call));
     const port = await this.#server.listen(address);
     this.address = `127.0.0.1:${port}`;
   }
@@ -85,6 +88,37 @@ export class FakeNode {
     let count = 0;
     for (const samples of this.samples.values()) count += samples.size;
     return count;
+  }
+
+  #read(call: Duplex<ReadRequest, ReadReply>): void {
+    const open = new Map<number, AbortController>();
+    call.signal.addEventListener('abort', () => {
+      for (const controller of open.values()) controller.abort();
+    });
+    const answer = async (request: ReadRequest, signal: AbortSignal): Promise<void> => {
+      const { id } = request;
+      const send = (reply: SentReply) => call.send({ ...BLANK_REPLY, id, ...reply });
+      try {
+        if (request.select !== null) await this.select(request.select, send, signal);
+        const labels = request.labelNames ?? request.labelValues;
+        if (labels !== null) send({ values: await this.labels(labels), done: true, coverage: complete(labels) });
+      } catch (error) {
+        const { code, message } = error as SilverbackError;
+        send({ code: code as WireCode, message });
+      }
+    };
+    call.listen({
+      request: (request) => {
+        if (this.refusal !== undefined) throw this.refusal;
+        this.reads.push(request);
+        if (request.cancel) open.get(request.id)?.abort();
+        if (request.select === null && request.labelNames === null && request.labelValues === null) return;
+        const controller = new AbortController();
+        open.set(request.id, controller);
+        void answer(request, controller.signal).finally(() => open.delete(request.id));
+      },
+      end: () => call.finish(),
+    });
   }
 
   #write(call: Duplex<WriteRequest, WriteReply>): void {
@@ -157,13 +191,24 @@ export class FakeNode {
   }
 }
 
+const BLANK_REPLY: ReadReply = {
+  id: 0,
+  page: Buffer.alloc(0),
+  values: [],
+  done: false,
+  coverage: [],
+  code: 'OK',
+  message: '',
+  retryAfterMs: 0,
+};
+
 export function complete(request: {
   readonly shards: readonly number[];
   readonly fromMs: number;
   readonly toMs: number;
 }): WireCoverage[] {
   const { fromMs, toMs } = request;
-  return request.shards.map((shard) => ({ shard, fromMs, toMs, state: 'COMPLETE', reason: '' }));
+  return [{ shards: request.shards, fromMs, toMs, state: 'COMPLETE', reason: '' }];
 }
 
 /** A placement of one region: shard i is on `owners[i]`, the addresses of its copies. */

@@ -2,8 +2,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { StaticPlacement } from '../../client/placement.ts';
 import { type Coverage, Reader } from '../../client/reader.ts';
 import { SilverbackError } from '../../core/errors.ts';
-import type { SelectReply, SelectRequest } from '../../core/protocol.ts';
-import { complete, env, FakeNode, placementOf } from './fake.ts';
+import type { SelectRequest } from '../../core/protocol.ts';
+import { complete, env, FakeNode, placementOf, type SentReply } from './fake.ts';
 
 let a: FakeNode;
 let b: FakeNode;
@@ -32,9 +32,9 @@ function readerOf(placement: StaticPlacement): Reader {
 
 /** Answers with a page of one byte. */
 function gives(byte: number) {
-  return async (request: SelectRequest, send: (reply: SelectReply) => Promise<void>) => {
-    await send({ page: Buffer.of(byte), done: false, coverage: [] });
-    await send({ page: Buffer.alloc(0), done: true, coverage: complete(request) });
+  return async (request: SelectRequest, send: (reply: SentReply) => void) => {
+    send({ page: Buffer.of(byte) });
+    send({ done: true, coverage: complete(request) });
   };
 }
 
@@ -91,10 +91,12 @@ describe('a reader', () => {
 
   it('asks the next copy where the first is gone or has nothing', async () => {
     a.select = async (request, send) => {
-      const coverage = complete(request).map((entry) =>
-        entry.shard === 0 ? { ...entry, state: 'MISSING' as const, reason: 'recovering' } : entry,
+      const coverage = request.shards.flatMap((shard) =>
+        complete({ ...request, shards: [shard] }).map((entry) =>
+          shard === 0 ? { ...entry, state: 'MISSING' as const, reason: 'recovering' } : entry,
+        ),
       );
-      await send({ page: Buffer.of(1), done: true, coverage });
+      send({ page: Buffer.of(1), done: true, coverage });
     };
     b.select = gives(2);
     const reader = readerOf(new StaticPlacement(placementOf([[a.address, b.address], [a.address]])));
@@ -114,7 +116,7 @@ describe('a reader', () => {
 
   it('does not ask another copy for what came in part', async () => {
     a.select = async (_, send) => {
-      await send({ page: Buffer.of(1), done: false, coverage: [] });
+      send({ page: Buffer.of(1) });
       throw new SilverbackError('UNAVAILABLE', 'the shard is closing');
     };
     b.select = gives(2);
@@ -125,10 +127,14 @@ describe('a reader', () => {
   });
 
   it('does not take an answer without an end for a whole one', async () => {
-    a.select = (_, send) => send({ page: Buffer.of(1), done: false, coverage: [] });
+    a.select = async (_, send) => {
+      send({ page: Buffer.of(1) });
+      setTimeout(() => a.stop(), 50);
+    };
     const { ledger } = await select(readerOf(new StaticPlacement(placementOf([[a.address]]))));
     expect(ledger[0]).toMatchObject({ state: 'missing' });
-    a.select = (_, send) => send({ page: Buffer.of(1), done: true, coverage: [] });
+    await a.start();
+    a.select = async (_, send) => send({ page: Buffer.of(1), done: true });
     const forgotten = await select(readerOf(new StaticPlacement(placementOf([[a.address]]))));
     expect(forgotten.ledger[0]).toMatchObject({ state: 'missing' });
   });
@@ -182,6 +188,73 @@ describe('a reader', () => {
     await expect(reading).rejects.toThrow(new RangeError('bad page'));
   });
 
+  it('asks over one stream, which it opens again after a break', async () => {
+    a.select = gives(1);
+    const reader = readerOf(new StaticPlacement(placementOf([[a.address]])));
+    for (let i = 0; i < 3; i++) expect((await select(reader)).pages).toEqual([1]);
+    expect(a.reads.map(({ hello }) => hello?.clusterId)).toEqual(['c', undefined, undefined]);
+    expect(new Set(a.reads.map(({ id }) => id)).size).toBe(3);
+    a.stop();
+    await a.start();
+    for (let i = 0; ; i++) {
+      const { pages } = await select(reader);
+      if (pages.length > 0) break;
+      expect(i).toBeLessThan(100);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    expect(a.reads.filter(({ hello }) => hello !== null)).toHaveLength(2);
+  });
+
+  it('gives credit for what was taken, so that a slow receiver holds up its own read only', async () => {
+    const credits = () => a.reads.filter(({ id }) => id === 1).reduce((sum, { credit }) => sum + credit, 0);
+    let sent = 0;
+    a.select = async (request, send) => {
+      if (request.maxSeries === 7) return gives(9)(request, send);
+      for (; sent < 20; sent++) {
+        while (sent === credits()) await new Promise((resolve) => setTimeout(resolve, 5));
+        send({ page: Buffer.of(sent) });
+      }
+      send({ done: true, coverage: complete(request) });
+    };
+    const reader = readerOf(new StaticPlacement(placementOf([[a.address]])));
+    const pages: number[] = [];
+    let release: (() => void) | undefined;
+    const receive = ([page]: Uint8Array) => {
+      pages.push(page as number);
+      return page === 2 ? new Promise<void>((resolve) => (release = resolve)) : undefined;
+    };
+    const slow = reader.select({ ...RANGE, matchers: [] }, receive, { signal: never });
+    while (release === undefined) await new Promise((resolve) => setTimeout(resolve, 5));
+    expect((await select(reader)).pages).toEqual([9]);
+    expect(pages).toEqual([0, 1, 2]);
+    expect(credits()).toBe(6);
+    release();
+    expect((await slow).coverage.map(brief)).toEqual([[0, 'complete', '']]);
+    expect(pages).toEqual(Array.from({ length: 20 }, (_, i) => i));
+  });
+
+  it('keeps a request that is too large for the wire away from the others', async () => {
+    a.select = gives(1);
+    const reader = readerOf(new StaticPlacement(placementOf([[a.address]])));
+    const huge = { ...RANGE, matchers: [{ name: 'a', op: '=' as const, value: 'x'.repeat(17 * 2 ** 20) }] };
+    await select(reader);
+    const reading = reader.select(huge, () => undefined, { signal: never });
+    await expect(reading).rejects.toMatchObject({ code: 'TOO_LARGE' });
+    expect((await select(reader)).pages).toEqual([1]);
+    expect(a.reads.filter(({ hello }) => hello !== null)).toHaveLength(1);
+  });
+
+  it('does not fail a read because a node is of another cluster', async () => {
+    a.refusal = new SilverbackError('INVALID_ARGUMENT', 'node n belongs to cluster d');
+    b.select = gives(2);
+    const { pages, ledger } = await select(
+      readerOf(new StaticPlacement(placementOf([[a.address, b.address], [a.address]]))),
+    );
+    expect(pages).toEqual([2]);
+    expect(ledger.map(({ state }) => state)).toEqual(['complete', 'missing']);
+    expect(ledger[1]?.reason).toContain('belongs to cluster d');
+  });
+
   it('stops when it is told to', async () => {
     const controller = new AbortController();
     a.select = (_request, _send, signal) => new Promise((resolve) => signal.addEventListener('abort', () => resolve()));
@@ -201,8 +274,8 @@ describe('a reader', () => {
   });
 
   it('merges label values', async () => {
-    a.labels = async (request) => ({ values: ['b', '\u{1F600}'], coverage: complete(request) });
-    b.labels = async (request) => ({ values: ['a', 'b', '\uFFFD'], coverage: complete(request) });
+    a.labels = async () => ['b', '\u{1F600}'];
+    b.labels = async () => ['a', 'b', '\uFFFD'];
     const reader = readerOf(new StaticPlacement(placementOf([[a.address], [b.address]])));
     const { values, coverage } = await reader.labelValues('x', { ...RANGE, selectors: [] }, { signal: never });
     // By UTF-8 bytes: not as JavaScript sorts them.

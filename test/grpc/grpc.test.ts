@@ -6,8 +6,8 @@ import { SilverbackError } from '../../core/errors.ts';
 import { Channel, MAX_MESSAGE_BYTES, RpcServer, WINDOW_BYTES } from '../../core/grpc.ts';
 import {
   clusterService,
+  type PlacementReply,
   type QueryRequest,
-  type SelectRequest,
   shardsService,
   type WriteReply,
 } from '../../core/protocol.ts';
@@ -28,7 +28,7 @@ async function serve(server: RpcServer): Promise<{ channel: Channel; address: st
 }
 
 const QUERY: QueryRequest = { query: 'up', timeMs: 1, startMs: 0, endMs: 0, stepMs: 0 };
-const SELECT: SelectRequest = { shards: [], matchers: [], fromMs: 0, toMs: 1, maxSeries: 0, maxSamples: 0 };
+const PLACEMENT: PlacementReply = { clusterId: '', shardCount: 0, revision: 0, shards: [] };
 
 async function failure(promise: Promise<unknown>): Promise<SilverbackError> {
   const error: unknown = await promise.then(
@@ -149,12 +149,12 @@ describe('an rpc server', () => {
 
 describe('a reply stream', () => {
   it('holds the handler back while the receiver is busy', async () => {
-    const page = Buffer.alloc(1024 * 1024);
+    const reply = { ...PLACEMENT, clusterId: 'x'.repeat(1024 * 1024) };
     const count = 200;
     let sent = 0;
     const { channel } = await serve(
-      new RpcServer().stream(shardsService.Select, async (_, call) => {
-        for (; sent < count; sent++) await call.send({ page, done: false, coverage: [] });
+      new RpcServer().stream(clusterService.Placement, async (_, call) => {
+        for (; sent < count; sent++) await call.send(reply);
       }),
     );
     let release: (() => void) | undefined;
@@ -163,7 +163,7 @@ describe('a reply stream', () => {
     const isPaused = new Promise<void>((resolve) => {
       paused = resolve;
     });
-    const done = channel.stream(shardsService.Select, SELECT, {}, () => {
+    const done = channel.stream(clusterService.Placement, {}, {}, () => {
       received++;
       if (received > 1) return undefined;
       paused();
@@ -187,9 +187,9 @@ describe('a reply stream', () => {
   it('stops the handler when the receiver throws or aborts, and gives its error', async () => {
     let failed: (error: unknown) => void = () => undefined;
     const { channel } = await serve(
-      new RpcServer().stream(shardsService.Select, async (_, call) => {
+      new RpcServer().stream(clusterService.Placement, async (_, call) => {
         try {
-          for (;;) await call.send({ page: Buffer.alloc(65_536), done: false, coverage: [] });
+          for (;;) await call.send({ ...PLACEMENT, clusterId: 'x'.repeat(65_536) });
         } catch (error) {
           failed(error);
           throw error;
@@ -199,20 +199,20 @@ describe('a reply stream', () => {
     const stopped = () => new Promise<unknown>((resolve) => (failed = resolve));
 
     let stop = stopped();
-    const thrown = channel.stream(shardsService.Select, SELECT, {}, () => {
+    const thrown = channel.stream(clusterService.Placement, {}, {}, () => {
       throw new RangeError('enough');
     });
     await expect(thrown).rejects.toThrow(new RangeError('enough'));
     expect(await stop).toMatchObject({ code: 'CANCELLED' });
 
     stop = stopped();
-    const rejected = channel.stream(shardsService.Select, SELECT, {}, () => Promise.reject(new RangeError('enough')));
+    const rejected = channel.stream(clusterService.Placement, {}, {}, () => Promise.reject(new RangeError('enough')));
     await expect(rejected).rejects.toThrow(new RangeError('enough'));
     expect(await stop).toMatchObject({ code: 'CANCELLED' });
 
     stop = stopped();
     const controller = new AbortController();
-    const aborted = channel.stream(shardsService.Select, SELECT, { signal: controller.signal }, () =>
+    const aborted = channel.stream(clusterService.Placement, {}, { signal: controller.signal }, () =>
       controller.abort(),
     );
     expect(await failure(aborted)).toMatchObject({ code: 'CANCELLED' });

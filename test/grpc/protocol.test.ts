@@ -55,16 +55,33 @@ describe('protocol', () => {
   // Decoding fills in every field of the proto, so the keys of an empty message are the proto's fields. The literals
   // below are typed: they have exactly the fields of the TypeScript shapes.
   it('has the shapes of the proto', () => {
-    const coverage = { shard: 1, fromMs: -1, toMs: 2 ** 42, state: 'MISSING', reason: 'r' } as const;
-    const select = { page: Buffer.from('p'), done: true, coverage: [coverage] };
-    expect(shardsService.Select.responseDeserialize(shardsService.Select.responseSerialize(select))).toEqual(select);
+    const coverage = { shards: [1, 2], fromMs: -1, toMs: 2 ** 42, state: 'MISSING', reason: 'r' } as const;
+    const answer = {
+      id: 2 ** 32 - 1,
+      page: Buffer.from('p'),
+      values: ['v', 'w'],
+      done: true,
+      coverage: [coverage],
+      code: 'TOO_LARGE',
+      message: 'm',
+      retryAfterMs: 4,
+    } as const;
+    expect(shardsService.Read.responseDeserialize(shardsService.Read.responseSerialize(answer))).toEqual(answer);
 
     const matcher = { name: 'a', op: 'NRE', value: 'b' } as const;
-    const request = { shards: [1, 2], matchers: [matcher], fromMs: -5, toMs: 5, maxSeries: 1, maxSamples: 2 };
-    expect(shardsService.Select.requestDeserialize(shardsService.Select.requestSerialize(request))).toEqual(request);
-
+    const select = { shards: [1, 2], matchers: [matcher], fromMs: -5, toMs: 5, maxSeries: 1, maxSamples: 2 };
     const labels = { shards: [1], fromMs: 0, toMs: 9, selectors: [{ matchers: [matcher] }], name: 'n' };
-    expect(shardsService.Series.requestDeserialize(shardsService.Series.requestSerialize(labels))).toEqual(labels);
+    const request = {
+      hello: null,
+      id: 7,
+      select,
+      series: labels,
+      labelNames: null,
+      labelValues: null,
+      credit: 3,
+      cancel: true,
+    };
+    expect(shardsService.Read.requestDeserialize(shardsService.Read.requestSerialize(request))).toEqual(request);
 
     const rejection = { ref: 4, code: 'TOO_OLD', message: 'm', samples: 2, retryAfterMs: 3 } as const;
     const outcome = {
@@ -91,9 +108,10 @@ describe('protocol', () => {
     expect(clusterService.Query.requestDeserialize(clusterService.Query.requestSerialize(query))).toEqual(query);
 
     for (const [message, shape] of Object.entries({
-      SelectReply: select,
+      ReadRequest: request,
+      ReadReply: answer,
       Coverage: coverage,
-      SelectRequest: request,
+      SelectRequest: select,
       Matcher: matcher,
       LabelsRequest: labels,
       ShardOutcome: outcome,

@@ -7,7 +7,14 @@ import { Reader } from '../../client/reader.ts';
 import { Channel } from '../../core/grpc.ts';
 import { chunkInfo } from '../../core/kernel/codec.ts';
 import { decodeIdentity, formatLabels } from '../../core/labels.ts';
-import { type ShardOutcome, shardsService, type WriteReply, type WriteRequest } from '../../core/protocol.ts';
+import {
+  type ReadReply,
+  type ReadRequest,
+  type ShardOutcome,
+  shardsService,
+  type WriteReply,
+  type WriteRequest,
+} from '../../core/protocol.ts';
 import { claimDirectory } from '../../node/directory.ts';
 import { serveHttp } from '../../node/http.ts';
 import { coverageOf } from '../../node/read.ts';
@@ -58,23 +65,30 @@ function readerOf(address: string): Reader {
 
 const never = new AbortController().signal;
 
-/** Series and the number of their samples, by headers; and the ledger. */
+/** Series of a page and the number of their samples, by headers. */
+function* seriesOf(page: Uint8Array): Generator<readonly [string, number]> {
+  const view = new DataView(page.buffer, page.byteOffset, page.byteLength);
+  for (let at = 0; at < page.length; ) {
+    const length = view.getUint32(at + 4, true);
+    const name = formatLabels(decodeIdentity(page.subarray(at + 8, at + 8 + length)));
+    at += 8 + length;
+    let chunks = view.getUint32(at, true);
+    let samples = 0;
+    for (at += 4; chunks > 0; chunks--) {
+      const chunkLength = view.getUint32(at, true);
+      samples += chunkInfo(page.subarray(at + 4, at + 4 + chunkLength)).sampleCount;
+      at += 4 + chunkLength;
+    }
+    yield [name, samples];
+  }
+}
+
+/** Series and the number of their samples, and the ledger. */
 async function selectAll(reader: Reader, range = { fromMs: 0, toMs: 10 ** 9 }) {
   const found = new Map<string, number>();
   const receive = (page: Uint8Array) => {
-    const view = new DataView(page.buffer, page.byteOffset, page.byteLength);
-    for (let at = 0; at < page.length; ) {
-      const length = view.getUint32(at + 4, true);
-      const name = formatLabels(decodeIdentity(page.subarray(at + 8, at + 8 + length)));
+    for (const [name, samples] of seriesOf(page)) {
       expect(found.has(name)).toBe(false);
-      at += 8 + length;
-      let chunks = view.getUint32(at, true);
-      let samples = 0;
-      for (at += 4; chunks > 0; chunks--) {
-        const chunkLength = view.getUint32(at, true);
-        samples += chunkInfo(page.subarray(at + 4, at + 4 + chunkLength)).sampleCount;
-        at += 4 + chunkLength;
-      }
       found.set(name, samples);
     }
   };
@@ -398,7 +412,7 @@ describe('a select', () => {
   it('has a ledger without holes', () => {
     const gap = (fromMs: number, toMs: number) => ({ fromMs, toMs, state: 'missing' as const, reason: 'lost' });
     const entry = (state: string, fromMs: number, toMs: number) =>
-      expect.objectContaining({ shard: 3, state, fromMs, toMs, reason: state === 'MISSING' ? 'lost' : '' });
+      expect.objectContaining({ shards: [3], state, fromMs, toMs, reason: state === 'MISSING' ? 'lost' : '' });
     const range = { fromMs: 10, toMs: 99 };
     expect(coverageOf(3, range, [])).toEqual([entry('COMPLETE', 10, 99)]);
     expect(coverageOf(3, range, [gap(0, 200)])).toEqual([entry('MISSING', 10, 99)]);
@@ -409,6 +423,89 @@ describe('a select', () => {
       entry('MISSING', 71, 80),
       entry('COMPLETE', 81, 99),
     ]);
+  });
+});
+
+describe('a read stream', () => {
+  const SELECT = { shards: [], matchers: [], fromMs: 0, toMs: 10 ** 9, maxSeries: 0, maxSamples: 0 };
+  const BLANK = {
+    hello: null,
+    id: 1,
+    select: null,
+    series: null,
+    labelNames: null,
+    labelValues: null,
+    credit: 0,
+    cancel: false,
+  };
+  const HELLO = { version: 1, clusterId: 'c', caller: 'test' };
+
+  function open(address: string) {
+    const channel = new Channel(address, { clock: env.clock, caller: 'test' });
+    closers.push(() => channel.close());
+    const call = channel.duplex(shardsService.Read);
+    closers.push(() => call.on('error', () => undefined).cancel());
+    const replies: ReadReply[] = [];
+    call.on('data', (reply: ReadReply) => replies.push(reply));
+    const say = (request: Partial<ReadRequest>) => void call.write({ ...BLANK, ...request });
+    const until = async (isSo: () => boolean) => {
+      while (!isSo()) await new Promise((resolve) => setTimeout(resolve, 5));
+    };
+    return { call, replies, say, until };
+  }
+
+  it('wants to be greeted, in its version, by its cluster', async () => {
+    const { address } = await startAll();
+    for (const [hello, message] of [
+      [null, 'must carry hello'],
+      [{ ...HELLO, version: 2 }, 'version 2'],
+      [{ ...HELLO, clusterId: 'other' }, 'belongs to cluster c'],
+    ] as const) {
+      const { call, say } = open(address);
+      say({ hello, select: SELECT });
+      const [error] = await once(call, 'error');
+      expect(error.details).toContain(message);
+    }
+  });
+
+  it('sends no more than it has credit for, and answers others meanwhile', async () => {
+    const { address } = await startAll();
+    const client = clientOf(address);
+    for (let i = 0; i < 2_000; i++) {
+      client.append(client.series({ __name__: 'm', i: String(i), text: 'x'.repeat(1_000) }), 1_000, i);
+    }
+    await client.flush();
+    const { replies, say, until } = open(address);
+    const of = (id: number) => replies.filter((reply) => reply.id === id);
+    say({ hello: HELLO, select: SELECT, credit: 2 });
+    await until(() => of(1).length === 2);
+    const one = { name: 'i', op: 'EQ', value: '7' } as const;
+    say({ id: 2, select: { ...SELECT, matchers: [one] }, credit: 1 });
+    await until(() => of(2).some(({ done }) => done));
+    expect(of(1)).toHaveLength(2);
+    say({ credit: 1 });
+    await until(() => of(1).length === 3);
+    // With nothing to spend, a read can only be called off.
+    say({ id: 3, labelValues: { shards: [], fromMs: 0, toMs: 10 ** 9, selectors: [], name: 'i' } });
+    say({ id: 3, cancel: true });
+    say({ credit: 1_000 });
+    await until(() => of(1).some(({ done }) => done));
+    expect(of(3)).toEqual([]);
+    const names = new Set(of(1).flatMap(({ page }) => [...seriesOf(page)].map(([name]) => name)));
+    expect(names.size).toBe(2_000);
+    expect(of(1).at(-1)?.coverage).toMatchObject([{ shards: [0, 1, 2, 3], state: 'COMPLETE' }]);
+  });
+
+  it('says what is wrong with a read, and goes on', async () => {
+    const { address } = await startAll();
+    const { replies, say, until } = open(address);
+    const bad = { name: 'i', op: 'RE', value: '(' } as const;
+    say({ hello: HELLO, select: { ...SELECT, matchers: [bad] }, credit: 1 });
+    await until(() => replies.length === 1);
+    expect(replies[0]).toMatchObject({ id: 1, code: 'INVALID_ARGUMENT', done: false });
+    say({ id: 1, series: { shards: [2], fromMs: 0, toMs: 1, selectors: [], name: '' }, credit: 1 });
+    await until(() => replies.length === 2);
+    expect(replies[1]).toMatchObject({ id: 1, code: 'OK', done: true, coverage: [{ shards: [2] }] });
   });
 });
 
