@@ -18,6 +18,15 @@ export function encodeDefinitions(kernel: ShardKernel, ids: readonly SeriesId[])
   return bytes.subarray(0, used);
 }
 
+/** One entry of such a list. */
+export function encodeDefinition(number: number, identity: Uint8Array): Uint8Array {
+  const entry = Buffer.allocUnsafe(8 + identity.length);
+  entry.writeUInt32LE(number, 0);
+  entry.writeUInt32LE(identity.length, 4);
+  entry.set(identity, 8);
+  return entry;
+}
+
 /** Hands out the entries in order; the identity is a view. Throws `code` for a list that is cut short. */
 export function readDefinitions(
   bytes: Uint8Array,
