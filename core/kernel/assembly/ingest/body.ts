@@ -177,7 +177,7 @@ function readSeries(p: usize, e: usize): bool {
   const guess = follower(previous);
   if (guess != 0) {
     const length = recordLength(guess);
-    if (length < e - p && load<u8>(p + length) == 0x12) {
+    if (length < e - p && load<u8>(p + length) == 0x12 && same(guess, p, length)) {
       previous = guess;
       return readSamples(guess, p + length, e, p, false);
     }
