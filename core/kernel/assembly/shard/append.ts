@@ -1,12 +1,13 @@
 /**
  * A slice of a batch: references to series, admission, samples into runs; then the log record of what was accepted.
  */
-import { countAppends, countSamples, insert, isNext, reserveSlice } from './insert';
+import { nextEntry } from './backlog';
+import { countAppends, countSamples, insert, isNext, lateSamples, reserveSlice } from './insert';
 import { RECORD_SAMPLES, reserveRecord, writeRecord } from './record';
-import { resolveRef, Refs } from './refs';
+import { resolveRefs, Refs } from './refs';
 import { INPUT, LISTS, OUTPUT, scratch } from './scratch';
-import { push } from './run';
-import { markDefined, slotOf } from './series';
+import { push, Run } from './run';
+import { markDefined, slotOf, Slot } from './series';
 
 // Columns in the INPUT buffer.
 const REFS: u32 = 0;
@@ -67,18 +68,59 @@ export function valuesOffset(): u32 {
   return VALUES;
 }
 
-/** Runs whose headers are touched ahead of use, so that their cache misses overlap. */
-const AHEAD_RUNS: u32 = 16;
+/**
+ * Runs are handled in groups, whose memory is touched ahead of use: first all headers, then where their next samples go, in
+ * loops so short that the cache misses of a whole group are under way at once. With a million series that is what counts.
+ */
+const GROUP_RUNS: u32 = 32;
 /** Per run of the group: u32 slot + 1, 0 for an unknown reference. */
-const group: usize = memory.data(AHEAD_RUNS * 4, 16);
+const groupSlots: usize = memory.data(GROUP_RUNS * 4, 16);
+/** Per run of the group: its address, 0 where there is none yet. */
+const groupRuns: usize = memory.data(GROUP_RUNS * 4, 16);
 /** Keeps the touching loads from being optimised away. */
 let touched: u32 = 0;
 
-let rejectionsAt: usize = 0;
+/** Late samples so far, before the group that was stored last. */
+let lateBefore: u32 = 0;
 
-/** Counts a rejected sample; samples of one run with one reason share an entry. `from` is the run's first entry. */
-function reject(from: usize, ref: u32, sid: u32, reason: u32, timestamp: i64): void {
-  for (let at = from; at < rejectionsAt; at += REJECTION_BYTES) {
+function touchGroup(count: usize): void {
+  let sum: u32 = 0;
+  for (let i: usize = 0; i < count; i++) {
+    const tagged = load<u32>(groupSlots + (i << 2));
+    store<u32>(groupRuns + (i << 2), tagged == 0 ? 0 : <u32>changetype<usize>(slotOf(tagged - 1).run));
+  }
+  // Address 0, where a run is missing, holds zeros: touching it and what it points to is harmless.
+  for (let i: usize = 0; i < count; i++) sum += load<u8>(<usize>load<u32>(groupRuns + (i << 2)));
+  for (let i: usize = 0; i < count; i++) sum += load<u8>(groupRun(i).tail);
+  // Where samples of the last group came late, those of the next will too.
+  const late = lateSamples();
+  if (late - lateBefore > GROUP_RUNS / 8) {
+    for (let i: usize = 0; i < count; i++) sum += load<u8>(nextEntry(groupRun(i)));
+  }
+  lateBefore = late;
+  touched = sum;
+}
+
+@inline function groupRun(i: usize): Run {
+  return changetype<Run>(<usize>load<u32>(groupRuns + (i << 2)));
+}
+
+let minAdmitted: i64 = 0;
+let maxAdmitted: i64 = 0;
+let room: bool = false;
+let unknownAt: usize = 0;
+let rejectionsAt: usize = 0;
+/** First entry of the run that is being stored. */
+let runRejections: usize = 0;
+
+function nameUnknown(ref: u32): void {
+  store<u32>(unknownAt, ref);
+  unknownAt += 4;
+}
+
+/** Counts a rejected sample; samples of one run with one reason share an entry. */
+function reject(ref: u32, sid: u32, reason: u32, timestamp: i64): void {
+  for (let at = runRejections; at < rejectionsAt; at += REJECTION_BYTES) {
     if (load<u32>(at, 8) != reason) continue;
     store<u32>(at, load<u32>(at, 12) + 1, 12);
     return;
@@ -89,6 +131,20 @@ function reject(from: usize, ref: u32, sid: u32, reason: u32, timestamp: i64): v
   store<u32>(rejectionsAt, 1, 12);
   store<i64>(rejectionsAt, timestamp, 16);
   rejectionsAt += REJECTION_BYTES;
+}
+
+/** What is not the usual case: stores the sample or rejects it. True when it is stored. */
+function storeOther(slot: Slot, sid: u32, ref: u32, timestamp: i64, value: u64): bool {
+  let reason = MEMORY;
+  if (timestamp < 0) reason = NEGATIVE;
+  else if (timestamp < minAdmitted) reason = OLD;
+  else if (timestamp > maxAdmitted) reason = AHEAD;
+  else if (room) {
+    if (insert(slot, sid, timestamp, value)) return true;
+    reason = WINDOWS;
+  }
+  reject(ref, sid, reason, timestamp);
+  return false;
 }
 
 /**
@@ -102,11 +158,16 @@ export function appendSlice(refs: Refs, runs: u32, samples: u32, counted: bool, 
   const input = scratch(INPUT, INPUT_BYTES);
   const lists = scratch(LISTS, LISTS_BYTES);
   if (input == 0 || lists == 0 || !reserveRecord()) return false;
-  const room = reserveSlice(samples) && minTimestamp <= maxTimestamp;
-  const admitted = <u64>(maxTimestamp - minTimestamp);
-  let unknownAt = lists + UNKNOWN;
-  let undefinedAt = lists + UNDEFINED;
+  room = reserveSlice(samples);
+  minAdmitted = minTimestamp;
+  maxAdmitted = maxTimestamp;
+  // The usual case is tested with one comparison. Where nothing is usual, only -1 passes it, and no run takes that.
+  const usual = room && minTimestamp <= maxTimestamp;
+  const lowest = usual ? minTimestamp : -1;
+  const width = usual ? <u64>(maxTimestamp - minTimestamp) : 0;
+  unknownAt = lists + UNKNOWN;
   rejectionsAt = lists + REJECTIONS;
+  let undefinedAt = lists + UNDEFINED;
   // Where the next sample is read, and where the next accepted one goes.
   let sampleAt: usize = 0;
   let acceptedAt: usize = 0;
@@ -114,57 +175,39 @@ export function appendSlice(refs: Refs, runs: u32, samples: u32, counted: bool, 
   let pushed: u32 = 0;
   // Neighbours mostly share their window, so its count is only touched when the window changes.
   let hotStart: i64 = -1;
-  let hotAppends: u32 = 0;
-  let touches: u32 = 0;
+  let hotPushed: u32 = 0;
 
-  for (let groupStart: u32 = 0; groupStart < runs; groupStart += AHEAD_RUNS) {
-    const groupRuns = min(AHEAD_RUNS, runs - groupStart);
+  for (let groupStart: u32 = 0; groupStart < runs; groupStart += GROUP_RUNS) {
+    const groupLength = <usize>min(GROUP_RUNS, runs - groupStart);
     const refAt = input + REFS + (<usize>groupStart << 2);
-    const countAt = input + COUNTS + (<usize>groupStart << 2);
-    for (let i: usize = 0; i < groupRuns; i++) {
-      const tagged = resolveRef(refs, load<u32>(refAt + (i << 2)));
-      store<u32>(group + (i << 2), tagged);
-      // Without a run this touches address 0, which is harmless.
-      if (tagged != 0) touches += load<u8>(changetype<usize>(slotOf(tagged - 1).run));
-    }
-    for (let i: usize = 0; i < groupRuns; i++) {
-      const tagged = load<u32>(group + (i << 2));
-      const count: u32 = counted ? load<u32>(countAt + (i << 2)) : 1;
+    resolveRefs(refs, refAt, groupLength, groupSlots);
+    touchGroup(groupLength);
+    for (let i: usize = 0; i < groupLength; i++) {
+      const tagged = load<u32>(groupSlots + (i << 2));
+      const runEnd = sampleAt + (counted ? <usize>load<u32>(refAt + (i << 2), COUNTS - REFS) << 3 : 8);
       if (tagged == 0) {
-        store<u32>(unknownAt, load<u32>(refAt + (i << 2)));
-        unknownAt += 4;
-        sampleAt += <usize>count << 3;
+        nameUnknown(load<u32>(refAt + (i << 2)));
+        sampleAt = runEnd;
         continue;
       }
       const sid = tagged - 1;
       const slot = slotOf(sid);
-      const runRejections = rejectionsAt;
       const runStart = acceptedAt;
-      const runEnd = sampleAt + (<usize>count << 3);
+      runRejections = rejectionsAt;
       for (; sampleAt < runEnd; sampleAt += 8) {
         const timestamp = load<i64>(input + sampleAt, TIMESTAMPS);
         const value = load<u64>(input + sampleAt, VALUES);
-        if (<u64>(timestamp - minTimestamp) > admitted || !room) {
-          const reason = timestamp < 0 ? NEGATIVE
-            : timestamp < minTimestamp ? OLD
-            : timestamp > maxTimestamp ? AHEAD
-            : MEMORY;
-          reject(runRejections, load<u32>(refAt + (i << 2)), sid, reason, timestamp);
-          continue;
-        }
         const run = slot.run;
-        if (isNext(run, timestamp)) {
+        if (<u64>(timestamp - lowest) <= width && isNext(run, timestamp)) {
           const windowStart = run!.windowStart;
+          if (windowStart != hotStart) {
+            countAppends(hotStart, pushed - hotPushed);
+            hotStart = windowStart;
+            hotPushed = pushed;
+          }
           push(run!, <u32>(timestamp - windowStart), value);
           pushed++;
-          if (windowStart != hotStart) {
-            if (hotAppends != 0) countAppends(hotStart, hotAppends);
-            hotStart = windowStart;
-            hotAppends = 0;
-          }
-          hotAppends++;
-        } else if (!insert(slot, sid, timestamp, value)) {
-          reject(runRejections, load<u32>(refAt + (i << 2)), sid, WINDOWS, timestamp);
+        } else if (!storeOther(slot, sid, load<u32>(refAt + (i << 2)), timestamp, value)) {
           continue;
         }
         if (acceptedAt != sampleAt) {
@@ -176,7 +219,7 @@ export function appendSlice(refs: Refs, runs: u32, samples: u32, counted: bool, 
       if (acceptedAt == runStart) continue;
       // References that come later lie behind: a slice never accepts more runs than it has read.
       store<u32>(input + (acceptedRuns << 2), sid, REFS);
-      store<u32>(input + (acceptedRuns << 2), <u32>(acceptedAt - runStart) >> 3, COUNTS);
+      if (counted) store<u32>(input + (acceptedRuns << 2), <u32>(acceptedAt - runStart) >> 3, COUNTS);
       acceptedRuns++;
       if (encode && markDefined(slot)) {
         store<u32>(undefinedAt, sid);
@@ -184,8 +227,7 @@ export function appendSlice(refs: Refs, runs: u32, samples: u32, counted: bool, 
       }
     }
   }
-  touched = touches;
-  if (hotAppends != 0) countAppends(hotStart, hotAppends);
+  countAppends(hotStart, pushed - hotPushed);
   countSamples(pushed);
 
   const accepted = <u32>acceptedAt >> 3;

@@ -1,7 +1,7 @@
 /**
  * A run's backlog: samples that came late, at or before the run's last one. Entries of 12 bytes (u32 offset, u64 value)
- * in segments of 128 bytes: u32 segment before, u32 unused, ten entries. The run knows the last segment and the count, so
- * adding an entry only writes; nothing of what is there is read, and nothing has to be in the cache.
+ * in segments of 128 bytes: u32 segment before, u32 unused, ten entries, which end where the segment does. The run knows
+ * where the next entry goes and how many there are, so adding one hardly reads anything.
  */
 import { allocCell, freeCell } from './memory';
 import { Run } from './run';
@@ -22,27 +22,32 @@ const DISORDERED: u32 = 0x80000000;
   return (run.backlogCount & DISORDERED) != 0;
 }
 
-@inline function entryAt(run: Run, index: u32): usize {
-  return run.backlog + SEGMENT_HEADER + (index % SEGMENT_ENTRIES) * ENTRY_BYTES;
+/** An address in the memory that the next late sample is written to, or just before it; the run's own without a backlog. */
+@inline export function nextEntry(run: Run): usize {
+  return run.backlog == 0 ? changetype<usize>(run) : run.backlog - 1;
 }
 
 /** Adds a late sample. The caller has reserved memory. */
 export function defer(run: Run, offset: u32, value: u64): void {
-  const index = backlogCount(run);
-  if (index != 0 && !isDisordered(run) && load<u32>(entryAt(run, index - 1)) >= offset) run.backlogCount |= DISORDERED;
-  if (index % SEGMENT_ENTRIES == 0) {
+  let entry = run.backlog;
+  if (entry != 0 && !isDisordered(run) && load<u32>(entry - ENTRY_BYTES) >= offset) run.backlogCount |= DISORDERED;
+  if ((entry & (SEGMENT_BYTES - 1)) == 0) {
     const segment = allocCell(SEGMENT_BYTES);
-    store<u32>(segment, <u32>run.backlog);
-    run.backlog = segment;
+    store<u32>(segment, entry == 0 ? 0 : <u32>entry - SEGMENT_BYTES);
+    entry = segment + SEGMENT_HEADER;
   }
-  const entry = entryAt(run, index);
   store<u32>(entry, offset);
   store<u64>(entry, value, 4);
+  run.backlog = entry + ENTRY_BYTES;
   run.backlogCount++;
 }
 
+@inline function lastSegment(run: Run): usize {
+  return run.backlog == 0 ? 0 : (run.backlog - 1) & ~(SEGMENT_BYTES - 1);
+}
+
 export function freeBacklog(run: Run): void {
-  let segment = run.backlog;
+  let segment = lastSegment(run);
   while (segment != 0) {
     const before: usize = load<u32>(segment);
     freeCell(segment, SEGMENT_BYTES);
@@ -60,7 +65,7 @@ export function freeBacklog(run: Run): void {
 /** Copies the entries, in order of arrival, to `to`, 12 bytes each. */
 export function copyEntries(run: Run, to: usize): void {
   let left = backlogCount(run);
-  for (let segment = run.backlog; left != 0; segment = load<u32>(segment)) {
+  for (let segment = lastSegment(run); left != 0; segment = load<u32>(segment)) {
     const entries = tailEntries(left);
     left -= entries;
     memory.copy(to + left * ENTRY_BYTES, segment + SEGMENT_HEADER, entries * ENTRY_BYTES);
@@ -70,7 +75,7 @@ export function copyEntries(run: Run, to: usize): void {
 /** Spreads the entries, in order of arrival, over columns. */
 export function backlogColumns(run: Run, offsets: usize, values: usize): void {
   let left = backlogCount(run);
-  for (let segment = run.backlog; left != 0; segment = load<u32>(segment)) {
+  for (let segment = lastSegment(run); left != 0; segment = load<u32>(segment)) {
     const entries = tailEntries(left);
     left -= entries;
     let entry = segment + SEGMENT_HEADER;

@@ -17,6 +17,7 @@ const BACKLOG_BOUND: u32 = 64;
 
 let runs: u32 = 0;
 let samples: i64 = 0;
+let late: u32 = 0;
 
 export function openRuns(): u32 {
   return runs;
@@ -24,6 +25,11 @@ export function openRuns(): u32 {
 
 export function openSamples(): f64 {
   return <f64>samples;
+}
+
+/** Late samples since the beginning, modulo 2^32. */
+@inline export function lateSamples(): u32 {
+  return late;
 }
 
 /**
@@ -36,6 +42,7 @@ export function reserveSlice(sampleCount: u32): bool {
 
 /** Counts samples that went into an open window. */
 export function countAppends(windowStart: i64, count: u32): void {
+  if (count == 0) return;
   const window = findWindow(windowStart);
   if (window != null) window.appends += count;
 }
@@ -112,6 +119,7 @@ function insertLate(run: Run, offset: u32, value: u64): void {
   // Nothing to do for a repetition of the last sample, or when the one that is there wins.
   if (offset == run.lastOffset && winner(run.lastValue, value) == run.lastValue) return;
   defer(run, offset, value);
+  late++;
   run.meta &= ~SEALED;
   samples++;
   if (backlogCount(run) > max(BACKLOG_BOUND, run.count)) mergeBacklog(run);

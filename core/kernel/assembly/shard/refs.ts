@@ -4,7 +4,7 @@
  * releasing a series costs nothing here, however many senders knew it.
  */
 import { allocCell, freeCell } from './memory';
-import { liveSlot, slotOf, Slot } from './series';
+import { slotOf } from './series';
 
 const PAGE_SHIFT: u32 = 9;
 const PAGE_BYTES: u32 = 4096;
@@ -96,7 +96,24 @@ export function defineRef(refs: Refs, ref: u32, sid: u32): bool {
   return tagged != 0 && slotOf(tagged - 1).generation == load<u32>(entry, 4) ? tagged : 0;
 }
 
-export function resolvedSlot(refs: Refs, ref: u32): Slot | null {
-  const tagged = resolveRef(refs, ref);
-  return tagged == 0 ? null : liveSlot(tagged - 1);
+/** Resolves `count` references at `from` to slots + 1 at `to`, 0 where one is unknown. Neighbours mostly share a page. */
+@inline export function resolveRefs(refs: Refs, from: usize, count: usize, to: usize): void {
+  const directory = refs.directory;
+  const directoryLength = refs.directoryLength;
+  let pageIndex: u32 = u32.MAX_VALUE;
+  let page: usize = 0;
+  for (let i: usize = 0; i < count; i++) {
+    const ref = load<u32>(from + (i << 2));
+    if (ref >> PAGE_SHIFT != pageIndex) {
+      pageIndex = ref >> PAGE_SHIFT;
+      page = pageIndex < directoryLength ? <usize>load<u32>(directory + (<usize>pageIndex << 2)) : 0;
+    }
+    let tagged: u32 = 0;
+    if (page != 0) {
+      const entry = page + (<usize>(ref & ((1 << PAGE_SHIFT) - 1)) << ENTRY_SHIFT);
+      tagged = load<u32>(entry);
+      if (tagged != 0 && slotOf(tagged - 1).generation != load<u32>(entry, 4)) tagged = 0;
+    }
+    store<u32>(to + (i << 2), tagged);
+  }
 }

@@ -39,7 +39,7 @@ export class Run {
   head: usize;
   /** The series' next run. */
   next: Run | null;
-  /** Last segment of the backlog, 0 without one; number of its entries and a flag (backlog.ts). */
+  /** Where the next late sample goes, 0 without a backlog; number of those that wait, and a flag (backlog.ts). */
   backlog: usize;
   backlogCount: u32;
   firstOffset: u32;
