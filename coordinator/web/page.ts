@@ -36,13 +36,15 @@ const YEAR_SECONDS = 31_536_000;
 interface Asset {
   readonly mediaType: string;
   readonly plain: Buffer;
-  readonly gzipped: Buffer;
+  /** Undefined where compressing does not pay. */
+  readonly gzipped: Buffer | undefined;
 }
 
 function asset(name: string, plain: Buffer): Asset {
   const mediaType = MEDIA_TYPES[extname(name)];
   if (mediaType === undefined) throw new Error(`web page: no media type is known for ${name}`);
-  return { mediaType, plain, gzipped: gzipSync(plain) };
+  const gzipped = gzipSync(plain);
+  return { mediaType, plain, gzipped: gzipped.length < plain.length ? gzipped : undefined };
 }
 
 /** Name below `/assets/<version>/` -> bytes, for the page's own files and the packages' modules. */
@@ -50,7 +52,10 @@ function readAssets(folder: string): Map<string, Buffer> {
   const files = new Map<string, Buffer>();
   for (const name of ['page.css', 'icon.svg']) files.set(name, readFileSync(join(folder, name)));
   for (const name of readdirSync(join(folder, 'browser')).sort()) {
-    if (name.endsWith('.js')) files.set(`browser/${name}`, readFileSync(join(folder, 'browser', name)));
+    if (!name.endsWith('.js')) continue;
+    const bytes = readFileSync(join(folder, 'browser', name));
+    // A module of nothing but types: nobody imports it once it is compiled.
+    if (!bytes.toString().endsWith('export {};\n')) files.set(`browser/${name}`, bytes);
   }
   const { resolve } = createRequire(import.meta.url);
   for (const [specifier, file] of Object.entries(PACKAGES)) {
@@ -105,13 +110,13 @@ export function registerPage(app: FastifyInstance, folder: string = dirname(file
   const etag = `"${hash([html, policy])}"`;
 
   function send(request: FastifyRequest, reply: FastifyReply, { mediaType, plain, gzipped }: Asset): FastifyReply {
-    const gzip = /\bgzip\b/.test(request.headers['accept-encoding'] ?? '');
-    if (gzip) reply.header('content-encoding', 'gzip');
+    const zips = gzipped !== undefined && /\bgzip\b/.test(request.headers['accept-encoding'] ?? '');
+    if (zips) reply.header('content-encoding', 'gzip');
     return reply
       .header('content-type', mediaType)
       .header('vary', 'accept-encoding')
       .header('x-content-type-options', 'nosniff')
-      .send(gzip ? gzipped : plain);
+      .send(zips ? gzipped : plain);
   }
 
   app.get('/', (request, reply) => {

@@ -1,14 +1,17 @@
 /**
  * The real programs that tests run against. What is on the PATH is used as it is. What is missing is taken out of its
  * Debian package into a cache folder, without installing it: nothing starts, no port is bound, no root is needed, and
- * nothing is left on the machine outside node_modules.
+ * nothing is left on the machine outside node_modules. One that needs the libraries of other packages is installed.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { ROOT } from '../../coordinator/local/build.js';
 
-/** One row per part: the program, the package that holds it, the variable that tells a test where it is, what is not tested without it. */
+/**
+ * One row per part: the program, the package that holds it, the variable that tells a test where it is, what is not
+ * tested without it. `installed`: unpacking is not enough, it is installed, which takes root.
+ */
 const PARTS = [
   {
     program: 'prometheus',
@@ -21,6 +24,13 @@ const PARTS = [
     package: 'prometheus-node-exporter',
     variable: 'SILVERBACK_TEST_NODE_EXPORTER',
     proves: 'test/real: a real node_exporter is scraped',
+  },
+  {
+    program: 'chromium',
+    package: 'chromium',
+    variable: 'SILVERBACK_TEST_CHROMIUM',
+    proves: 'test/web, test/real: the web page in a real browser',
+    installed: true,
   },
 ];
 
@@ -54,6 +64,16 @@ function unpack(part, folder) {
   return unpacked.ok ? undefined : `dpkg-deb -x ${file}: ${unpacked.output}`;
 }
 
+/** Installs the package with what it needs; returns what went wrong, or undefined. */
+function install(part) {
+  if (process.getuid?.() !== 0) return `installing ${part.package} takes root`;
+  const command = ['install', '-y', '--no-install-recommends', part.package];
+  let installed = run('apt-get', command, ROOT);
+  // A fresh container has no package lists.
+  if (!installed.ok && run('apt-get', ['update'], ROOT).ok) installed = run('apt-get', command, ROOT);
+  return installed.ok ? undefined : `apt-get install ${part.package}: ${installed.output.split('\n').at(-1)}`;
+}
+
 /**
  * @returns {{ skipped: string[], environment: Record<string, string> }} what cannot be tested here and why,
  * and the variables through which tests find the programs
@@ -66,9 +86,10 @@ export function fetchParts() {
     const unpacked = join(folder, 'usr/bin', part.program);
     let problem;
     if (onPath(part.program) === undefined && !existsSync(unpacked)) {
-      console.log(`fetching ${part.package} (Debian package, unpacked into node_modules/.cache) ...`);
+      const how = part.installed ? 'installed' : 'unpacked into node_modules/.cache';
+      console.log(`fetching ${part.package} (Debian package, ${how}) ...`);
       rmSync(folder, { recursive: true, force: true });
-      problem = unpack(part, folder);
+      problem = part.installed ? install(part) : unpack(part, folder);
     }
     const program = onPath(part.program) ?? unpacked;
     if (problem === undefined && !run(program, ['--version']).ok) problem = `${program} --version fails`;

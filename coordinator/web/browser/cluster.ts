@@ -8,10 +8,11 @@ const PATIENCE_MS = 4000;
 
 /**
  * Keeps `line` true as long as the page is looked at. Nodes are counted by what self-monitoring writes of them; where
- * it is off, or the metrics are away, the line says ready or not and no more. `changed` is told of every change.
+ * it is off, or the metrics are away, the line says ready or not and no more. `recovered` is called when a cluster that was
+ * not ready is.
  */
-export function watchCluster(line: HTMLElement, changed: (ready: boolean) => void): void {
-  let last: boolean | undefined;
+export function watchCluster(line: HTMLElement, recovered: () => void): void {
+  let wasReady = true;
   const look = async (): Promise<void> => {
     const { ready, text } = await readiness();
     const nodes = ready ? await countNodes() : undefined;
@@ -27,8 +28,8 @@ export function watchCluster(line: HTMLElement, changed: (ready: boolean) => voi
     // Only when it differs: this is a live region, and a screen reader would read it out each time.
     if (line.textContent !== words)
       line.replaceChildren(element('span', { class: `dot ${state}`, 'aria-hidden': 'true' }), words);
-    if (last !== ready) changed(ready);
-    last = ready;
+    if (ready && !wasReady) recovered();
+    wasReady = ready;
   };
   const again = (): void => {
     if (!document.hidden) void look().finally(() => setTimeout(again, PERIOD_MS));

@@ -1,5 +1,5 @@
 /** A coverage ledger in words: complete, or exactly what is missing. */
-import type { Coverage, CoverageState } from './api.ts';
+import type { Coverage, CoverageState } from './answer.ts';
 import { countOf } from './number.ts';
 import { formatMoment } from './time.ts';
 

@@ -1,6 +1,6 @@
 /** Lines over time, with a legend that reads the values under the pointer. */
 import uPlot from 'uplot';
-import type { MatrixEntry } from './api.ts';
+import type { MatrixEntry } from './answer.ts';
 import { element } from './dom.ts';
 import { lonePoints, makeGrid, tallest } from './grid.ts';
 import { formatMetric, nameSeries } from './legend.ts';

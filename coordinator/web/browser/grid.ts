@@ -1,5 +1,5 @@
 /** The answer of a range query as the columns that the chart draws: one common time axis, a value or null for each series. */
-import type { MatrixEntry } from './api.ts';
+import type { MatrixEntry } from './answer.ts';
 import { parseValue } from './number.ts';
 
 export interface Grid {

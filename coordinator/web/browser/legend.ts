@@ -1,5 +1,5 @@
 /** What tells series apart: the labels that differ, and those that need saying only once. */
-import type { Metric } from './api.ts';
+import type { Metric } from './answer.ts';
 
 export interface Naming {
   /** Labels that every series has with the same value, the metric's name among them. */

@@ -1,6 +1,7 @@
 /** The page: what a person chose (the view), the question it makes, and its answer. */
 import { FIRST_VIEW, formatAddress, parseAddress, REFRESHES_MS, type Tab, type View } from './address.ts';
-import { type Answer, labelValues, queryAt, queryRange } from './api.ts';
+import type { Answer } from './answer.ts';
+import { labelValues, queryAt, queryRange } from './api.ts';
 import { watchCluster } from './cluster.ts';
 import { describeCoverage } from './coverage.ts';
 import { element, find } from './dom.ts';
@@ -334,8 +335,7 @@ function move(direction: -1 | 1): void {
 listen();
 show();
 void readMetrics();
-watchCluster(nodes.cluster, (ready) => {
-  if (!ready) return;
+watchCluster(nodes.cluster, () => {
   void readMetrics();
   // A page opened before the cluster was ready shows an error that is over now.
   if (nodes.notices.querySelector('.error') !== null) void ask(false);

@@ -1,5 +1,6 @@
 /** What went wrong with an answer, or could mislead: errors, what is missing, warnings, remarks. */
-import { type Answer, ApiError } from './api.ts';
+import type { Answer } from './answer.ts';
+import { ApiError } from './api.ts';
 import { describeCoverage } from './coverage.ts';
 import { element } from './dom.ts';
 

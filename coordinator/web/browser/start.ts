@@ -40,7 +40,7 @@ const EXAMPLES: readonly Example[] = [
 const FALLBACK_COUNT = 6;
 
 /** Examples whose metrics are all among `metrics`; where none of ours fits, plain looks at some that are there. */
-export function chooseExamples(metrics: readonly string[]): readonly Example[] {
+function chooseExamples(metrics: readonly string[]): readonly Example[] {
   const known = new Set(metrics);
   const fitting = EXAMPLES.filter(({ query }) => metricsOf(query).every((name) => known.has(name)));
   if (fitting.length > 1 || metrics.length === 0) return fitting;
@@ -51,7 +51,7 @@ export function chooseExamples(metrics: readonly string[]): readonly Example[] {
 }
 
 /** Up to three metrics whose names look like `name`: what was probably meant. */
-export function similarMetrics(name: string, metrics: readonly string[]): string[] {
+function similarMetrics(name: string, metrics: readonly string[]): string[] {
   const parts = name.split(/[_:]/).filter((part) => part.length > 2);
   return metrics
     .map((metric) => ({

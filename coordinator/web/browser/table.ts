@@ -1,5 +1,5 @@
 /** An answer at one moment as rows: a column for each label that differs, and the exact value. */
-import type { MatrixEntry, Metric, Point, Result, VectorEntry } from './api.ts';
+import type { MatrixEntry, Metric, Point, Result, VectorEntry } from './answer.ts';
 import { element } from './dom.ts';
 import { formatMetric, nameSeries } from './legend.ts';
 import { countOf, formatCount, parseValue } from './number.ts';

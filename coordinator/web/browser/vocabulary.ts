@@ -45,6 +45,7 @@ export const FUNCTIONS: readonly Word[] = words(`
   delta(v[d])  difference of first and last, of a gauge
   deriv(v[d])  change per second by linear regression, of a gauge
   double_exponential_smoothing(v[d], sf, tf)  smoothed value with trend
+  end()  end of the range that is asked for, seconds since 1970
   exp(v)  e to the power
   first_over_time(v[d])  the oldest sample
   floor(v)  rounded down to an integer
@@ -77,6 +78,7 @@ export const FUNCTIONS: readonly Word[] = words(`
   present_over_time(v[d])  1 for each series with a sample
   quantile_over_time(q, v[d])  quantile of the samples
   rad(v)  degrees to radians
+  range()  length of the range that is asked for, seconds
   rate(v[d])  per-second rate of a counter over the range
   resets(v[d])  how often a counter was reset
   round(v, to)  rounded to the nearest multiple
@@ -89,8 +91,10 @@ export const FUNCTIONS: readonly Word[] = words(`
   sort_by_label_desc(v, label, ...)  by label values, descending
   sort_desc(v)  by value, descending
   sqrt(v)  square root
+  start()  start of the range that is asked for, seconds since 1970
   stddev_over_time(v[d])  standard deviation of the samples
   stdvar_over_time(v[d])  variance of the samples
+  step()  step of the range that is asked for, seconds
   sum_over_time(v[d])  sum of the samples
   tan(v)  tangent of radians
   tanh(v)  hyperbolic tangent
