@@ -16,7 +16,7 @@ const WELL_AFTER_MS = 30_000;
  * Bodies and batches pass through as buffers whose owners are small young objects. A small young generation is collected
  * often and cheaply, which frees the buffers before they force a full collection: a third less resident memory.
  */
-const NODE_FLAGS = ['--enable-source-maps', '--max-semi-space-size=4'];
+export const NODE_FLAGS = ['--enable-source-maps', '--max-semi-space-size=4'];
 /** pino's number for warnings. */
 const WARN_LEVEL = 40;
 
