@@ -7,6 +7,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ run(args: string[]): Prom
   kernel: () => import('./kernel.ts'),
   log: () => import('./log.ts'),
   peers: () => import('./peers.ts'),
+  query: () => import('./query.ts'),
   sdk: () => import('./sdk.ts'),
   shard: () => import('./shard.ts'),
 };

@@ -73,7 +73,24 @@ export function formatMatchers(matchers: readonly Matcher[]): string {
   return `{${matchers.map((matcher) => `${matcher.name}${matcher.op}${JSON.stringify(matcher.value)}`).join(',')}}`;
 }
 
+/** Compiled expressions, with what they said of short values: a query tries the same values in every shard. */
+const recent = new Map<string, (value: string) => boolean>();
+const RECENT_COUNT = 64;
+const REMEMBERED_COUNT = 2_048;
+const REMEMBERED_LENGTH = 128;
+
 function compilePattern(name: string, pattern: string): (value: string) => boolean {
+  const key = `${name.length} ${name}${pattern}`;
+  let positive = recent.get(key);
+  if (positive !== undefined) return positive;
+  positive = compileAnew(name, pattern);
+  if (pattern.length > 1_024) return positive;
+  if (recent.size === RECENT_COUNT) recent.delete(recent.keys().next().value as string);
+  recent.set(key, positive);
+  return positive;
+}
+
+function compileAnew(name: string, pattern: string): (value: string) => boolean {
   if (pattern === '.*') return () => true;
   if (pattern === '.+') return (value) => value !== '';
   const body = pattern.slice(0, -2);
@@ -106,14 +123,22 @@ function compilePattern(name: string, pattern: string): (value: string) => boole
     );
   }
   const maxLength = Math.floor(MAX_MATCH_STEPS / size);
+  const said = new Map<string, boolean>();
   return (value) => {
+    const known = said.get(value);
+    if (known !== undefined) return known;
     if (value.length > maxLength) {
       throw new SilverbackError(
         'INVALID_ARGUMENT',
         `regular expression for label "${name}" is too large (${size} instructions) for a value of ${value.length} characters, at most ${maxLength} are accepted: ${shown}`,
       );
     }
-    return regex.testExact(value);
+    const matches = regex.testExact(value);
+    if (value.length <= REMEMBERED_LENGTH) {
+      if (said.size === REMEMBERED_COUNT) said.clear();
+      said.set(value, matches);
+    }
+    return matches;
   };
 }
 
