@@ -60,6 +60,12 @@ module.exports = {
       { path: '^coordinator/local/' },
       { path: '^coordinator/(?!local/)' },
     ),
+    forbid(
+      'browser-stands-alone',
+      'What a browser loads imports its own modules and packages.',
+      { path: '^coordinator/web/browser/' },
+      { pathNot: '^(coordinator/web/browser/|node_modules/)' },
+    ),
     forbid('shard-below-server', 'The engine knows no server.', { path: '^node/shard/' }, { path: '^node/(?!shard/)' }),
     forbid(
       'env-is-a-door',
