@@ -64,21 +64,29 @@ export function countSamples(count: u32): void {
  * False when its window is not open and cannot be opened. Memory is reserved.
  */
 export function insert(slot: Slot, sid: u32, timestamp: i64, value: u64): bool {
-  const windowStart = windowOf(timestamp);
-  const offset = <u32>(timestamp - windowStart);
-  const run = findRun(slot, windowStart);
-  if (run == null) {
-    const window = openWindow(windowStart);
-    if (window == null) return false;
-    start(createRun(slot, sid, window), offset, value);
-    samples++;
-  } else if (offset > run.lastOffset) {
+  let run = slot.run;
+  if (run == null || <u64>(timestamp - run.windowStart) >= <u64>WINDOW_MS) {
+    const windowStart = windowOf(timestamp);
+    run = findRun(slot, windowStart);
+    if (run == null) return beginRun(slot, sid, windowStart, timestamp, value);
+  }
+  const offset = <u32>(timestamp - run.windowStart);
+  if (offset > run.lastOffset) {
     push(run, offset, value);
     samples++;
   } else {
     insertLate(run, offset, value);
   }
-  countAppends(windowStart, 1);
+  countAppends(run.windowStart, 1);
+  return true;
+}
+
+function beginRun(slot: Slot, sid: u32, windowStart: i64, timestamp: i64, value: u64): bool {
+  const window = openWindow(windowStart);
+  if (window == null) return false;
+  start(createRun(slot, sid, window), <u32>(timestamp - windowStart), value);
+  samples++;
+  window.appends++;
   return true;
 }
 

@@ -71,8 +71,9 @@ function growTo(end: u64): bool {
   const have = <u64>memory.size() << PAGE_SHIFT;
   if (end <= have) return true;
   const need = <i32>((end - have + PAGE_BYTES - 1) >> PAGE_SHIFT);
-  // Each growth detaches the views JavaScript holds, so grow by an eighth where there is room.
-  const generous = <i32>min((have >> PAGE_SHIFT) >> 3, (limit - have) >> PAGE_SHIFT);
+  // Each growth detaches the views JavaScript holds and may set off a collection there, so grow by a quarter, 2 MiB at
+  // least, where there is room: what is not touched has no memory behind it.
+  const generous = <i32>min(max((have >> PAGE_SHIFT) >> 2, 32), (limit - have) >> PAGE_SHIFT);
   if (generous > need && memory.grow(generous) >= 0) return true;
   return memory.grow(need) >= 0;
 }
