@@ -249,7 +249,7 @@ describe('a writer', () => {
     b.stop();
     a.judge = ({ shard }) => (shard === 2 ? { code: 'TOO_LARGE', message: 'too many samples' } : undefined);
     const batches = [0, 1, 2, 3, 4].map((shard) => batch(shard, [[1, 1]]));
-    const { results, acknowledgedCount } = await writerTo(placement).write(batches, { timeoutMs: 400 });
+    const { results, acknowledgedCount } = await writerTo(placement).write(batches, { timeoutMs: 3000 });
     expect(results.map(({ code }) => code)).toEqual([
       'OK',
       'UNAVAILABLE',
