@@ -100,6 +100,7 @@ export async function run(args: string[]): Promise<void> {
     const endMs = Math.floor(Date.now() / STEP_MS) * STEP_MS;
     await load(endpoint, hosts, Number(flags.hours), endMs);
     const processes = processesOf(supervisor.pid as number);
+    await settled(processes);
     const limits = { runs: Number(flags.runs), seconds: Number(flags.seconds) };
     const wanted = flags.only?.split(',');
     for (let round = 1; round <= Number(flags.rounds); round++) {
@@ -211,6 +212,15 @@ function cpuMs(pids: readonly number[]): number {
     }
   }
   return ns / 1e6;
+}
+
+/** What was loaded is sealed and checkpointed first: that is not a query's cost. */
+async function settled({ coordinator, nodes }: Processes): Promise<void> {
+  for (let quiet = 0, i = 0; quiet < 2 && i < 60; i++) {
+    const before = cpuMs([...coordinator, ...nodes]);
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    quiet = cpuMs([...coordinator, ...nodes]) - before < 50 ? quiet + 1 : 0;
+  }
 }
 
 async function measure(
