@@ -17,8 +17,9 @@ const WELL_AFTER_MS = 30_000;
  * often and cheaply, which frees the buffers before they force a full collection: a third less resident memory.
  */
 export const NODE_FLAGS = ['--enable-source-maps', '--max-semi-space-size=4'];
-/** pino's number for warnings. */
+/** pino's numbers. */
 const WARN_LEVEL = 40;
+const FATAL_LEVEL = 60;
 
 export interface ChildOptions {
   readonly name: string;
@@ -107,7 +108,10 @@ export class Child {
     this.#log.write(`${line}\n`);
     const { level, text } = readLogLine(line);
     if (level < WARN_LEVEL || text === '') return;
-    this.#lastComplaint = text;
+    // Of what Node prints when it goes down, the line with the error says most.
+    if (level < FATAL_LEVEL || !/Error\b/.test(this.#lastComplaint)) this.#lastComplaint = text;
+    // While it starts, its last words are the reason that `failed` is told.
+    if (!this.#kept && level >= FATAL_LEVEL) return;
     if (!this.#stopping) this.#options.say(`${this.name}: ${text}`);
   }
 
@@ -128,7 +132,7 @@ export class Child {
   }
 }
 
-/** Level and message of a line that pino wrote; of any other line the line itself, as important as a warning. */
+/** Level and message of a line that pino wrote; of any other line the line itself, as the last words that they mostly are. */
 function readLogLine(line: string): { level: number; text: string } {
   try {
     const record = JSON.parse(line) as { level?: unknown; msg?: unknown; err?: { message?: unknown } };
@@ -139,5 +143,5 @@ function readLogLine(line: string): { level: number; text: string } {
   } catch {
     // Not JSON: what Node itself prints when a process goes down.
   }
-  return { level: WARN_LEVEL, text: line.trim() };
+  return { level: FATAL_LEVEL, text: line.trim() };
 }

@@ -99,7 +99,9 @@ describe('a local cluster', () => {
 
     const other = sandbox.start('--data-dir', dataDir, '--http-port', String(await freeHttpPort()), '--shards', '32');
     expect(await other.exited).toBe(1);
-    expect(other.output).toContain('--shards 32: this cluster was created with 8 shards, which cannot change');
+    expect(other.lines).toEqual([
+      'coordinator: --shards 32: this cluster was created with 8 shards, which cannot change',
+    ]);
     const fewer = sandbox.start('--data-dir', dataDir, '--nodes', '1');
     expect(await fewer.exited).toBe(1);
     expect(fewer.lines).toEqual([
