@@ -15,7 +15,7 @@ export interface ShardLimits extends LabelLimits {
   readonly maxKernelBytes: number;
 }
 
-export const DEFAULT_LIMITS: ShardLimits = {
+const DEFAULT_LIMITS: ShardLimits = {
   ...DEFAULT_LABEL_LIMITS,
   maxSeriesCount: 1_000_000,
   maxIdentityBytes: 32 * 1024,

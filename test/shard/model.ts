@@ -20,7 +20,7 @@ function rank(bits: bigint): bigint {
 }
 
 /** The merge rule: does `a` win over `b`? */
-export function beats(a: bigint, b: bigint): boolean {
+function beats(a: bigint, b: bigint): boolean {
   if ((a === STALE) !== (b === STALE)) return b === STALE;
   return rank(a) > rank(b);
 }
@@ -82,7 +82,7 @@ export function line(sample: Sample): string {
   return `${sample.series} @${sample.timestampMs} = ${sample.bits.toString(16).padStart(16, '0')}`;
 }
 
-export function identityOf(series: string): Uint8Array {
+function identityOf(series: string): Uint8Array {
   return encodeIdentity(makeLabels({ __name__: 'm', s: series, half: series.length % 2 === 0 ? 'even' : 'odd' }));
 }
 
