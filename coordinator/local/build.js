@@ -6,7 +6,7 @@
  *   node coordinator/local/build.js [--if-stale]
  */
 import { spawnSync } from 'node:child_process';
-import { cpSync, existsSync, readdirSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -47,10 +47,19 @@ function step(name, command, args) {
   if (result.status !== 0) throw new Error(`${name} failed:\n${result.stdout}${result.stderr}`);
 }
 
+/** True when the wasm files are younger than all they are made from: compiling them takes most of a build. */
+function hasKernel() {
+  const { scripts } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
+  const made = scripts['build:kernel'].match(/\S+\.wasm/g).map((file) => join(ROOT, file));
+  const from = [...filesBelow(join(ROOT, 'core/kernel/assembly')), ...SETTINGS.map((file) => join(ROOT, file))];
+  const newestMs = Math.max(...from.map((file) => statSync(file).mtimeMs));
+  return made.every((file) => existsSync(file) && statSync(file).mtimeMs > newestMs);
+}
+
 export function build() {
   // A source saved while the build runs must count as newer, so the stamp carries the time of the start.
   const startedAt = new Date();
-  step('kernel', 'npm', ['run', '--silent', '--if-present', 'build:kernel']);
+  if (!hasKernel()) step('kernel', 'npm', ['run', '--silent', 'build:kernel']);
   for (const project of ['.tsconfig.build.json', 'coordinator/web/browser/tsconfig.json']) {
     step('typescript', process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', project]);
   }

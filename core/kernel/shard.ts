@@ -17,7 +17,7 @@ import { Outcome, ShardInstance } from './instance.ts';
 export const WINDOW_MS = 7_200_000;
 
 /** Buckets into which a shard's series are divided for digests. */
-export const BUCKET_COUNT = 256;
+const BUCKET_COUNT = 256;
 
 declare const seriesBrand: unique symbol;
 declare const refsBrand: unique symbol;
