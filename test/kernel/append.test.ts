@@ -49,6 +49,16 @@ describe('append', () => {
     expect(undefinedOf([at(1, 4), at(2, 4)])).toEqual([1]);
   });
 
+  it('takes no number of a free slot for a segment', () => {
+    const bench = new Bench(2);
+    bench.append([at(0, 0), at(1, 0)]);
+    for (const id of bench.ids) bench.kernel.seal(id, T0_MS, undefined);
+    bench.kernel.releaseSealed(T0_MS);
+    for (const id of bench.ids) bench.kernel.release(id);
+    for (const ref of [0, 1]) bench.kernel.defineRef(bench.refs, ref, bench.kernel.intern(identityOf(60 + ref)).id);
+    expect([...(bench.append([at(0, 1), at(1, 1)])[0]?.undefinedSeries ?? [])].sort()).toEqual([0, 1]);
+  });
+
   it('does not tell of series whose samples were all refused', () => {
     const bench = new Bench(1);
     const old = { minMs: T0_MS + 1, maxMs: Number.POSITIVE_INFINITY };

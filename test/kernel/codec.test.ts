@@ -67,6 +67,27 @@ describe('both encodings', () => {
     );
   });
 
+  it('hold steps that change by as much as each of the bit widths can say, and one more or less', () => {
+    const changes = [0, 6, 8, 11, 20].flatMap((width) =>
+      [-1, 0, 1].flatMap((by) => [2 ** width + by, -(2 ** width) - by]),
+    );
+    let step = 2 ** 21;
+    let offset = 0;
+    const samples = changes.flatMap((change) =>
+      [change, -change].map((by) => {
+        step += by;
+        offset += step;
+        return [offset, bitsOf(1)] as const;
+      }),
+    );
+    const chunk = encode(
+      samples.map(([at]) => [at, STALE] as const),
+      0,
+    );
+    expect(chunkInfo(chunk).encoding).toBe('xor');
+    expect(pairs(codec.decode([chunk])).map(([ms]) => Number(ms))).toEqual(samples.map(([at]) => at));
+  });
+
   it('decode a range as decoding all and cutting does', () => {
     fc.assert(
       fc.property(
