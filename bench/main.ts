@@ -8,6 +8,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ run(args: string[]): Prom
   log: () => import('./log.ts'),
   peers: () => import('./peers.ts'),
   query: () => import('./query.ts'),
+  recovery: () => import('./recovery.ts'),
   sdk: () => import('./sdk.ts'),
   shard: () => import('./shard.ts'),
 };

@@ -1,0 +1,108 @@
+/**
+ * Time from kill -9 of a whole cluster until a query counts every sample it had acknowledged: processes, recovery from the
+ * log, placement, and the query itself.
+ *
+ *     npm run bench -- recovery [--series 10000] [--ticks 1440] [--nodes 2] [--shards 16] [--runs 5]
+ */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { cpus, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { Processes } from '../chaos/processes.ts';
+import { Client } from '../client/index.ts';
+import { Mix, STEP_MS } from './mix.ts';
+
+/** Samples of a series in a batch, as std-bulk sends them. */
+const PER_BATCH = 20;
+const POLL_MS = 20;
+
+export async function run(args: string[]): Promise<void> {
+  const { values: flags } = parseArgs({
+    args,
+    options: {
+      series: { type: 'string', default: '10000' },
+      ticks: { type: 'string', default: '1440' },
+      nodes: { type: 'string', default: '2' },
+      shards: { type: 'string', default: '16' },
+      runs: { type: 'string', default: '5' },
+    },
+  });
+  const [seriesCount, ticks] = [Number(flags.series), Number(flags.ticks)];
+  const [nodeCount, shardCount] = [Number(flags.nodes), Number(flags.shards)];
+  const sampleCount = seriesCount * ticks;
+  console.log(
+    `${sampleCount} samples (${seriesCount} series), ${nodeCount} nodes, ${shardCount} shards; ${cpus().length} x ${cpus()[0]?.model}`,
+  );
+  const directory = await mkdtemp(join(tmpdir(), 'silverback-bench-'));
+  const processes = await Processes.create({ dataDir: directory, nodeCount, shardCount });
+  try {
+    processes.start();
+    await processes.ready();
+    await load(processes, seriesCount, ticks);
+    const before = await countUntil(processes.url, sampleCount, ticks);
+    console.log(`loaded; the counting query takes ${before.queryMs.toFixed(0)} ms`);
+    const took: number[] = [];
+    for (let i = 0; i < Number(flags.runs); i++) {
+      const startedMs = performance.now();
+      await processes.kill();
+      processes.start();
+      await processes.ready();
+      const readyMs = performance.now() - startedMs;
+      const { queryMs } = await countUntil(processes.url, sampleCount, ticks);
+      took.push(performance.now() - startedMs);
+      console.log(
+        `run ${i + 1}: ${seconds(took[i])} s (ready after ${seconds(readyMs)} s, last query ${seconds(queryMs)} s)`,
+      );
+    }
+    took.sort((a, b) => a - b);
+    console.log(
+      `median: ${seconds(took[took.length >> 1])} s from kill -9 until a query counts ${sampleCount} samples`,
+    );
+  } finally {
+    await processes.kill();
+    await rm(directory, { recursive: true });
+  }
+}
+
+function seconds(ms = Number.NaN): string {
+  return (ms / 1_000).toFixed(2);
+}
+
+async function load(processes: Processes, seriesCount: number, ticks: number): Promise<void> {
+  const mix = new Mix({ ticks });
+  const client = new Client({ endpoints: [processes.grpc], maxSeries: seriesCount });
+  const series = Array.from({ length: seriesCount }, (_, i) =>
+    client.series({ __name__: `metric_${i % 40}`, host: `host-${Math.floor(i / 40)}`, load: 'recovery' }),
+  );
+  const startMs = Date.now() - ticks * STEP_MS;
+  const timestamps = new Float64Array(PER_BATCH);
+  const values = new Float64Array(PER_BATCH);
+  for (let tick = 0; tick < ticks; tick += PER_BATCH) {
+    const count = Math.min(PER_BATCH, ticks - tick);
+    for (const [i, one] of series.entries()) {
+      for (let k = 0; k < count; k++) {
+        timestamps[k] = startMs + (tick + k) * STEP_MS;
+        values[k] = mix.value(i, tick + k);
+      }
+      client.appendColumns(one, timestamps.subarray(0, count), values.subarray(0, count));
+      if (i % 1_000 === 0) await client.room();
+    }
+  }
+  await client.flush();
+  const { acknowledgedCount } = client.stats();
+  await client.close();
+  if (acknowledgedCount !== seriesCount * ticks) throw new Error(`only ${acknowledgedCount} samples were acknowledged`);
+}
+
+/** Asks until the answer is right. */
+async function countUntil(url: string, sampleCount: number, ticks: number): Promise<{ queryMs: number }> {
+  const rangeS = Math.ceil((ticks * STEP_MS) / 1_000) + 3_600;
+  const query = new URLSearchParams({ query: `sum(count_over_time({load="recovery"}[${rangeS}s]))` });
+  for (;;) {
+    const startedMs = performance.now();
+    const response = await fetch(`${url}/api/v1/query?${query}`);
+    const body = (await response.json()) as { data?: { result: { value: [number, string] }[] } };
+    if (Number(body.data?.result[0]?.value[1]) === sampleCount) return { queryMs: performance.now() - startedMs };
+    await new Promise((wake) => setTimeout(wake, POLL_MS));
+  }
+}
