@@ -271,7 +271,7 @@ export class ShardKernel {
 
   // ---- references -------------------------------------------------------------------------------
 
-  /** Throws RESOURCE_EXHAUSTED past 65,535 tables or when memory is full. */
+  /** A table takes what it holds, 8 bytes a reference in pages of 4 KiB. Throws RESOURCE_EXHAUSTED when memory is full. */
   createRefs(): RefTable {
     const refs = this.#instance.exports.createRefs() >>> 0;
     if (refs === 0) throw this.#instance.full("a sender's reference table");
