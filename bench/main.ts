@@ -7,6 +7,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ run(args: string[]): Prom
   kernel: () => import('./kernel.ts'),
   log: () => import('./log.ts'),
   peers: () => import('./peers.ts'),
+  promql: () => import('./promql.ts'),
   query: () => import('./query.ts'),
   recovery: () => import('./recovery.ts'),
   sdk: () => import('./sdk.ts'),

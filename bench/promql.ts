@@ -1,7 +1,7 @@
 /**
  * The PromQL engine by itself, on 10,000 series of 6 hours at 15 s in memory (14.4M samples):
  *
- *     node dist/bench/promql.js [pattern]
+ *     npm run bench -- promql [PATTERN]
  *
  * Prints, for each query, the median of 5 runs in CPU ms (user), nanoseconds a sample looked at, and result points; then the JSON
  * encoding of 100,000 points. The store hands out views, so that no decoding is in the figures.
@@ -88,9 +88,9 @@ function median(values: number[]): number {
   return values.sort((a, b) => a - b)[values.length >> 1] as number;
 }
 
-async function main(): Promise<void> {
+export async function run(args: string[]): Promise<void> {
   const engine = new Engine(nodeEnv, { experimental: true });
-  const pattern = new RegExp(process.argv[2] ?? '');
+  const pattern = new RegExp(args[0] ?? '');
   const store = new BenchStore() as unknown as Queryable;
   for (const [query, hours] of QUERIES.filter(([text]) => pattern.test(text))) {
     const time: QueryTime = { startMs: END_MS - hours * 3_600_000, endMs: END_MS, stepMs: 60_000 };
@@ -122,5 +122,3 @@ async function main(): Promise<void> {
   }
   console.log(`JSON of ${pointCount(value)} points: ${median(runs).toFixed(2)} CPU ms, ${bytes} bytes`);
 }
-
-await main();
