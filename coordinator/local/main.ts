@@ -158,7 +158,7 @@ Silverback is ready (${(tookMs / 1_000).toFixed(1)} s).
 ${rows.join('\n')}
   data          ${dataDir} (logs/ holds what each process says)
 
-  HTTP API      ${cluster.url}
+  page and API  ${cluster.url}
   remote write  ${cluster.url}/api/v1/write
   SDK (gRPC)    ${cluster.grpc}
 
