@@ -72,7 +72,12 @@ async function load(processes: Processes, seriesCount: number, ticks: number): P
   const mix = new Mix({ ticks });
   const client = new Client({ endpoints: [processes.grpc], maxSeries: seriesCount });
   const series = Array.from({ length: seriesCount }, (_, i) =>
-    client.series({ __name__: `metric_${i % 40}`, host: `host-${Math.floor(i / 40)}`, load: 'recovery' }),
+    client.series({
+      __name__: `metric_${i % 40}`,
+      host: `host-${Math.floor(i / 40)}`,
+      metric: `m${i % 40}`,
+      load: 'recovery',
+    }),
   );
   const startMs = Date.now() - ticks * STEP_MS;
   const timestamps = new Float64Array(PER_BATCH);
@@ -94,14 +99,15 @@ async function load(processes: Processes, seriesCount: number, ticks: number): P
   if (acknowledgedCount !== seriesCount * ticks) throw new Error(`only ${acknowledgedCount} samples were acknowledged`);
 }
 
-/** Asks until the answer is right. */
+/** Asks until the answer is right. Series differ in more than their names, which `count_over_time` drops. */
 async function countUntil(url: string, sampleCount: number, ticks: number): Promise<{ queryMs: number }> {
   const rangeS = Math.ceil((ticks * STEP_MS) / 1_000) + 3_600;
   const query = new URLSearchParams({ query: `sum(count_over_time({load="recovery"}[${rangeS}s]))` });
   for (;;) {
     const startedMs = performance.now();
     const response = await fetch(`${url}/api/v1/query?${query}`);
-    const body = (await response.json()) as { data?: { result: { value: [number, string] }[] } };
+    const body = (await response.json()) as { error?: string; data?: { result: { value: [number, string] }[] } };
+    if (response.status < 500 && body.error !== undefined) throw new Error(body.error);
     if (Number(body.data?.result[0]?.value[1]) === sampleCount) return { queryMs: performance.now() - startedMs };
     await new Promise((wake) => setTimeout(wake, POLL_MS));
   }
