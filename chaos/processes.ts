@@ -12,13 +12,14 @@ import { NODE_FLAGS } from '../coordinator/local/child.ts';
 import { nodeEnv } from '../core/env/node.ts';
 import { Channel } from '../core/grpc.ts';
 import { type ShardStatus, shardsService } from '../core/protocol.ts';
-import { freeHttpPort } from '../test/local/cluster.ts';
+import { eventually, freeHttpPort } from '../test/local/cluster.ts';
 
 const HOST = '127.0.0.1';
 /** The compiled programs, seen from the sources and from where these are compiled to. */
 const DIST = fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? '../dist/' : '../', import.meta.url));
 const READY_POLL_MS = 20;
 const READY_MS = 120_000;
+const STATUS_MS = 15_000;
 
 export interface ProcessesOptions {
   /** Everything lies below it: `<name>/` per process, `logs/`. */
@@ -122,7 +123,11 @@ export class Processes {
     for (const [i, node] of this.nodes.entries()) {
       if (!this.#running.has(node)) continue;
       const channel = new Channel(`${HOST}:${this.#httpPort + 11 + i}`, { clock: nodeEnv.clock, caller: 'chaos' });
-      const { shards } = await channel.unary(shardsService.Status, {}, { timeoutMs: 10_000 });
+      // A connection to a node that was down is tried again within two seconds; until then a call fails at once.
+      const { shards } = await eventually(
+        () => channel.unary(shardsService.Status, {}, { timeoutMs: 10_000 }),
+        STATUS_MS,
+      );
       channel.close();
       found.push(...shards.map((shard) => ({ ...shard, node })));
     }
