@@ -116,6 +116,15 @@ export class Reader {
     return this.#values((shards) => ({ labelValues: { ...request, shards } }), options, context);
   }
 
+  /**
+   * What tells whether anything changed: texts `<window start ms> <shard> <version>`, one per window and shard with samples
+   * in the range. As long as all of a window's stay the same, so do its samples.
+   */
+  windowVersions(range: ReadRange, context: ReadContext): Promise<{ values: string[]; coverage: Coverage[] }> {
+    const { fromMs, toMs } = range;
+    return this.#values((shards) => ({ windowVersions: { shards, fromMs, toMs } }), range, context);
+  }
+
   close(): void {
     for (const { channel, reads } of this.#nodes.values()) {
       reads.close();

@@ -16,8 +16,10 @@ import {
 /** Replies with content that a node may send ahead of the receiver. */
 const CREDIT = 4;
 
-/** What is asked: one of the four. */
-export type Question = Partial<Pick<ReadRequest, 'select' | 'series' | 'labelNames' | 'labelValues'>>;
+/** What is asked: one of them. */
+export type Question = Partial<
+  Pick<ReadRequest, 'select' | 'series' | 'labelNames' | 'labelValues' | 'windowVersions'>
+>;
 
 /** Takes a reply with content. While it returns an unsettled promise no further one is handed over. */
 export type ReplyReceiver = (reply: ReadReply) => void | Promise<void>;
@@ -43,6 +45,7 @@ const BLANK: ReadRequest = {
   series: null,
   labelNames: null,
   labelValues: null,
+  windowVersions: null,
   credit: 0,
   cancel: false,
 };

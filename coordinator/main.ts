@@ -27,6 +27,7 @@ import { createHttpServer } from './http/server.ts';
 import { writeHandler } from './http/write.ts';
 import { Receiver } from './ingest/receiver.ts';
 import { Engine } from './promql/engine.ts';
+import { ResultCache } from './query/cache.ts';
 import { Cluster } from './query/cluster.ts';
 import { Readiness } from './query/readiness.ts';
 import { registerPage } from './web/page.ts';
@@ -56,6 +57,7 @@ async function main(): Promise<void> {
       'leaseTtlMs',
       'queryTimeoutMs',
       'lookbackMs',
+      'queryCacheBytes',
       'logLevel',
     ],
     defaults: { nodeName: 'coordinator-1' },
@@ -94,26 +96,37 @@ async function main(): Promise<void> {
     kernel: { shardCount, maxBodyBytes: MAX_BODY_BYTES, maxRawBytes: MAX_RAW_BYTES, ...DEFAULT_LABEL_LIMITS },
     openWriter: (source) => new Writer({ ...link, source }),
   });
+  const engine = new Engine(env, {
+    lookbackMs: settings.lookbackMs,
+    timeoutMs: settings.queryTimeoutMs,
+    experimental: true,
+  });
+  const queryable = new Cluster({
+    reader,
+    codec: ChunkCodec.create(),
+    maxSeries: MAX_SELECTED_SERIES,
+    maxSamples: MAX_SELECTED_SAMPLES,
+    timeoutMs: settings.queryTimeoutMs,
+  });
+  const cache = new ResultCache({
+    clock: env.clock,
+    engine,
+    queryable,
+    windowVersions: (range, context) => queryable.windowVersions(range, context),
+    maxBytes: settings.queryCacheBytes,
+  });
   const api = new Api({
     env,
-    engine: new Engine(env, {
-      lookbackMs: settings.lookbackMs,
-      timeoutMs: settings.queryTimeoutMs,
-      experimental: true,
-    }),
-    queryable: new Cluster({
-      reader,
-      codec: ChunkCodec.create(),
-      maxSeries: MAX_SELECTED_SERIES,
-      maxSamples: MAX_SELECTED_SAMPLES,
-      timeoutMs: settings.queryTimeoutMs,
-    }),
+    engine,
+    queryable,
+    cache,
     timeoutMs: settings.queryTimeoutMs,
     version: await version(),
   });
 
   const metrics = new Metrics();
   metrics.watchReceiver(receiver);
+  metrics.watchCache(cache);
   const http = createHttpServer({
     env,
     api,

@@ -141,6 +141,13 @@ const SETTINGS = {
     default: '2GiB',
     help: 'memory a node may fill with samples',
   },
+  queryCacheBytes: {
+    name: 'query-cache',
+    operand: 'SIZE',
+    schema: size,
+    default: '64MiB',
+    help: 'memory for the kept answers of range queries',
+  },
   seriesPerShard: {
     name: 'series-per-shard',
     operand: 'N',

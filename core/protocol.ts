@@ -97,6 +97,12 @@ export interface LabelsRequest {
   readonly name: string;
 }
 
+export interface RangeRequest {
+  readonly shards: readonly number[];
+  readonly fromMs: number;
+  readonly toMs: number;
+}
+
 export interface ReadRequest {
   readonly hello: Hello | null;
   readonly id: number;
@@ -104,6 +110,7 @@ export interface ReadRequest {
   readonly series: LabelsRequest | null;
   readonly labelNames: LabelsRequest | null;
   readonly labelValues: LabelsRequest | null;
+  readonly windowVersions: RangeRequest | null;
   readonly credit: number;
   readonly cancel: boolean;
 }

@@ -186,7 +186,7 @@ type Last = Partial<ReadReply>;
 type Answer = (node: ReadContext['node'], read: Read) => Promise<Last>;
 
 /** Undefined: the request opens no read. */
-function answerTo({ select, series, labelNames, labelValues }: ReadRequest): Answer | undefined {
+function answerTo({ select, series, labelNames, labelValues, windowVersions }: ReadRequest): Answer | undefined {
   if (select !== null) {
     return (node, read) => {
       const query = queryOf(select);
@@ -213,6 +213,12 @@ function answerTo({ select, series, labelNames, labelValues }: ReadRequest): Ans
         shard.labelValues(name, labelValues, selectors, read.signal),
       );
     };
+  }
+  if (windowVersions !== null) {
+    return (node, read) =>
+      sendValues(node, windowVersions, read, async (shard, id) =>
+        Array.from(shard.windowVersions(windowVersions), ([startMs, version]) => `${startMs} ${id} ${version}`),
+      );
   }
   return undefined;
 }
@@ -255,11 +261,11 @@ async function sendValues(
   node: ReadContext['node'],
   request: ShardsRequest,
   read: Read,
-  valuesOf: (shard: Shard) => Promise<readonly string[]>,
+  valuesOf: (shard: Shard, id: number) => Promise<readonly string[]>,
 ): Promise<Last> {
   const found = new Set<string>();
-  const coverage = await eachShard(node, request, async (shard) => {
-    for (const value of await valuesOf(shard)) found.add(value);
+  const coverage = await eachShard(node, request, async (shard, id) => {
+    for (const value of await valuesOf(shard, id)) found.add(value);
   });
   const values = [...found].sort(compareUtf8);
   let first = 0;
@@ -280,7 +286,7 @@ async function sendValues(
 async function eachShard(
   node: ReadContext['node'],
   request: ShardsRequest,
-  read: (shard: Shard) => Promise<void>,
+  read: (shard: Shard, id: number) => Promise<void>,
 ): Promise<WireCoverage[]> {
   const whole: number[] = [];
   const ledger: WireCoverage[] = [];
@@ -288,7 +294,7 @@ async function eachShard(
   for (const id of request.shards.length === 0 ? node.assigned() : request.shards) {
     try {
       const shard = node.find(id);
-      await read(shard);
+      await read(shard, id);
       const gaps = shard.gaps(request);
       if (gaps.length === 0) whole.push(id);
       else ledger.push(...coverageOf(id, request, gaps));

@@ -9,6 +9,7 @@ import type { Engine, QueryResult, QueryTime } from '../promql/engine.ts';
 import { QueryError } from '../promql/error.ts';
 import { encodeResult, formatLabels, formatTime } from '../promql/format.ts';
 import { format } from '../promql/print.ts';
+import type { ResultCache } from '../query/cache.ts';
 import type { Queryable } from '../query/queryable.ts';
 import { type Answer, type Found, failure, plainData, success } from './answer.ts';
 import { Gate } from './gate.ts';
@@ -18,6 +19,8 @@ export interface ApiOptions {
   readonly env: Env;
   readonly engine: Engine;
   readonly queryable: Queryable;
+  /** Answers range queries, where there is one. */
+  readonly cache?: ResultCache;
   /** Longest time a query may ask for with `timeout`. */
   readonly timeoutMs: number;
   readonly version: string;
@@ -97,20 +100,32 @@ async function range(api: Api, { params, signal }: ApiCall): Promise<Found> {
   return queried(await evaluate(api, params, { startMs, endMs, stepMs }, signal), params, limit, { startMs, stepMs });
 }
 
-async function evaluate(api: Api, params: Params, time: QueryTime, signal: AbortSignal): Promise<QueryResult> {
-  const { engine, queryable, timeoutMs } = api.options;
+function isTrue(flag: string): boolean {
+  return flag === '1' || flag === 'true';
+}
+
+async function evaluate(
+  api: Api,
+  params: Params,
+  time: QueryTime,
+  signal: AbortSignal,
+): Promise<QueryResult & { readonly cachedSteps?: number }> {
+  const { engine, queryable, cache, timeoutMs } = api.options;
   const asked = params.durationMs('timeout');
   const lookbackMs = params.durationMs('lookback_delta');
   if (lookbackMs !== undefined && lookbackMs <= 0) {
     throw new QueryError('bad_data', 'error parsing lookback delta duration: it must be positive');
   }
   try {
-    return await engine.query(queryable, params.text('query'), time, {
+    const query = params.text('query');
+    const options = {
       signal,
       timeoutMs: asked === undefined ? timeoutMs : Math.min(asked, timeoutMs),
       perStepStats: params.text('stats') === 'all',
       ...(lookbackMs === undefined ? {} : { lookbackMs }),
-    });
+    };
+    const keeps = 'stepMs' in time && cache !== undefined && !isTrue(params.text('nocache'));
+    return await (keeps ? cache.query(query, time, options) : engine.query(queryable, query, time, options));
   } catch (error) {
     // Prometheus says so of everything that is wrong with the text, but not with the steps.
     const ofText = error instanceof QueryError && error.type === 'bad_data' && !error.message.startsWith('exceeded');
@@ -119,14 +134,14 @@ async function evaluate(api: Api, params: Params, time: QueryTime, signal: Abort
 }
 
 function queried(
-  { value, warnings, infos, coverage, stats }: QueryResult,
+  { value, warnings, infos, coverage, stats, cachedSteps = 0 }: QueryResult & { readonly cachedSteps?: number },
   params: Params,
   limit: number,
   grid: { startMs: number; stepMs: number },
 ): Found {
   const count = value.type === 'vector' ? value.labels.length : value.type === 'matrix' ? value.series.length : 0;
   const truncated = limit > 0 && count > limit;
-  const extra = params.text('stats') === '' ? [] : [`"stats":${statsJson(stats, grid)}`];
+  const extra = params.text('stats') === '' ? [] : [`"stats":${statsJson(stats, cachedSteps, grid)}`];
   return {
     data: (more) => encodeResult(value, { extra: [...extra, ...more], limit }),
     dataIsObject: true,
@@ -138,7 +153,11 @@ function queried(
 
 const TRUNCATED = 'results truncated due to limit';
 
-function statsJson(stats: QueryResult['stats'], { startMs, stepMs }: { startMs: number; stepMs: number }): string {
+function statsJson(
+  stats: QueryResult['stats'],
+  cachedSteps: number,
+  { startMs, stepMs }: { startMs: number; stepMs: number },
+): string {
   const { samplesPerStep, totalQueryableSamples, peakSamples } = stats;
   const timings = {
     evalTotalTime: (stats.selectMs + stats.evalMs) / 1000,
@@ -152,7 +171,7 @@ function statsJson(stats: QueryResult['stats'], { startMs, stepMs }: { startMs: 
     samplesPerStep === undefined
       ? ''
       : `,"totalQueryableSamplesPerStep":[${Array.from(samplesPerStep, (n, i) => `[${formatTime(startMs + i * stepMs)},${n}]`).join(',')}]`;
-  return `{"timings":${JSON.stringify(timings)},"samples":{"totalQueryableSamples":${totalQueryableSamples},"peakSamples":${peakSamples}${steps}}}`;
+  return `{"timings":${JSON.stringify(timings)},"samples":{"totalQueryableSamples":${totalQueryableSamples},"peakSamples":${peakSamples}${steps}},"cache":{"steps":${cachedSteps}}}`;
 }
 
 async function series({ options }: Api, { params, signal }: ApiCall): Promise<Found> {

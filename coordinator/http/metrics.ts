@@ -1,6 +1,7 @@
 /** The coordinator's own metrics, in Prometheus's text format at `/metrics`. Counters are read off their owners when asked. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Receiver, ReceiverStats } from '../ingest/receiver.ts';
+import type { ResultCache, ResultCacheStats } from '../query/cache.ts';
 import type { Gate } from './gate.ts';
 
 export class Metrics {
@@ -56,6 +57,18 @@ export class Metrics {
   watchGate(gate: Gate): void {
     this.#read('silverback_queries_running', 'Queries that are being answered.', () => gate.running);
     this.#read('silverback_queries_waiting', 'Queries that wait for their turn.', () => gate.waiting);
+  }
+
+  watchCache(cache: Pick<ResultCache, 'stats'>): void {
+    const rows: readonly [name: string, help: string, key: keyof ResultCacheStats][] = [
+      ['bytes', 'Memory of the kept answers of range queries.', 'bytes'],
+      ['stretches', 'Kept answers, each of the steps of one query in one window.', 'stretchCount'],
+      ['hit_steps_total', 'Steps of range queries that a kept answer held.', 'hitSteps'],
+      ['missed_steps_total', 'Steps that were evaluated, of range queries that could have been kept.', 'missedSteps'],
+      ['stale_total', 'Kept answers dropped because a window they were made of had changed.', 'staleCount'],
+      ['evicted_total', 'Kept answers dropped for want of room.', 'evictedCount'],
+    ];
+    for (const [name, help, key] of rows) this.#read(`silverback_query_cache_${name}`, help, () => cache.stats()[key]);
   }
 
   /** A metric whose value somebody else keeps. What is named `_total` only grows. */

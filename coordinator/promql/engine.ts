@@ -100,6 +100,20 @@ export class Engine {
     return parse(query, { experimental: this.#options.experimental });
   }
 
+  /**
+   * The times whose samples a query's steps look at, a range for each selector; `lookbackMs` overrides the engine's. Undefined
+   * where a duration in it cannot be worked out: evaluating says why.
+   */
+  reads(expr: Expr, time: QueryTime, lookbackMs = this.#options.lookbackMs): readonly TimeRange[] | undefined {
+    try {
+      const grid = gridOf(time, this.#options.maxPoints);
+      return [...new Plan(grid, lookbackMs, this.#options.subqueryStepMs).selections(expr).values()];
+    } catch (error) {
+      if (error instanceof QueryError) return undefined;
+      throw error;
+    }
+  }
+
   /** Evaluates `query` over `time`. Rejects with a `QueryError`, or with the SilverbackError of the Queryable. */
   async query(
     queryable: Queryable,

@@ -7,6 +7,7 @@ import { SilverbackError } from '../../core/errors.ts';
 import type { ChunkCodec } from '../../core/kernel/codec.ts';
 import type { Labels } from '../../core/labels.ts';
 import type { Matcher } from '../../core/matchers.ts';
+import type { WindowVersions } from './cache.ts';
 import { Page } from './page.ts';
 import type {
   Columns,
@@ -20,7 +21,7 @@ import type {
 } from './queryable.ts';
 
 export interface ClusterOptions {
-  readonly reader: Pick<Reader, 'select' | 'series' | 'labelNames' | 'labelValues'>;
+  readonly reader: Pick<Reader, 'select' | 'series' | 'labelNames' | 'labelValues' | 'windowVersions'>;
   readonly codec: Pick<ChunkCodec, 'decode'>;
   /** Series of one selection; past it the selection fails with TOO_LARGE. Undefined: no limit. */
   readonly maxSeries?: number;
@@ -101,6 +102,18 @@ export class Cluster implements Queryable {
       this.#context(context),
     );
     return { series, coverage: coverage.map(withoutEmptyReason), warnings: [] };
+  }
+
+  async windowVersions(range: TimeRange, context: QueryContext): Promise<WindowVersions> {
+    const { reader } = this.#options;
+    const { values, coverage } = await reader.windowVersions(bounded(range), this.#context(context));
+    const versions = new Map<number, string>();
+    for (const text of values) {
+      const startMs = Number(text.slice(0, text.indexOf(' ')));
+      const before = versions.get(startMs);
+      versions.set(startMs, before === undefined ? text : `${before}\n${text}`);
+    }
+    return { versions, coverage: coverage.map(withoutEmptyReason) };
   }
 
   #context({ signal }: QueryContext): { signal: AbortSignal; timeoutMs?: number } {

@@ -107,7 +107,10 @@ export interface OpenWindow {
   readonly startMs: number;
   /** Series with an open run in it. */
   readonly runCount: number;
-  /** Grows with every sample that was put into the window, duplicates too: a window whose count stands still is idle. */
+  /**
+   * Grows with every sample that was put into the window, duplicates too: a window whose count stands still is idle. A window
+   * that closed and opened again goes on above all it had before, so within one instance a count stands for one content.
+   */
   readonly appendCount: number;
 }
 

@@ -120,6 +120,8 @@ export class Shard {
   #closing: Promise<void> | undefined;
   readonly #closed = new AbortController();
 
+  /** Tells this opening of the shard from every other one. */
+  readonly #life: string;
   readonly #idleness = new Map<number, Idleness>();
   #retrySealAtMs = 0;
   #nextCheckpointAtMs = 0;
@@ -160,6 +162,7 @@ export class Shard {
     this.#env = env;
     this.#directory = directory;
     this.#settings = settings;
+    this.#life = Buffer.from(env.random.bytes(8)).toString('base64url');
     const { limits } = settings;
     this.#kernel = ShardKernel.create({
       // Recovery takes more series than the limit, if there are more: somebody lowered it.
@@ -263,6 +266,25 @@ export class Shard {
     const starts = new Set(this.#blocks.all.map((block) => block.windowStartMs));
     for (const { startMs } of this.#kernel.windows()) starts.add(startMs);
     return [...starts].sort((a, b) => a - b);
+  }
+
+  /**
+   * A text for each window of the range that has samples, by window start. As long as it stays the same, so does what
+   * `select` finds in the window; a repeated sample or a seal changes it needlessly, a restart always.
+   */
+  windowVersions({ fromMs, toMs }: TimeRange): Map<number, string> {
+    const parts = new Map<number, { generation: number; appendCount: number }>();
+    for (const { windowStartMs, generation } of this.#blocks.all)
+      parts.set(windowStartMs, { generation, appendCount: 0 });
+    for (const { startMs, appendCount } of this.#kernel.windows()) {
+      parts.set(startMs, { generation: parts.get(startMs)?.generation ?? -1, appendCount });
+    }
+    const versions = new Map<number, string>();
+    for (const [startMs, { generation, appendCount }] of parts) {
+      if (startMs > toMs || startMs + WINDOW_MS <= fromMs) continue;
+      versions.set(startMs, `${this.#life}.${generation}.${appendCount}`);
+    }
+    return versions;
   }
 
   /**
@@ -562,11 +584,11 @@ export class Shard {
     this.#settings.budget.enforce();
   }
 
-  /** During recovery: the window with the most samples that is not in `done` leaves the kernel. */
+  /** During recovery: the window with the most open runs that is not in `done` leaves the kernel. */
   async #makeRoom(done: Set<number>): Promise<boolean> {
     const open = this.#kernel.windows().filter((window) => !done.has(window.startMs));
     if (open.length === 0) return false;
-    const { startMs } = open.reduce((a, b) => (b.appendCount > a.appendCount ? b : a));
+    const { startMs } = open.reduce((a, b) => (b.runCount > a.runCount ? b : a));
     done.add(startMs);
     await sealWindow(this.#kernel, this.#blocks, this.#settings.shard, startMs, this.#slicer());
     return true;

@@ -78,6 +78,7 @@ describe('protocol', () => {
       series: labels,
       labelNames: null,
       labelValues: null,
+      windowVersions: { shards: [2], fromMs: 1, toMs: 2 },
       credit: 3,
       cancel: true,
     };

@@ -435,6 +435,7 @@ describe('a read stream', () => {
     series: null,
     labelNames: null,
     labelValues: null,
+    windowVersions: null,
     credit: 0,
     cancel: false,
   };

@@ -9,7 +9,7 @@ import { WINDOW_MS } from './rule';
 @unmanaged
 export class Window {
   start: i64;
-  /** Samples put in, duplicates too. */
+  /** Grows by the samples put in, duplicates too, from above what any window had that went: never twice the same. */
   appends: u64;
   /** Runs in the list that were not freed. 0: this entry of the table is free. */
   runs: u32;
@@ -31,6 +31,8 @@ let windows: usize = 0;
 let maxWindows: u32 = 0;
 let open: u32 = 0;
 let latest: Window | null = null;
+/** More than the appends of every window that went. */
+let retiredAppends: u64 = 0;
 
 export function initWindows(maxOpenWindows: u32): bool {
   maxWindows = maxOpenWindows;
@@ -78,7 +80,7 @@ export function openWindow(start: i64): Window | null {
     if (directory == 0) return null;
     memory.fill(directory, 0, FIRST_DIRECTORY << 2);
     window.start = start;
-    window.appends = 0;
+    window.appends = retiredAppends;
     window.length = 0;
     window.directory = directory;
     window.directoryLength = FIRST_DIRECTORY;
@@ -124,6 +126,7 @@ export function unlistRun(window: Window, position: u32): void {
   store<u32>(listEntry(window, position), 0);
   if (--window.runs == 0) {
     open--;
+    retiredAppends = max<u64>(retiredAppends, window.appends + 1);
     for (let i: u32 = 0; i < window.directoryLength; i++) {
       const page: usize = load<u32>(window.directory + (<usize>i << 2));
       if (page != 0) freeCell(page, PAGE_BYTES);
