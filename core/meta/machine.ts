@@ -4,11 +4,8 @@
  * same state whatever the clock says, and a consensus group could carry them just as well.
  */
 import { SilverbackError } from '../errors.ts';
+import { checkSize, checkTtl } from './bounds.ts';
 import type { Change, Condition, Entry, Event, LeaseId, Snapshot } from './store.ts';
-
-const KEY_BYTES_MOST = 1_024;
-const VALUE_BYTES_MOST = 1 << 20;
-const LEASE_TTL_MOST_MS = 86_400_000;
 
 interface Lease {
   readonly ttlMs: number;
@@ -72,12 +69,7 @@ export function decide(state: State, command: Command, nowMs: number): Decision 
     case 'commit':
       return commit(state, command.conditions, command.changes);
     case 'grant':
-      if (!(command.ttlMs >= 1 && command.ttlMs <= LEASE_TTL_MOST_MS)) {
-        throw new SilverbackError(
-          'INVALID_ARGUMENT',
-          `lease: ttl of ${command.ttlMs} ms, expected 1 to ${LEASE_TTL_MOST_MS}`,
-        );
-      }
+      checkTtl(command.ttlMs);
       return { result: undefined, effect: { granted: { lease: command.lease, ttlMs: command.ttlMs } } };
     case 'renew':
       if (!state.leases.has(command.lease)) throw new SilverbackError('NOT_FOUND', `lease ${command.lease} has ended`);
@@ -99,19 +91,8 @@ function commit(state: State, conditions: readonly Condition[], changes: readonl
     }
   }
   for (const change of changes) {
-    const key = 'put' in change ? change.put : change.remove;
-    const keyBytes = Buffer.byteLength(key);
-    if (keyBytes < 1 || keyBytes > KEY_BYTES_MOST) {
-      throw new SilverbackError('TOO_LARGE', `meta store: a key of ${keyBytes} bytes, expected 1 to ${KEY_BYTES_MOST}`);
-    }
+    checkSize(change);
     if (!('put' in change)) continue;
-    const valueBytes = Buffer.byteLength(change.value);
-    if (valueBytes > VALUE_BYTES_MOST) {
-      throw new SilverbackError(
-        'TOO_LARGE',
-        `meta store: ${key}: ${valueBytes} bytes, at most ${VALUE_BYTES_MOST} are kept`,
-      );
-    }
     if (change.lease !== undefined && !state.leases.has(change.lease)) {
       throw new SilverbackError('NOT_FOUND', `lease ${change.lease} has ended`);
     }

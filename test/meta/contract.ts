@@ -2,22 +2,26 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { nodeEnv } from '../../core/env/node.ts';
 import { SilverbackError } from '../../core/errors.ts';
-import { campaign, type Leadership } from '../../core/meta/election.ts';
+import { campaign, type Leadership, type Office } from '../../core/meta/election.ts';
 import { follow } from '../../core/meta/follow.ts';
 import { holdLease } from '../../core/meta/lease.ts';
 import type { Event, LeaseId, MetaStore, WatchHandler } from '../../core/meta/store.ts';
+import { pausable } from './pausable.ts';
+import { TcpProxy } from './proxy.ts';
 
 export interface Subject {
-  /** A connection of its own, as another process would have. */
-  connect(): MetaStore;
+  /** A connection of its own, as another process would have; through `port` where something stands between. */
+  connect(port?: number): MetaStore;
+  /** Where the store listens on the loopback interface; undefined when it is not reached over a network. */
+  readonly port: number | undefined;
+  /** All that happened so far is no longer kept for watches. */
+  forget(): Promise<void>;
   /** The store's process dies at once. */
   kill(): Promise<void>;
   /** And comes back with what it had made durable. */
   restart(): Promise<void>;
   /** Until `stop` ends everything. */
   stop(): Promise<void>;
-  /** Events the store keeps for watches that resume. */
-  readonly historyMost: number;
 }
 
 const TTL_MS = 400;
@@ -55,9 +59,22 @@ class Recorder implements WatchHandler {
   ended(error: Error): void {
     this.error = error;
   }
+  get code(): string | undefined {
+    return (this.error as SilverbackError | undefined)?.code;
+  }
   get puts(): string[] {
     return this.seen.map(({ key, entry }) => (entry === undefined ? `-${key}` : `${key}=${entry.value}`));
   }
+}
+
+/** Offices that note who was elected, in order. */
+function claimed(): [{ name: string; epoch: number }[], (name: string) => Office] {
+  const claims: { name: string; epoch: number }[] = [];
+  const office = (name: string): Office => ({
+    elected: ({ epoch }) => claims.push({ name, epoch }),
+    deposed: () => undefined,
+  });
+  return [claims, office];
 }
 
 export function describeStore(name: string, start: () => Promise<Subject>): void {
@@ -212,17 +229,42 @@ export function describeStore(name: string, start: () => Promise<Subject>): void
 
     test('a watch from a revision that is no longer kept is told so, and following starts over', async () => {
       const first = await store.commit([], [{ put: 'c/0', value: 'old' }]);
-      for (let i = 0; i <= subject.historyMost; i++) await store.commit([], [{ put: 'c/1', value: String(i) }]);
+      await store.commit([], [{ put: 'c/1', value: 'new' }]);
+      await subject.forget();
       const recorder = new Recorder();
       store.watch('c/', first, recorder);
-      await eventually(() => expect((recorder.error as SilverbackError | undefined)?.code).toBe('COMPACTED'));
+      await eventually(() => expect(recorder.code).toBe('COMPACTED'));
       expect(recorder.seen).toEqual([]);
       const follower = follow(nodeEnv, store, 'c/', () => undefined);
       await eventually(() => {
         expect(follower.entries()?.get('c/0')?.value).toBe('old');
-        expect(follower.entries()?.get('c/1')?.value).toBe(String(subject.historyMost));
+        expect(follower.entries()?.get('c/1')?.value).toBe('new');
       });
       follower.close();
+    });
+
+    test('a watch that is resumed after a restart and a compaction is told so; one from the present goes on', async () => {
+      const first = await store.commit([], [{ put: 'c/0', value: 'old' }]);
+      const recorder = new Recorder();
+      store.watch('c/', first, recorder);
+      await eventually(() => expect(recorder.puts).toEqual(['c/0=old']));
+      await subject.kill();
+      await eventually(() => expect(recorder.code).toBe('UNAVAILABLE'));
+      await subject.restart();
+      const other = subject.connect();
+      await eventually(async () =>
+        expect(await codeOf(other.commit([], [{ put: 'c/1', value: 'missed' }]))).toBe('OK'),
+      );
+      await subject.forget();
+      const resumed = new Recorder();
+      other.watch('c/', first + 1, resumed);
+      await eventually(() => expect(resumed.code).toBe('COMPACTED'));
+      expect(resumed.seen).toEqual([]);
+      const present = new Recorder();
+      other.watch('c/', (await other.range('c/')).revision + 1, present);
+      await other.commit([], [{ put: 'c/2', value: 'next' }]);
+      await eventually(() => expect(present.puts).toEqual(['c/2=next']));
+      expect(present.error).toBeUndefined();
     });
 
     test('killed and restarted, it has every commit it confirmed, and revisions go on', async () => {
@@ -358,13 +400,95 @@ export function describeStore(name: string, start: () => Promise<Subject>): void
       await a.close();
     });
 
+    test('a holder that stood still knows on waking that its lease may be gone, and takes a new one', async () => {
+      const process = pausable(nodeEnv, subject.connect());
+      const granted: LeaseId[] = [];
+      let lost = 0;
+      const held = holdLease(process.env, process.store, TTL_MS, {
+        async granted(lease) {
+          await process.store.commit([], [{ put: 'member', value: String(granted.length), lease }]);
+          granted.push(lease);
+        },
+        lost: () => lost++,
+      });
+      await eventually(() => expect(granted).toHaveLength(1));
+      expect(held.held()).toBe(true);
+      process.pause();
+      await eventually(async () => expect(await store.get('member')).toBeUndefined());
+      // Before anything of it has run again.
+      expect(held.held()).toBe(false);
+      expect(lost).toBe(0);
+      process.resume();
+      await eventually(async () => expect((await store.get('member'))?.value).toBe('1'));
+      expect(lost).toBe(1);
+      expect(granted[1]).not.toBe(granted[0]);
+      await held.close();
+    });
+
+    test('a leader that stood still cannot act when it wakes', async () => {
+      const process = pausable(nodeEnv, subject.connect());
+      const [claims, office] = claimed();
+      const a = campaign(process.env, process.store, 'throne', 'a', TTL_MS, office('a'));
+      await eventually(() => expect(claims).toHaveLength(1));
+      const old = a.leadership()!;
+      const b = campaign(nodeEnv, store, 'throne', 'b', TTL_MS, office('b'));
+      process.pause();
+      await eventually(() => expect(claims.map(({ name }) => name)).toEqual(['a', 'b']));
+      expect(a.leadership()).toBeUndefined();
+      process.resume();
+      expect(a.leadership()).toBeUndefined();
+      expect(await codeOf(process.store.commit([old.condition], [{ put: 'deed', value: 'a' }]))).toBe('CONFLICT');
+      await b.close();
+      await eventually(() => expect(claims.map(({ name }) => name)).toEqual(['a', 'b', 'a']));
+      expect(new Set(claims.map(({ epoch }) => epoch)).size).toBe(3);
+      await a.close();
+    });
+
+    test('of two candidates and a cut network: never two leaders, and no deed of an epoch that is over', async (context) => {
+      if (subject.port === undefined) return context.skip('this store is not reached over a network');
+      const proxy = await TcpProxy.start(subject.port);
+      const [claims, office] = claimed();
+      const deeds = new Recorder();
+      store.watch('deed', 1, deeds);
+      const behind = subject.connect(proxy.port);
+      const act = (via: MetaStore, { epoch, condition }: Leadership) =>
+        codeOf(via.commit([condition], [{ put: 'deed', value: String(epoch) }]));
+      const a = campaign(nodeEnv, behind, 'throne', 'a', TTL_MS, office('a'));
+      await eventually(() => expect(a.leadership()).toBeDefined());
+      const old = a.leadership()!;
+      expect(await act(behind, old)).toBe('OK');
+      const b = campaign(nodeEnv, store, 'throne', 'b', TTL_MS, office('b'));
+      proxy.cut();
+      // On its way when the network is cut: whether it was done is unknown, and it arrives late.
+      const late = act(behind, old);
+      await eventually(() => {
+        const [one, other] = [a.leadership(), b.leadership()];
+        if (one !== undefined && other !== undefined) throw new Error(`two leaders: ${one.epoch}, ${other.epoch}`);
+        expect(other).toBeDefined();
+      });
+      expect(await act(store, b.leadership()!)).toBe('OK');
+      expect(await late).toBe('UNAVAILABLE');
+      proxy.mend();
+      await eventually(async () => expect(await codeOf(behind.get('deed'))).toBe('OK'));
+      expect(await act(behind, old)).toBe('CONFLICT');
+      expect(a.leadership()).toBeUndefined();
+      await b.close();
+      await eventually(() => expect(a.leadership()).toBeDefined());
+      expect(await act(behind, a.leadership()!)).toBe('OK');
+      await eventually(() => expect(deeds.puts).toEqual(claims.map(({ epoch }) => `deed=${epoch}`)));
+      expect(claims.map(({ name }) => name)).toEqual(['a', 'b', 'a']);
+      expect(new Set(claims.map(({ epoch }) => epoch)).size).toBe(3);
+      await a.close();
+      proxy.close();
+    });
+
     test('a closed store refuses calls and ends watches', async () => {
       const recorder = new Recorder();
       store.watch('', 1, recorder);
       await store.get('a');
       await store.close();
       expect(await codeOf(store.get('a'))).toBe('UNAVAILABLE');
-      await eventually(() => expect((recorder.error as SilverbackError | undefined)?.code).toBe('UNAVAILABLE'));
+      await eventually(() => expect(recorder.code).toBe('UNAVAILABLE'));
     });
   });
 }

@@ -40,7 +40,10 @@ describeStore('embedded', async (): Promise<Subject> => {
     close: () => store.close(),
   };
   return {
-    historyMost: HISTORY_MOST,
+    port: undefined,
+    async forget() {
+      for (let i = 0; i <= HISTORY_MOST; i++) await store.commit([], [{ put: 'filler', value: String(i) }]);
+    },
     connect: () => connection,
     async kill() {
       down = true;

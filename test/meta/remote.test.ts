@@ -26,9 +26,14 @@ describeStore('remote, over gRPC', async (): Promise<Subject> => {
   };
   let running = await serve();
   return {
-    historyMost: HISTORY_MOST,
-    connect() {
-      const connection = connectMeta(nodeEnv, { address: `127.0.0.1:${port}`, caller: 'test', timeoutMs: 1_000 });
+    get port() {
+      return port;
+    },
+    async forget() {
+      for (let i = 0; i <= HISTORY_MOST; i++) await running.store.commit([], [{ put: 'filler', value: String(i) }]);
+    },
+    connect(via = port) {
+      const connection = connectMeta(nodeEnv, { address: `127.0.0.1:${via}`, caller: 'test', timeoutMs: 1_000 });
       connections.push(connection);
       return connection;
     },

@@ -26,6 +26,12 @@ const PARTS = [
     proves: 'test/real: a real node_exporter is scraped',
   },
   {
+    program: 'etcd',
+    package: 'etcd-server',
+    variable: 'SILVERBACK_TEST_ETCD',
+    proves: 'test/meta, test/local: a real etcd keeps the meta store',
+  },
+  {
     program: 'chromium',
     package: 'chromium',
     variable: 'SILVERBACK_TEST_CHROMIUM',
