@@ -5,15 +5,18 @@
 import type { Env } from '../../core/env/env.ts';
 import { SilverbackError } from '../../core/errors.ts';
 import type { Labels } from '../../core/labels.ts';
+import type { Expr } from '../promql/ast.ts';
 import type { Engine, QueryResult, QueryTime } from '../promql/engine.ts';
 import { QueryError } from '../promql/error.ts';
 import { encodeResult, formatLabels, formatTime } from '../promql/format.ts';
 import { format } from '../promql/print.ts';
+import { toTree } from '../promql/tree.ts';
 import type { ResultCache } from '../query/cache.ts';
 import type { Queryable } from '../query/queryable.ts';
 import { type Answer, type Found, failure, plainData, success } from './answer.ts';
 import { Gate } from './gate.ts';
 import { invalid, type Params } from './params.ts';
+import { STATUS_ROWS } from './status.ts';
 
 export interface ApiOptions {
   readonly env: Env;
@@ -48,9 +51,6 @@ export interface ApiRow {
   readonly find: (api: Api, call: ApiCall) => Promise<Found>;
 }
 
-/** A step at which the API is at home: what it says of itself makes clients choose their requests. */
-const PROMETHEUS_LEVEL = '3.5.0';
-
 export const API_ROWS: readonly ApiRow[] = [
   { path: '/query', post: true, gated: true, find: instant },
   { path: '/query_range', post: true, gated: true, find: range },
@@ -58,7 +58,8 @@ export const API_ROWS: readonly ApiRow[] = [
   { path: '/labels', post: true, gated: true, find: labelNames },
   { path: '/label/:name/values', post: false, gated: true, find: labelValues },
   { path: '/format_query', post: true, gated: false, find: formatQuery },
-  { path: '/status/buildinfo', post: false, gated: false, find: buildInfo },
+  { path: '/parse_query', post: true, gated: false, find: parseQuery },
+  ...STATUS_ROWS,
 ];
 
 export class Api {
@@ -242,23 +243,18 @@ function unescapeName(name: string): string {
   return valid ? plain : name;
 }
 
-async function formatQuery({ options }: Api, { params }: ApiCall): Promise<Found> {
+async function formatQuery(api: Api, { params }: ApiCall): Promise<Found> {
+  return plainData(format(parsed(api, params)));
+}
+
+async function parseQuery(api: Api, { params }: ApiCall): Promise<Found> {
+  return plainData(toTree(parsed(api, params)));
+}
+
+function parsed({ options }: Api, params: Params): Expr {
   try {
-    return plainData(format(options.engine.parse(params.text('query'))));
+    return options.engine.parse(params.text('query'));
   } catch (error) {
     throw error instanceof QueryError ? invalid('query', error.message) : error;
   }
-}
-
-async function buildInfo({ options }: Api): Promise<Found> {
-  return plainData({
-    version: PROMETHEUS_LEVEL,
-    revision: '',
-    branch: '',
-    buildUser: '',
-    buildDate: '',
-    goVersion: '',
-    application: 'silverback',
-    silverbackVersion: options.version,
-  });
 }

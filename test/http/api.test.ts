@@ -116,6 +116,7 @@ describe('query', () => {
     ['/api/v1/series?match[]=up(', /^invalid parameter "match\[\]": /],
     ['/api/v1/labels?start=2&end=1', /^invalid parameter "end": end timestamp must not be before start time$/],
     ['/api/v1/format_query?query=(', /^invalid parameter "query": /],
+    ['/api/v1/parse_query?query=(', /^invalid parameter "query": /],
   ])('refuses %s as bad_data', async (path, message) => {
     const { status, json } = await get(path);
     expect(json).toMatchObject({ status: 'error', errorType: 'bad_data' });
@@ -254,6 +255,68 @@ describe('the server', () => {
       data: 'sum by (job) (up)',
     });
     expect((await get('/api/v1/status/buildinfo')).json).toMatchObject({ data: { application: 'silverback' } });
+  });
+
+  it('gives the tree of a query', async () => {
+    const tree = async (query: string) => {
+      const { json } = await get('/api/v1/parse_query', form({ query }));
+      return (json as { data: unknown }).data;
+    };
+    const up = { name: '__name__', value: 'up', type: '=' };
+    const plain = { offset: 0, timestamp: null, startOrEnd: null, anchored: false, smoothed: false };
+    expect(await tree('sum by (job) (rate(up{a!~"b"}[5m] offset 1m @ end()))')).toEqual({
+      type: 'aggregation',
+      op: 'sum',
+      grouping: ['job'],
+      without: false,
+      param: null,
+      expr: {
+        type: 'call',
+        func: { name: 'rate', argTypes: ['matrix'], variadic: 0, returnType: 'vector' },
+        args: [
+          {
+            ...plain,
+            type: 'matrixSelector',
+            name: 'up',
+            range: 300_000,
+            offset: 60_000,
+            matchers: [{ name: 'a', value: 'b', type: '!~' }, up],
+            startOrEnd: 'end',
+          },
+        ],
+      },
+    });
+    expect(await tree('up > bool on (job) group_left (x) (up @ 1.5)')).toMatchObject({
+      type: 'binaryExpr',
+      op: '>',
+      bool: true,
+      matching: { card: 'many-to-one', labels: ['job'], on: true, include: ['x'] },
+      lhs: { ...plain, type: 'vectorSelector', name: 'up', matchers: [up] },
+      rhs: { type: 'parenExpr', expr: { timestamp: 1500 } },
+    });
+    expect(await tree('topk(2, -(up))')).toMatchObject({
+      param: { type: 'numberLiteral', val: '2' },
+      expr: { type: 'unaryExpr', op: '-', expr: { type: 'parenExpr' } },
+    });
+    expect(await tree('max_over_time(up[1h:30s])')).toMatchObject({
+      args: [{ type: 'subquery', range: 3_600_000, step: 30_000, offset: 0, expr: { type: 'vectorSelector' } }],
+    });
+    expect(await tree('up[5m + step()]')).toMatchObject({
+      range: 0,
+      rangeExpr: { type: 'durationExpr', op: '+', lhs: { val: '300' }, rhs: { op: 'step' }, wrapped: false },
+    });
+    expect(await tree('1 + Inf')).toMatchObject({ matching: null, rhs: { type: 'numberLiteral', val: '+Inf' } });
+    expect(await tree('"ü"')).toEqual({ type: 'stringLiteral', val: 'ü' });
+  });
+
+  it.each([
+    ['/rules', { groups: [] }],
+    ['/alerts', { alerts: [] }],
+    ['/alertmanagers', { activeAlertmanagers: [], droppedAlertmanagers: [] }],
+    ['/targets', { activeTargets: [], droppedTargets: [], droppedTargetCounts: {} }],
+    ['/scrape_pools', { scrapePools: [] }],
+  ])('says that it has no %s', async (path, data) => {
+    expect((await get(`/api/v1${path}`)).json).toEqual({ status: 'success', data });
   });
 
   it('is healthy at once and ready when the nodes are', async () => {

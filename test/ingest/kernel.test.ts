@@ -117,7 +117,7 @@ function reference(series: readonly Series[]): Content {
     const key = `${shard} ${formatLabels(made)}`;
     const list = content.get(key) ?? [];
     content.set(key, list);
-    for (const [t, v] of samples) list.push(`${t}:${bitsOf(v)}`);
+    for (const [t, v] of samples) list.push(`${t}:${typeof v === 'bigint' ? v : bitsOf(v)}`);
   }
   return content;
 }

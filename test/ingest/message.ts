@@ -79,17 +79,18 @@ export function labelFields(pairs: Pairs): Uint8Array {
   return out.bytes;
 }
 
-/** As gogo-protobuf writes it: fields of value 0 are left out. */
-export function sample(timestampMs: number | bigint, value: number): Uint8Array {
+/** As gogo-protobuf writes it: fields of value 0 are left out. A bigint is a value's bits: a number may lose those of a NaN. */
+export function sample(timestampMs: number | bigint, value: number | bigint): Uint8Array {
   const out = new Writer();
-  if (!Object.is(value, 0)) out.varint(0x09).double(value);
+  if (typeof value === 'bigint') out.varint(0x09).fixed64(value);
+  else if (!Object.is(value, 0)) out.varint(0x09).double(value);
   if (timestampMs !== 0) out.varint(0x10).varint(timestampMs);
   return out.bytes;
 }
 
 export interface Series {
   readonly labels: Pairs;
-  readonly samples: readonly (readonly [timestampMs: number, value: number])[];
+  readonly samples: readonly (readonly [timestampMs: number, value: number | bigint])[];
 }
 
 export function timeSeries({ labels, samples }: Series): Uint8Array {

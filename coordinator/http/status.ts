@@ -1,0 +1,37 @@
+/**
+ * What the server says of itself, and the endpoints of what it does not do: clients ask for rules, alerts and targets
+ * without being told to, and take "none" for an answer where a 404 would be an error to them.
+ */
+import { type Found, plainData } from './answer.ts';
+import type { Api, ApiRow } from './api.ts';
+
+/** A step at which the API is at home: what it says of itself makes clients choose their requests. */
+const PROMETHEUS_LEVEL = '3.5.0';
+
+function row(path: string, find: ApiRow['find']): ApiRow {
+  return { path, post: false, gated: false, find };
+}
+
+const none = (path: string, data: unknown): ApiRow => row(path, async () => plainData(data));
+
+export const STATUS_ROWS: readonly ApiRow[] = [
+  row('/status/buildinfo', buildInfo),
+  none('/rules', { groups: [] }),
+  none('/alerts', { alerts: [] }),
+  none('/alertmanagers', { activeAlertmanagers: [], droppedAlertmanagers: [] }),
+  none('/targets', { activeTargets: [], droppedTargets: [], droppedTargetCounts: {} }),
+  none('/scrape_pools', { scrapePools: [] }),
+];
+
+async function buildInfo({ options }: Api): Promise<Found> {
+  return plainData({
+    version: PROMETHEUS_LEVEL,
+    revision: '',
+    branch: '',
+    buildUser: '',
+    buildDate: '',
+    goVersion: '',
+    application: 'silverback',
+    silverbackVersion: options.version,
+  });
+}
