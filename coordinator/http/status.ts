@@ -3,18 +3,28 @@
  * without being told to, and take "none" for an answer where a 404 would be an error to them.
  */
 import { type Found, plainData } from './answer.ts';
-import type { Api, ApiRow } from './api.ts';
 
 /** A step at which the API is at home: what it says of itself makes clients choose their requests. */
 const PROMETHEUS_LEVEL = '3.5.0';
 
-function row(path: string, find: ApiRow['find']): ApiRow {
+/** What these rows need of the API and of a call. */
+interface Server {
+  readonly options: { readonly version: string };
+}
+interface StatusRow {
+  readonly path: string;
+  readonly post: boolean;
+  readonly gated: boolean;
+  readonly find: (server: Server) => Promise<Found>;
+}
+
+function row(path: string, find: StatusRow['find']): StatusRow {
   return { path, post: false, gated: false, find };
 }
 
-const none = (path: string, data: unknown): ApiRow => row(path, async () => plainData(data));
+const none = (path: string, data: unknown): StatusRow => row(path, async () => plainData(data));
 
-export const STATUS_ROWS: readonly ApiRow[] = [
+export const STATUS_ROWS: readonly StatusRow[] = [
   row('/status/buildinfo', buildInfo),
   none('/rules', { groups: [] }),
   none('/alerts', { alerts: [] }),
@@ -23,7 +33,7 @@ export const STATUS_ROWS: readonly ApiRow[] = [
   none('/scrape_pools', { scrapePools: [] }),
 ];
 
-async function buildInfo({ options }: Api): Promise<Found> {
+async function buildInfo({ options }: Server): Promise<Found> {
   return plainData({
     version: PROMETHEUS_LEVEL,
     revision: '',
