@@ -7,7 +7,7 @@
 import { fileURLToPath } from 'node:url';
 import { Reader } from '../client/reader.ts';
 import { Writer } from '../client/writer.ts';
-import { readSettings } from '../core/config.ts';
+import { readSettings, writtenSettings } from '../core/config.ts';
 import { nodeEnv } from '../core/env/node.ts';
 import { SilverbackError } from '../core/errors.ts';
 import { RpcServer } from '../core/grpc.ts';
@@ -58,6 +58,7 @@ async function main(): Promise<void> {
       'queryTimeoutMs',
       'lookbackMs',
       'queryCacheBytes',
+      'corsOrigin',
       'logLevel',
     ],
     defaults: { nodeName: 'coordinator-1' },
@@ -122,6 +123,7 @@ async function main(): Promise<void> {
     cache,
     timeoutMs: settings.queryTimeoutMs,
     version: await version(),
+    settings: writtenSettings(settings),
   });
 
   const metrics = new Metrics();
@@ -138,6 +140,7 @@ async function main(): Promise<void> {
     }),
     unready: () => readiness.missing(),
     page: registerPage,
+    corsOrigin: settings.corsOrigin,
   });
   const rpc = new RpcServer({ warn: (message) => log.warn(message) });
   addMetaService(rpc, meta);

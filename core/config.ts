@@ -7,6 +7,7 @@ import { Command, CommanderError, Option } from 'commander';
 import { LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { SilverbackError } from './errors.ts';
+import { compileMatcher } from './matchers.ts';
 
 const MILLISECONDS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000, y: 31_536_000_000 };
 const BYTES = { B: 1, KB: 1e3, MB: 1e6, GB: 1e9, TB: 1e12, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30, TiB: 2 ** 40 };
@@ -73,6 +74,14 @@ const shardCount = value('a power of two from 1 to 65536', (input) => {
 const level = value('one of debug, info, warn, error', (input) =>
   ['debug', 'info', 'warn', 'error'].includes(input) ? input : undefined,
 );
+const pattern = value('a regular expression (RE2)', (input) => {
+  try {
+    compileMatcher({ name: '', op: '=~', value: input });
+    return input;
+  } catch {
+    return undefined;
+  }
+});
 const onOff = value('true or false', (input) => (input === 'true' ? true : input === 'false' ? false : undefined));
 
 /**
@@ -176,6 +185,13 @@ const SETTINGS = {
     default: '5m',
     help: 'how far back an instant looks for a sample',
   },
+  corsOrigin: {
+    name: 'cors-origin',
+    operand: 'REGEX',
+    schema: pattern,
+    default: '.*',
+    help: 'origins whose pages may use the HTTP API, as a whole',
+  },
   selfMonitoring: {
     name: 'self-monitoring',
     operand: undefined,
@@ -239,6 +255,37 @@ export async function readSettings<K extends SettingKey>(program: Program<K>): P
     }
   }
   return settings as Settings<K>;
+}
+
+/** Settings as a person writes them, by name; without those that have no value. */
+export function writtenSettings(settings: { readonly [P in SettingKey]?: unknown }): Record<string, string> {
+  const written: Record<string, string> = {};
+  for (const [key, { name: label }] of Object.entries(SETTINGS)) {
+    const found = settings[key as SettingKey];
+    if (found === undefined) continue;
+    if (typeof found !== 'number') written[label] = String(found);
+    else if (key.endsWith('Ms')) written[label] = found === Number.POSITIVE_INFINITY ? 'off' : writtenDuration(found);
+    else written[label] = key.endsWith('Bytes') ? writtenSize(found) : String(found);
+  }
+  return written;
+}
+
+function writtenDuration(ms: number): string {
+  let rest = ms;
+  let text = '';
+  for (const unit of ['h', 'm', 's', 'ms'] as const) {
+    const count = Math.floor(rest / MILLISECONDS[unit]);
+    if (count > 0) text += `${count}${unit}`;
+    rest -= count * MILLISECONDS[unit];
+  }
+  return text;
+}
+
+function writtenSize(bytes: number): string {
+  for (const unit of ['TiB', 'GiB', 'MiB', 'KiB'] as const) {
+    if (bytes % BYTES[unit] === 0) return `${bytes / BYTES[unit]}${unit}`;
+  }
+  return `${bytes}B`;
 }
 
 /** @returns the flags that were given, as text by name, or undefined after printing the help */

@@ -27,6 +27,8 @@ export interface ApiOptions {
   /** Longest time a query may ask for with `timeout`. */
   readonly timeoutMs: number;
   readonly version: string;
+  /** The process's settings as a person writes them, by name. */
+  readonly settings?: Readonly<Record<string, string>>;
   /** Queries that run at a time. Default 20. */
   readonly concurrentQueries?: number;
   /** Queries that may wait for their turn. Default 200. */
@@ -65,9 +67,11 @@ export const API_ROWS: readonly ApiRow[] = [
 export class Api {
   readonly options: ApiOptions;
   readonly gate: Gate;
+  readonly startedMs: number;
 
   constructor(options: ApiOptions) {
     this.options = options;
+    this.startedMs = options.env.clock.nowMs();
     this.gate = new Gate(options.concurrentQueries ?? 20, options.waitingQueries ?? 200);
   }
 

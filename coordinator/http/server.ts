@@ -8,6 +8,7 @@ import { promisify } from 'node:util';
 import { createGzip, gzip } from 'node:zlib';
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
 import type { Env } from '../../core/env/env.ts';
+import { compileMatcher } from '../../core/matchers.ts';
 import { type Answer, failure } from './answer.ts';
 import { API_ROWS, type Api, type ApiRow } from './api.ts';
 import type { Metrics } from './metrics.ts';
@@ -25,6 +26,8 @@ export interface HttpOptions {
   readonly page: (app: FastifyInstance) => void;
   /** Longest form of a POST. Default 10 MiB, as Go has it. */
   readonly maxFormBytes?: number;
+  /** Origins whose pages may use the API: a regular expression that has to match as a whole. Default all. */
+  readonly corsOrigin?: string;
 }
 
 const API = '/api/v1';
@@ -38,14 +41,20 @@ const KEEP_ALIVE_MS = 600_000;
 
 const gzipWhole = promisify(gzip);
 
-/** As Prometheus sends them to whoever names an origin. */
+/** As Prometheus sends them with every answer of the API to whoever names an origin. */
 const CORS = {
   'access-control-allow-headers': 'Accept, Authorization, Content-Type, Origin',
   'access-control-allow-methods': 'GET, POST, OPTIONS',
   'access-control-expose-headers': 'Date',
-  'access-control-allow-origin': '*',
   vary: 'Origin',
 } as const;
+
+/** The value of Access-Control-Allow-Origin for an origin; undefined: it is not allowed. */
+function originRule(pattern: string): (origin: string) => string | undefined {
+  if (pattern === '.*') return () => '*';
+  const { test } = compileMatcher({ name: 'origin', op: '=~', value: pattern });
+  return (origin) => (test(origin) ? origin : undefined);
+}
 
 export interface HttpServer {
   /** Resolves with the port; 0 takes a free one. Rejects when it cannot be had. */
@@ -56,9 +65,10 @@ export interface HttpServer {
 
 export function createHttpServer(options: HttpOptions): HttpServer {
   const { api, env, metrics, write } = options;
+  const maxFormBytes = options.maxFormBytes ?? 10 << 20;
   const app = fastify({
     logger: false,
-    bodyLimit: options.maxFormBytes ?? 10 << 20,
+    bodyLimit: maxFormBytes,
     routerOptions: { maxParamLength: 4096 },
     forceCloseConnections: 'idle',
     serverFactory: (handler) => {
@@ -75,13 +85,20 @@ export function createHttpServer(options: HttpOptions): HttpServer {
   app.addContentTypeParser('application/x-www-form-urlencoded', { parseAs: 'string' }, (_request, body, done) =>
     done(null, body),
   );
+  const allowed = originRule(options.corsOrigin ?? '.*');
   app.addHook('onRequest', async (request, reply) => {
-    if (request.headers.origin !== undefined) reply.headers(CORS);
+    const { origin } = request.headers;
+    if (origin === undefined || !request.url.startsWith(`${API}/`)) return;
+    reply.headers(CORS);
+    const allow = allowed(origin);
+    if (allow !== undefined) reply.header('access-control-allow-origin', allow);
   });
   app.setErrorHandler(async (error: Error & { statusCode?: number }, request, reply) => {
     const status = error.statusCode ?? 500;
     metrics.request('refused', status);
-    await send(request, reply, { ...failure(error), status, pieces: [envelopeOf(status, error.message)] });
+    const words =
+      status === 413 ? `the form is larger than ${maxFormBytes} bytes, the most that is taken` : error.message;
+    await send(request, reply, { ...failure(error), status, pieces: [envelopeOf(status, words)] });
   });
   app.setNotFoundHandler(async (_request, reply) => {
     metrics.request('unknown', 404);
@@ -168,7 +185,7 @@ async function send(request: FastifyRequest, reply: FastifyReply, answer: Answer
       bytes += value.length;
     }
   }
-  if (zips) reply.header('vary', 'Accept-Encoding');
+  reply.header('vary', request.headers.origin === undefined ? 'Accept-Encoding' : 'Origin, Accept-Encoding');
   if (ended) {
     const whole = first.length === 1 ? (first[0] as Buffer) : Buffer.concat(first, bytes);
     if (!zips || bytes < GZIP_LEAST_BYTES) {

@@ -2,6 +2,9 @@
  * What the server says of itself, and the endpoints of what it does not do: clients ask for rules, alerts and targets
  * without being told to, and take "none" for an answer where a 404 would be an error to them.
  */
+import { hostname } from 'node:os';
+import { stringify } from 'yaml';
+import type { Env } from '../../core/env/env.ts';
 import { type Found, plainData } from './answer.ts';
 
 /** A step at which the API is at home: what it says of itself makes clients choose their requests. */
@@ -9,7 +12,12 @@ const PROMETHEUS_LEVEL = '3.5.0';
 
 /** What these rows need of the API and of a call. */
 interface Server {
-  readonly options: { readonly version: string };
+  readonly startedMs: number;
+  readonly options: {
+    readonly env: Env;
+    readonly version: string;
+    readonly settings?: Readonly<Record<string, string>>;
+  };
 }
 interface StatusRow {
   readonly path: string;
@@ -26,6 +34,9 @@ const none = (path: string, data: unknown): StatusRow => row(path, async () => p
 
 export const STATUS_ROWS: readonly StatusRow[] = [
   row('/status/buildinfo', buildInfo),
+  row('/status/config', async ({ options }) => plainData({ yaml: stringify(options.settings ?? {}) })),
+  row('/status/flags', async ({ options }) => plainData(options.settings ?? {})),
+  row('/status/runtimeinfo', runtimeInfo),
   none('/rules', { groups: [] }),
   none('/alerts', { alerts: [] }),
   none('/alertmanagers', { activeAlertmanagers: [], droppedAlertmanagers: [] }),
@@ -43,5 +54,18 @@ async function buildInfo({ options }: Server): Promise<Found> {
     goVersion: '',
     application: 'silverback',
     silverbackVersion: options.version,
+  });
+}
+
+/** Of Prometheus's fields those that mean something here. */
+async function runtimeInfo({ options, startedMs }: Server): Promise<Found> {
+  const startTime = new Date(startedMs).toISOString();
+  return plainData({
+    startTime,
+    CWD: process.cwd(),
+    hostname: hostname(),
+    serverTime: new Date(options.env.clock.nowMs()).toISOString(),
+    reloadConfigSuccess: true,
+    lastConfigTime: startTime,
   });
 }

@@ -47,6 +47,7 @@ async function settle(argv: readonly string[]) {
         'selfMonitoring',
         'maxSampleAgeMs',
         'memoryBudgetBytes',
+        'corsOrigin',
       ],
       defaults: { nodeCount: String(nodeCount) },
       argv,
@@ -108,7 +109,10 @@ async function main(argv: readonly string[]): Promise<void> {
     httpPort: settings.httpPort,
     nodeCount: settings.nodeCount,
     shared: [...configArgs(argv), '--region', REGION],
-    coordinatorArgs: settings.shardCount === undefined ? [] : ['--shards', String(settings.shardCount)],
+    coordinatorArgs: [
+      ...(settings.shardCount === undefined ? [] : ['--shards', String(settings.shardCount)]),
+      ...['--cors-origin', settings.corsOrigin],
+    ],
     nodeArgs: [
       ...['--max-sample-age', Number.isFinite(maxSampleAgeMs) ? `${maxSampleAgeMs}ms` : 'off'],
       ...['--memory-budget', String(settings.memoryBudgetBytes)],

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { parseConfig, parseDurationMs, parseSizeBytes, readSettings } from '../../core/config.ts';
+import { parseConfig, parseDurationMs, parseSizeBytes, readSettings, writtenSettings } from '../../core/config.ts';
 
 const FILES: Record<string, string> = {
   'good.yaml': 'http-port: 9999\nmax-sample-age: off\nmemory-budget: 1.5GiB\nnodes: 3\n',
@@ -44,6 +44,20 @@ describe('settings', () => {
       memoryBudgetBytes: 2 * 2 ** 30,
       dataDir: '/elsewhere',
     });
+  });
+
+  test('are written as they are read', async () => {
+    const { settings } = await run('--config', 'good.yaml');
+    const written = {
+      'http-port': '9999',
+      'data-dir': '/elsewhere',
+      nodes: '3',
+      'max-sample-age': 'off',
+      'memory-budget': '1536MiB',
+      'self-monitoring': 'true',
+    };
+    expect(writtenSettings(settings ?? {})).toEqual(written);
+    expect(writtenSettings({ maxSampleAgeMs: 95_400_500 })).toEqual({ 'max-sample-age': '26h30m500ms' });
   });
 
   test('come from the file, and flags win', async () => {

@@ -342,6 +342,43 @@ describe('the server', () => {
     expect(asked.status).toBe(204);
     expect(asked.headers.get('access-control-allow-origin')).toBe('*');
     expect(asked.headers.get('access-control-allow-methods')).toBe('GET, POST, OPTIONS');
+    expect(asked.headers.get('access-control-allow-headers')).toBe('Accept, Authorization, Content-Type, Origin');
+    expect(asked.headers.get('access-control-expose-headers')).toBe('Date');
+    expect(asked.headers.get('vary')).toBe('Origin');
+    const got = await get('/api/v1/query?query=up', { headers: { origin: 'http://a.example' } });
+    expect(got.headers.get('access-control-allow-origin')).toBe('*');
+    expect(got.headers.get('vary')).toBe('Origin, Accept-Encoding');
+  });
+
+  it('allows the origins that it is told, as a whole', async () => {
+    await server.close();
+    server = await serve({ corsOrigin: 'https?://(a|b)\\.example' });
+    const allowed = async (origin: string) =>
+      (await get('/api/v1/labels', { headers: { origin } })).headers.get('access-control-allow-origin');
+    expect(await allowed('https://b.example')).toBe('https://b.example');
+    expect(await allowed('https://b.example.evil')).toBeNull();
+    expect(await allowed('https://c.example')).toBeNull();
+  });
+
+  it('says how large a form may be', async () => {
+    await server.close();
+    server = await serve({ maxFormBytes: 1000 });
+    const { status, json } = await get('/api/v1/query', form({ query: 'x'.repeat(2000) }));
+    expect(status).toBe(413);
+    expect(json).toMatchObject({
+      status: 'error',
+      error: 'the form is larger than 1000 bytes, the most that is taken',
+    });
+  });
+
+  it('shows its settings and how it runs', async () => {
+    expect((await get('/api/v1/status/config')).json).toMatchObject({
+      data: { yaml: 'http-port: "9090"\nlookback: 5m\n' },
+    });
+    expect((await get('/api/v1/status/flags')).json).toMatchObject({ data: { 'http-port': '9090', lookback: '5m' } });
+    const { json } = await get('/api/v1/status/runtimeinfo');
+    const { startTime, serverTime } = (json as { data: { startTime: string; serverTime: string } }).data;
+    expect(Date.parse(serverTime)).toBeGreaterThanOrEqual(Date.parse(startTime));
   });
 
   it('answers 404 and errors of its own in words', async () => {

@@ -97,16 +97,23 @@ const noReceiver: WriteOptions['receiver'] = {
 };
 
 export async function serve(
-  options: { receiver?: WriteOptions['receiver']; concurrentQueries?: number; waitingQueries?: number } = {},
+  options: {
+    receiver?: WriteOptions['receiver'];
+    concurrentQueries?: number;
+    waitingQueries?: number;
+    maxFormBytes?: number;
+    corsOrigin?: string;
+  } = {},
 ): Promise<Fixture> {
   const store = new FakeStore();
-  const { receiver = noReceiver, ...limits } = options;
+  const { receiver = noReceiver, maxFormBytes, corsOrigin, ...limits } = options;
   const api = new Api({
     env: nodeEnv,
     engine: new Engine(nodeEnv),
     queryable: store,
     timeoutMs: 10_000,
     version: '0.0.0',
+    settings: { 'http-port': '9090', lookback: '5m' },
     ...limits,
   });
   const metrics = new Metrics();
@@ -117,6 +124,8 @@ export async function serve(
     write: writeHandler({ receiver, count: (status) => metrics.request('/write', status), warn: () => undefined }),
     unready: async () => fixture.unready,
     page: () => undefined,
+    ...(maxFormBytes === undefined ? {} : { maxFormBytes }),
+    ...(corsOrigin === undefined ? {} : { corsOrigin }),
   });
   const port = await server.listen('127.0.0.1', 0);
   const fixture: Fixture = {
