@@ -30,6 +30,7 @@ import { Engine } from './promql/engine.ts';
 import { ResultCache } from './query/cache.ts';
 import { Cluster } from './query/cluster.ts';
 import { Readiness } from './query/readiness.ts';
+import { warmUp } from './warm.ts';
 import { registerPage } from './web/page.ts';
 
 const MAX_BODY_BYTES = 32 << 20;
@@ -37,6 +38,8 @@ const MAX_RAW_BYTES = 128 << 20;
 /** Samples that one selector of a query may find. At 1.4 bytes each, what the pages of it may take. */
 const MAX_SELECTED_SAMPLES = 200_000_000;
 const MAX_SELECTED_SERIES = 2_000_000;
+/** Some 300 queries in a second of CPU. */
+const WARM_UP = { maxCpuMs: 1_000, maxRounds: 40 };
 /** How long calls under way may take to end when the process is told to stop. */
 const DRAIN_MS = 5_000;
 
@@ -126,7 +129,8 @@ async function main(): Promise<void> {
     settings: writtenSettings(settings),
   });
 
-  const metrics = new Metrics();
+  let isWarm = false;
+  const metrics = new Metrics({ ofProcess: true });
   metrics.watchReceiver(receiver);
   metrics.watchCache(cache);
   const http = createHttpServer({
@@ -138,7 +142,7 @@ async function main(): Promise<void> {
       count: (status) => metrics.request('/write', status),
       warn: (error) => log.error({ err: error }, 'remote write failed'),
     }),
-    unready: () => readiness.missing(),
+    unready: async () => (isWarm ? readiness.missing() : 'not ready: warming up'),
     page: registerPage,
     corsOrigin: settings.corsOrigin,
   });
@@ -182,6 +186,12 @@ async function main(): Promise<void> {
     );
   });
   log.info({ clusterId, shardCount, http: `${settings.httpHost}:${port}`, grpc: settings.listen }, 'started');
+  // Takes what comes meanwhile; a query then is slow, that is all.
+  const queryCount = await warmUp({ env, ...WARM_UP }).catch((error: unknown) =>
+    log.warn({ err: error }, 'not warmed up'),
+  );
+  isWarm = true;
+  log.info({ queryCount }, 'warm');
 }
 
 function pause(delayMs: number): Promise<void> {

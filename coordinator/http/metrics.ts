@@ -9,8 +9,9 @@ export class Metrics {
   readonly #requests: Counter<'handler' | 'code'>;
   readonly #durations: Histogram<'handler'>;
 
-  constructor() {
-    collectDefaultMetrics({ register: this.registry, eventLoopMonitoringPrecision: 100 });
+  /** `ofProcess`: with Node's own, which one registry of a process should have. */
+  constructor({ ofProcess }: { readonly ofProcess: boolean }) {
+    if (ofProcess) collectDefaultMetrics({ register: this.registry, eventLoopMonitoringPrecision: 100 });
     this.#requests = new Counter({
       name: 'silverback_http_requests_total',
       help: 'HTTP requests answered, by endpoint and status.',

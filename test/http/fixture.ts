@@ -116,7 +116,7 @@ export async function serve(
     settings: { 'http-port': '9090', lookback: '5m' },
     ...limits,
   });
-  const metrics = new Metrics();
+  const metrics = new Metrics({ ofProcess: true });
   const server: HttpServer = createHttpServer({
     env: nodeEnv,
     api,
