@@ -8,6 +8,7 @@ export interface ShardExports {
   init(maxPages: number, maxSeries: number, maxOpenWindows: number): number;
   input(bytes: number): number;
   source(bytes: number): number;
+  dead(pairs: number): number;
   resultAddress(): number;
   usedBytes(): number;
 
@@ -47,11 +48,14 @@ export interface ShardExports {
   listed(): number;
   listedNext(): number;
 
-  readChunk(sid: number, startMs: number, blockBytes: number, fromMs: number, toMs: number): number;
-  sealChunk(sid: number, startMs: number, blockBytes: number): number;
+  readChunk(sid: number, startMs: number, blockBytes: number, fromMs: number, toMs: number, deadPairs: number): number;
+  sealChunk(sid: number, startMs: number, blockBytes: number, deadPairs: number): number;
   clearDigest(): void;
   digestSums(): number;
-  addDigest(sid: number, startMs: number, blockBytes: number): number;
+  loadDigest(bytes: number): void;
+  addDigest(sid: number, startMs: number, blockBytes: number, deadPairs: number): number;
+  addDeadDigest(sid: number, startMs: number, deadPairs: number): void;
+  subtractDigest(sid: number, startMs: number, blockBytes: number): number;
 
   checkpointPage(startMs: number, position: number): number;
   restoreRuns(refs: number, bytes: number): number;
@@ -144,6 +148,16 @@ export class ShardInstance {
   /** Copies bytes to where records and pages are read from. */
   putSource(bytes: Uint8Array): void {
     this.#put(bytes, this.exports.source(bytes.length));
+  }
+
+  /** Copies pairs of offsets to where they are read from; returns how many. */
+  putDead(offsets: Uint32Array | undefined): number {
+    if (offsets === undefined || offsets.length === 0) return 0;
+    const pairs = offsets.length >>> 1;
+    const address = this.exports.dead(pairs);
+    if (address === 0) throw this.full(`${pairs} deleted intervals`);
+    this.words.set(offsets, address >>> 2);
+    return pairs;
   }
 
   #put(bytes: Uint8Array, address: number): number {

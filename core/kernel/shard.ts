@@ -374,6 +374,9 @@ export class ShardKernel {
    * The series' samples of a window as one chunk (view): its open run, merged with the block's chunk where there is one.
    * Holds at least all samples in [fromMs, toMs] (it may hold more); undefined when there are none, or when there is no
    * open run (then the block's chunk, if any, is the whole truth: use it as it is). Throws CORRUPT when `block` is no chunk.
+   *
+   * `dead`: what is deleted, as offsets in the window: first and last of each interval, in order, apart from one another.
+   * Their samples are left out. When it is given, undefined means that nothing is left, with or without an open run.
    */
   chunk(
     id: SeriesId,
@@ -381,9 +384,11 @@ export class ShardKernel {
     block: Uint8Array | undefined,
     fromMs: number,
     toMs: number,
+    dead?: Uint32Array,
   ): Uint8Array | undefined {
     const blockBytes = this.#putBlock(id, block);
-    const length = this.#instance.exports.readChunk(id, windowStartMs, blockBytes, fromMs, toMs);
+    const deadPairs = this.#instance.putDead(dead);
+    const length = this.#instance.exports.readChunk(id, windowStartMs, blockBytes, fromMs, toMs, deadPairs);
     return this.#result(length, id, windowStartMs);
   }
 
@@ -392,10 +397,12 @@ export class ShardKernel {
   /**
    * The final chunk of a series in a window: open run and block merged, in the smallest encoding; a pure function of the
    * samples. Adds its samples to the digest accumulator and marks the run sealed; frees nothing. Undefined when the series
-   * has no open run there (keep the block's chunk; `addDigest` counts it).
+   * has no open run there (keep the block's chunk; `addDigest` counts it). With `dead`, as for `chunk`: undefined when
+   * nothing is left.
    */
-  seal(id: SeriesId, windowStartMs: number, block: Uint8Array | undefined): Uint8Array | undefined {
-    const length = this.#instance.exports.sealChunk(id, windowStartMs, this.#putBlock(id, block));
+  seal(id: SeriesId, windowStartMs: number, block: Uint8Array | undefined, dead?: Uint32Array): Uint8Array | undefined {
+    const blockBytes = this.#putBlock(id, block);
+    const length = this.#instance.exports.sealChunk(id, windowStartMs, blockBytes, this.#instance.putDead(dead));
     return this.#result(length, id, windowStartMs);
   }
 
@@ -415,6 +422,12 @@ export class ShardKernel {
     this.#instance.exports.clearDigest();
   }
 
+  /** Puts sums that `digest` gave in the place of the accumulator's. */
+  loadDigest(sums: Uint8Array): void {
+    this.#instance.putInput(sums);
+    this.#instance.exports.loadDigest(sums.length);
+  }
+
   /** The accumulator (view): per bucket a 128-bit little-endian sum, 256 x 16 bytes. */
   digest(): Uint8Array {
     return this.#instance.view(this.#instance.exports.digestSums(), BUCKET_COUNT * 16);
@@ -422,11 +435,24 @@ export class ShardKernel {
 
   /**
    * Adds the samples of a series to the accumulator: of its open run in the window (with the block's chunk merged), or of
-   * the block's chunk alone. What is in both counts once.
+   * the block's chunk alone. What is in both counts once, what is `dead` (as for `chunk`) not at all.
    */
-  addDigest(id: SeriesId, windowStartMs: number, block: Uint8Array | undefined): void {
-    const outcome = this.#instance.exports.addDigest(id, windowStartMs, this.#putBlock(id, block));
+  addDigest(id: SeriesId, windowStartMs: number, block: Uint8Array | undefined, dead?: Uint32Array): void {
+    const blockBytes = this.#putBlock(id, block);
+    const outcome = this.#instance.exports.addDigest(id, windowStartMs, blockBytes, this.#instance.putDead(dead));
     this.#result(outcome, id, windowStartMs);
+  }
+
+  /** Takes the samples of a block's chunk, open runs left alone, out of the accumulator. */
+  subtractDigest(id: SeriesId, windowStartMs: number, block: Uint8Array): void {
+    const outcome = this.#instance.exports.subtractDigest(id, windowStartMs, this.#putBlock(id, block));
+    this.#result(outcome, id, windowStartMs);
+  }
+
+  /** Adds what is deleted of a series in a window (as for `chunk`) to the accumulator: each interval counts like a sample. */
+  addDeadDigest(id: SeriesId, windowStartMs: number, dead: Uint32Array): void {
+    this.#identityAt(id);
+    this.#instance.exports.addDeadDigest(id, windowStartMs, this.#instance.putDead(dead));
   }
 
   // ---- checkpoints ------------------------------------------------------------------------------

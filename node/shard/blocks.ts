@@ -372,6 +372,16 @@ export class BlockStore {
     return block;
   }
 
+  /** Removes the window's block, if there is one: nothing of it is alive. */
+  async remove(windowStartMs: number): Promise<void> {
+    const block = this.#blocks.get(windowStartMs);
+    if (block === undefined) return;
+    this.#drop(block);
+    await this.#env.disk.remove(block.path);
+    // Else it might come back beside a later block, whose generations begin anew.
+    await this.#env.disk.syncDirectory(this.#directory);
+  }
+
   /** Forgets blocks of windows that ended before `keepFromMs`; their files stay. Returns how many. */
   retire(keepFromMs: number): number {
     let count = 0;

@@ -108,13 +108,13 @@ export class Catalogue {
   }
 
   /**
-   * Releases the series that are neither in `resident` nor have open runs, in slices. Their references become unknown to
-   * every sender. Returns how many.
+   * Releases the series that are not in `resident`, have no open runs and are not `kept`, in slices. Their references become
+   * unknown to every sender. Returns how many.
    */
-  async collect(resident: IdSet, slicer: Slicer): Promise<number> {
+  async collect(resident: IdSet, kept: (id: SeriesId) => boolean, slicer: Slicer): Promise<number> {
     let count = 0;
     for (const id of this.#postings.ids() as Iterable<number> as Iterable<SeriesId>) {
-      if (!resident.has(id) && this.#kernel.has(id) && !this.#kernel.hasRuns(id)) {
+      if (!resident.has(id) && this.#kernel.has(id) && !this.#kernel.hasRuns(id) && !kept(id)) {
         this.#release(id);
         count++;
       }

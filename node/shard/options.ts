@@ -9,6 +9,8 @@ export interface ShardLimits extends LabelLimits {
   readonly maxIdentityBytes: number;
   /** TOO_LARGE. A batch is stored in one synchronous step: 100,000 samples hold up the loop for some 3 ms. */
   readonly maxBatchSampleCount: number;
+  /** RESOURCE_EXHAUSTED: intervals that are deleted, over all series. Recovery is not bound by it. */
+  readonly maxDeletionCount: number;
   /** RESOURCE_EXHAUSTED, per sample: windows that may have open runs at a time. At most 1024. */
   readonly maxOpenWindowCount: number;
   /** RESOURCE_EXHAUSTED, per sample: the kernel's linear memory. At most 4 GiB. */
@@ -20,6 +22,7 @@ const DEFAULT_LIMITS: ShardLimits = {
   maxSeriesCount: 1_000_000,
   maxIdentityBytes: 32 * 1024,
   maxBatchSampleCount: 131_072,
+  maxDeletionCount: 1_000_000,
   maxOpenWindowCount: 256,
   maxKernelBytes: 4 * 1024 ** 3,
 };

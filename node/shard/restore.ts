@@ -9,15 +9,14 @@ import type { AppendSlice, RefTable, SeriesId, ShardKernel } from '../../core/ke
 import type { Catalogue } from './catalogue.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import { readDefinitions } from './definitions.ts';
+import { type Deletions, readDeletions } from './deletions.ts';
 import { type Log, RecordKind } from './log.ts';
+import { PageKind } from './pages.ts';
 import type { Slicer } from './slicer.ts';
-
-/** Kinds of checkpoint pages. */
-export const PageKind = { DEFINITIONS: 1, RUNS: 2 } as const;
 
 /** What replaying found missing. */
 export interface Losses {
-  /** Samples or runs whose series' definition was lost. */
+  /** Samples, runs or deletions whose series' definition was lost. */
   unnamedCount: number;
   /** Records that could not be read. */
   unsoundCount: number;
@@ -26,11 +25,12 @@ export interface Losses {
 interface Target {
   readonly kernel: ShardKernel;
   readonly catalogue: Catalogue;
+  readonly deletions: Deletions;
   /** Seals a window that is not in `done`, puts it there, and so frees its open runs. False: there is none. */
   readonly makeRoom: (done: Set<number>) => Promise<boolean>;
 }
 
-/** Brings back the open runs of a checkpoint. Throws RESOURCE_EXHAUSTED when memory does not suffice. */
+/** Brings back the open runs and deletions of a checkpoint. Throws RESOURCE_EXHAUSTED when memory does not suffice. */
 export async function restoreCheckpoint(target: Target, checkpoint: Checkpoint, slicer: Slicer): Promise<Losses> {
   const losses: Losses = { unnamedCount: 0, unsoundCount: 0 };
   const refs = target.kernel.createRefs();
@@ -40,7 +40,7 @@ export async function restoreCheckpoint(target: Target, checkpoint: Checkpoint, 
       else if (page.kind === PageKind.RUNS) {
         const unnamed = await retry(target, () => target.kernel.restoreRuns(refs, page.bytes).length);
         losses.unnamedCount += unnamed;
-      }
+      } else if (page.kind === PageKind.DELETIONS) losses.unnamedCount += remove(target, refs, page.bytes);
     } catch (error) {
       if (!isCorrupt(error)) throw error;
       losses.unsoundCount++;
@@ -74,6 +74,7 @@ export async function replayLog(
       result.recordCount++;
       try {
         if (frame.kind === RecordKind.DEFINITION) define(target, table, frame.payload);
+        else if (frame.kind === RecordKind.DELETION) result.unnamedCount += remove(target, table, frame.payload);
         else if (frame.kind === RecordKind.SAMPLES) {
           const { payload } = frame;
           // Giving the record again opens its own windows again: each is sealed once, so that the others get their turn.
@@ -106,6 +107,17 @@ function define(target: Target, refs: RefTable, list: Uint8Array): void {
     const id: SeriesId = target.catalogue.restore(identity);
     target.kernel.defineRef(refs, number, id);
   });
+}
+
+/** Takes a list of deletions in; returns how many name a series that is not defined. */
+function remove({ kernel, deletions }: Target, refs: RefTable, list: Uint8Array): number {
+  let unnamedCount = 0;
+  readDeletions(list, (number, fromMs, toMs) => {
+    const id = kernel.resolveRef(refs, number);
+    if (id === undefined) unnamedCount++;
+    else deletions.add({ id, fromMs, toMs });
+  });
+  return unnamedCount;
 }
 
 /** Runs an idempotent task again after making room, as often as that helps. */

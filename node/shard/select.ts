@@ -11,6 +11,7 @@ import { chunkInfo } from '../../core/kernel/codec.ts';
 import { type SeriesId, type ShardKernel, WINDOW_MS } from '../../core/kernel/shard.ts';
 import type { BlockStore, SealedBlock } from './blocks.ts';
 import type { Catalogue } from './catalogue.ts';
+import type { Deletions } from './deletions.ts';
 import type { Slicer } from './slicer.ts';
 
 const PAGE_BYTES = 256 * 1024;
@@ -28,6 +29,7 @@ interface Source {
   readonly kernel: ShardKernel;
   readonly catalogue: Catalogue;
   readonly blocks: BlockStore;
+  readonly deletions: Deletions;
   readonly shard: number;
   /** Called when a block's chunks cannot be read: reports and quarantines. */
   readonly unsound: (block: SealedBlock, error: unknown) => Promise<void>;
@@ -56,7 +58,7 @@ export async function* selectPages(
   slicer: Slicer,
 ): AsyncGenerator<Uint8Array> {
   if (ids.length === 0) return;
-  const { kernel, catalogue, blocks } = source;
+  const { kernel, catalogue, blocks, deletions } = source;
   const page = new Page(source.shard);
   let views = viewsOf(source, range);
   let version = blocks.version;
@@ -80,6 +82,14 @@ export async function* selectPages(
             return block;
           }
         }
+      }
+      const dead = deletions.within(id, view.startMs);
+      if (dead !== undefined && (view.open || touches(sealed, view.startMs, dead))) {
+        const alive = kernel.chunk(id, view.startMs, sealed, range.fromMs, range.toMs, dead);
+        if (alive === undefined) continue;
+        samples += chunkInfo(alive).sampleCount;
+        page.chunk(alive);
+        continue;
       }
       const merged = view.open ? kernel.chunk(id, view.startMs, sealed, range.fromMs, range.toMs) : undefined;
       const chunk = merged ?? sealed;
@@ -168,6 +178,16 @@ function viewsOf(source: Source, range: { readonly fromMs: number; readonly toMs
       byStart.set(startMs, { startMs, block: byStart.get(startMs)?.block, hint: { at: 0 }, open: true });
   }
   return [...byStart.values()].sort((a, b) => a.startMs - b.startMs);
+}
+
+/** Could any of what is deleted in the window be in the chunk? As far as its bounds tell. */
+function touches(chunk: Uint8Array | undefined, windowStartMs: number, dead: Uint32Array): boolean {
+  if (chunk === undefined) return false;
+  const { minMs, maxMs } = chunkInfo(chunk);
+  for (let i = 0; i < dead.length; i += 2) {
+    if (windowStartMs + (dead[i] as number) <= maxMs && windowStartMs + (dead[i + 1] as number) >= minMs) return true;
+  }
+  return false;
 }
 
 /** Reads the chunks that a block, not in memory, has of a group of series. */

@@ -21,8 +21,10 @@ import {
 import type { AckLevel, Rejection, WireCode } from '../../core/protocol.ts';
 import type { Catalogue } from './catalogue.ts';
 import { encodeDefinitions, readDefinitions } from './definitions.ts';
+import { type Deletion, type Deletions, encodeDeletions } from './deletions.ts';
 import { type Log, RecordKind } from './log.ts';
 import type { ShardSettings } from './options.ts';
+import { RECORD_OVERHEAD_BYTES } from './segment.ts';
 
 /** What one sender wants stored, packed little-endian (proto `ShardBatch`). */
 export interface Batch extends BatchColumns {
@@ -51,10 +53,17 @@ const RETRY_MS = 1000;
 const OWN_REGION = 0;
 const NO_REFS = new Uint32Array(0);
 
+interface ShardState {
+  readonly kernel: ShardKernel;
+  readonly catalogue: Catalogue;
+  readonly deletions: Deletions;
+}
+
 export class Intake {
   readonly #clock: Clock;
   readonly #kernel: ShardKernel;
   readonly #catalogue: Catalogue;
+  readonly #deletions: Deletions;
   readonly #log: Log;
   readonly #settings: ShardSettings;
   readonly #senders = new Set<Sender>();
@@ -65,12 +74,15 @@ export class Intake {
   #closed = false;
   #pressed = false;
   #acceptedCount = 0;
+  /** Of the last deletion in the log, 0 before the first. */
+  #deletionSequence = 0;
   #refusedCount = 0;
 
-  constructor(clock: Clock, kernel: ShardKernel, catalogue: Catalogue, log: Log, settings: ShardSettings) {
+  constructor(clock: Clock, state: ShardState, log: Log, settings: ShardSettings) {
     this.#clock = clock;
-    this.#kernel = kernel;
-    this.#catalogue = catalogue;
+    this.#kernel = state.kernel;
+    this.#catalogue = state.catalogue;
+    this.#deletions = state.deletions;
     this.#log = log;
     this.#settings = settings;
   }
@@ -100,6 +112,42 @@ export class Intake {
     const sender = new Sender(this, this.#kernel.createRefs());
     this.#senders.add(sender);
     return sender;
+  }
+
+  /**
+   * Deletes an interval of some living series, at most MAX_LISTED. In force when this returns, durable when
+   * `deletionsDurable` says so. Throws RESOURCE_EXHAUSTED past the limit, and what the log throws.
+   */
+  delete(ids: readonly SeriesId[], fromMs: number, toMs: number): void {
+    if (this.#closed) throw this.#closedError();
+    const fresh: Deletion[] = [];
+    for (const id of ids) {
+      const deletion = { id, fromMs, toMs };
+      if (!this.#deletions.covers(deletion)) fresh.push(deletion);
+    }
+    if (fresh.length === 0) return;
+    const { count } = this.#deletions;
+    const { maxDeletionCount } = this.#settings.limits;
+    if (count + fresh.length > maxDeletionCount) {
+      const message = `shard ${this.#settings.shard} keeps ${count} deletions, ${fresh.length} more would exceed the ${maxDeletionCount} that are accepted`;
+      throw new SilverbackError('RESOURCE_EXHAUSTED', message, { retryAfterMs: 60_000 });
+    }
+    this.#followSegment();
+    if (fresh.some(({ id }) => this.#catalogue.releasedSince(id, this.#segmentReleases))) this.#log.startSegment();
+    const definitions = encodeDefinitions(
+      this.#kernel,
+      fresh.map(({ id }) => id),
+    );
+    const list = encodeDeletions(fresh);
+    this.#log.admit(definitions.length + list.length + 2 * RECORD_OVERHEAD_BYTES);
+    this.#log.append(RecordKind.DEFINITION, OWN_REGION, definitions);
+    this.#deletionSequence = this.#log.append(RecordKind.DELETION, OWN_REGION, list);
+    for (const deletion of fresh) this.#deletions.add(deletion);
+  }
+
+  /** Resolves when every deletion made so far survives a power cut. Throws what `Log.synced` throws. */
+  deletionsDurable(): Promise<void> {
+    return this.#log.synced(this.#deletionSequence);
   }
 
   close(): void {

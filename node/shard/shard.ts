@@ -23,12 +23,13 @@ import { compileMatcher, type Matcher } from '../../core/matchers.ts';
 import { BlockStore, isUnsound, type SealedBlock } from './blocks.ts';
 import { Catalogue } from './catalogue.ts';
 import { loadCheckpoint, writeCheckpoint } from './checkpoint.ts';
-import { encodeDefinitions } from './definitions.ts';
+import { checkDeletion, Deletions, MAX_LISTED } from './deletions.ts';
 import { Log } from './log.ts';
 import { type ShardOptions, type ShardSettings, withDefaults } from './options.ts';
+import { writePages } from './pages.ts';
 import { IdSet } from './postings.ts';
-import { PageKind, replayLog, restoreCheckpoint } from './restore.ts';
-import { digestWindow, membersOf, sealWindow } from './seal.ts';
+import { replayLog, restoreCheckpoint } from './restore.ts';
+import { digestWindow, hasDead, livingMembersOf, sealWindow, type Windows } from './seal.ts';
 import { identityPages, type SelectLimits, selectPages } from './select.ts';
 import { Intake, type Sender } from './sender.ts';
 import { Slicer } from './slicer.ts';
@@ -79,6 +80,8 @@ export interface ShardStats {
   readonly logPendingBytes: number;
   /** Undefined before the first one. */
   readonly checkpointAgeMs: number | undefined;
+  /** Intervals, over all series. */
+  readonly deletionCount: number;
   readonly sealCount: number;
   readonly lastSealMs: number;
   readonly recoveryMs: number;
@@ -110,6 +113,8 @@ export class Shard {
   readonly #kernel: ShardKernel;
   readonly #catalogue: Catalogue;
   readonly #blocks: BlockStore;
+  readonly #deletions = new Deletions();
+  readonly #windows: Windows;
   // Both are there once `open` has resolved.
   #log!: Log;
   #intake!: Intake;
@@ -175,6 +180,14 @@ export class Shard {
     this.#blocks = new BlockStore(env, `${directory}/blocks`, settings.shard, settings.budget, (identity) =>
       this.#catalogue.restore(identity),
     );
+    this.#windows = {
+      kernel: this.#kernel,
+      blocks: this.#blocks,
+      deletions: this.#deletions,
+      shard: settings.shard,
+      // What recovery finds in log and checkpoint is durable.
+      deletionsDurable: () => this.#intake?.deletionsDurable() ?? Promise.resolve(),
+    };
   }
 
   // ---- writing ----------------------------------------------------------------------------------
@@ -182,6 +195,45 @@ export class Shard {
   /** A way in with its own reference space. Throws UNAVAILABLE while closing, RESOURCE_EXHAUSTED past 65,535 senders. */
   attach(): Sender {
     return this.#intake.attach();
+  }
+
+  /**
+   * Deletes what the series that match hold, or will ever be given, from `fromMs` up to and with `toMs`. Resolves, with the
+   * number of these series, when that survives a power cut. Repeating it changes nothing. After an error part of it may hold.
+   * @throws INVALID_ARGUMENT (a matcher, a time that is not past), RESOURCE_EXHAUSTED, UNAVAILABLE, DISK_FAILED
+   */
+  async delete(matchers: readonly Matcher[], fromMs: number, toMs: number, signal?: AbortSignal): Promise<number> {
+    checkDeletion(fromMs, toMs, this.#env.clock.nowMs());
+    const slicer = this.#slicer(signal);
+    const releaseCount = this.#catalogue.releaseCount;
+    const ids = await this.#catalogue.resolve(matchers.map(compileMatcher), slicer);
+    let count = 0;
+    for (let at = 0; at < ids.length; at += MAX_LISTED) {
+      const living = (Array.from(ids.subarray(at, at + MAX_LISTED)) as SeriesId[]).filter(
+        (id) => !this.#catalogue.releasedSince(id, releaseCount),
+      );
+      this.#intake.delete(living, fromMs, toMs);
+      count += living.length;
+      await slicer.pause();
+    }
+    await this.#intake.deletionsDurable();
+    return count;
+  }
+
+  /** Reseals the windows whose blocks hold deleted samples, so that their bytes go. Rejects with what kept one from it. */
+  async clean(): Promise<void> {
+    for (const { windowStartMs } of this.#blocks.all) {
+      await this.#exclusively(async () => {
+        if (await hasDead(this.#windows, windowStartMs, this.#slicer())) await this.#seal(windowStartMs, true);
+      });
+    }
+  }
+
+  /** What is deleted, in no order: the series' identity, first and last millisecond. */
+  *deletions(): Generator<TimeRange & { readonly identity: Uint8Array }> {
+    for (const { id, fromMs, toMs } of this.#deletions) {
+      yield { identity: this.#kernel.identity(id).slice(), fromMs, toMs };
+    }
   }
 
   // ---- reading ----------------------------------------------------------------------------------
@@ -199,6 +251,7 @@ export class Shard {
       kernel: this.#kernel,
       catalogue: this.#catalogue,
       blocks: this.#blocks,
+      deletions: this.#deletions,
       shard: this.#settings.shard,
       unsound: (block: SealedBlock, error: unknown) => this.#unsound(block, error),
     };
@@ -270,7 +323,8 @@ export class Shard {
 
   /**
    * A text for each window of the range that has samples, by window start. As long as it stays the same, so does what
-   * `select` finds in the window; a repeated sample or a seal changes it needlessly, a restart always.
+   * `select` finds in the window; a repeated sample, a seal, or a deletion in another window changes it needlessly, a restart
+   * always.
    */
   windowVersions({ fromMs, toMs }: TimeRange): Map<number, string> {
     const parts = new Map<number, { generation: number; appendCount: number }>();
@@ -282,17 +336,17 @@ export class Shard {
     const versions = new Map<number, string>();
     for (const [startMs, { generation, appendCount }] of parts) {
       if (startMs > toMs || startMs + WINDOW_MS <= fromMs) continue;
-      versions.set(startMs, `${this.#life}.${generation}.${appendCount}`);
+      versions.set(startMs, `${this.#life}.${generation}.${appendCount}.${this.#deletions.version}`);
     }
     return versions;
   }
 
   /**
-   * 256 sums of 16 bytes over the samples of a window, each sample once: equal in two shards exactly when (but for 128-bit
-   * chance) the window's samples are.
+   * 256 sums of 16 bytes over the samples of a window, each once, and over what is deleted in it: equal in two shards exactly
+   * when (but for 128-bit chance) both are. Deleted samples do not count.
    */
   digest(windowStartMs: number): Promise<Uint8Array> {
-    return this.#exclusively(() => digestWindow(this.#kernel, this.#blocks, windowStartMs, this.#slicer()));
+    return this.#exclusively(() => digestWindow(this.#windows, windowStartMs, this.#slicer()));
   }
 
   // ---- housekeeping -----------------------------------------------------------------------------
@@ -342,6 +396,7 @@ export class Shard {
       logPendingBytes: this.#log.pendingBytes,
       checkpointAgeMs:
         this.#checkpointedAtMs === undefined ? undefined : this.#env.clock.monotonicMs() - this.#checkpointedAtMs,
+      deletionCount: this.#deletions.count,
       sealCount: this.#sealCount,
       lastSealMs: this.#lastSealMs,
       recoveryMs: this.#recoveryMs,
@@ -416,20 +471,22 @@ export class Shard {
     return undefined;
   }
 
-  async #seal(windowStartMs: number): Promise<void> {
+  /** `rejects`: failures are the caller's, too. */
+  async #seal(windowStartMs: number, rejects = false): Promise<void> {
     const startedMs = this.#env.clock.monotonicMs();
     try {
-      await sealWindow(this.#kernel, this.#blocks, this.#settings.shard, windowStartMs, this.#slicer());
+      await sealWindow(this.#windows, windowStartMs, this.#slicer());
       this.#sealCount++;
       this.#lastSealMs = this.#env.clock.monotonicMs() - startedMs;
     } catch (error) {
-      if (this.#closed.signal.aborted) return;
+      if (this.#closed.signal.aborted && !rejects) return;
       const old = this.#blocks.get(windowStartMs);
       if (isUnsound(error) && old !== undefined) await this.#unsound(old, error);
       else {
         this.#retrySealAtMs = this.#env.clock.monotonicMs() + RETRY_MS;
         this.#report(`sealing window ${new Date(windowStartMs).toISOString()} failed: ${messageOf(error)}`);
       }
+      if (rejects) throw error;
     }
   }
 
@@ -453,24 +510,7 @@ export class Shard {
     try {
       const writer = await writeCheckpoint(this.#env, `${this.#directory}/checkpoints`, { shard, position });
       try {
-        const defined = new IdSet();
-        for (const { startMs } of this.#kernel.windows()) {
-          for (let cursor: number | undefined = 0; cursor !== undefined; ) {
-            const page = this.#kernel.checkpoint(startMs, cursor);
-            cursor = page.next;
-            if (page.bytes.length === 0) continue;
-            const runs = page.bytes.slice();
-            const ids: SeriesId[] = [];
-            for (const id of page.series as Iterable<number> as Iterable<SeriesId>) {
-              if (defined.has(id)) continue;
-              defined.add(id);
-              ids.push(id);
-            }
-            if (ids.length > 0) await writer.page(PageKind.DEFINITIONS, encodeDefinitions(this.#kernel, ids));
-            await writer.page(PageKind.RUNS, runs);
-            await slicer.pause();
-          }
-        }
+        await writePages(this.#kernel, this.#deletions, writer, slicer);
         const { release } = await writer.commit();
         this.#checkpointedSequence = position.sequence;
         this.#checkpointedAtMs = this.#env.clock.monotonicMs();
@@ -494,7 +534,9 @@ export class Shard {
       if (maxSampleAgeMs !== Number.POSITIVE_INFINITY) {
         const nowMs = this.#env.clock.nowMs();
         if (this.#blocks.retire(nowMs - maxSampleAgeMs) > 0) this.#collectDue = true;
-        await this.#blocks.expire(nowMs - Math.max(maxSampleAgeMs, diskRetentionMs));
+        const keepFromMs = nowMs - Math.max(maxSampleAgeMs, diskRetentionMs);
+        await this.#blocks.expire(keepFromMs);
+        if (this.#deletions.expire(keepFromMs - WINDOW_MS) > 0) this.#collectDue = true;
       }
       // Series can be defined and never get a sample: the table growing by half is reason to look, too.
       const count = this.#catalogue.seriesCount;
@@ -508,7 +550,7 @@ export class Shard {
             if (slicer.due()) await slicer.pause();
           }
         }
-        await this.#catalogue.collect(resident, slicer);
+        await this.#catalogue.collect(resident, (id) => this.#deletions.has(id), slicer);
         this.#collectSeriesCount = Math.max(1000, this.#catalogue.seriesCount * 1.5);
       }
     } catch (error) {
@@ -518,7 +560,7 @@ export class Shard {
 
   #account(): void {
     this.#kernelPeakBytes = Math.max(this.#kernelPeakBytes, this.#kernel.usedBytes);
-    let bytes = this.#kernelPeakBytes + this.#catalogue.indexBytes;
+    let bytes = this.#kernelPeakBytes + this.#catalogue.indexBytes + this.#deletions.byteCount;
     for (const block of this.#blocks.all) bytes += block.indexBytes;
     this.#settings.budget.hold(this, bytes);
   }
@@ -535,6 +577,7 @@ export class Shard {
     const target = {
       kernel: this.#kernel,
       catalogue: this.#catalogue,
+      deletions: this.#deletions,
       makeRoom: (done: Set<number>) => this.#makeRoom(done),
     };
     const loaded = await loadCheckpoint(this.#env, `${this.#directory}/checkpoints`, { shard });
@@ -549,7 +592,7 @@ export class Shard {
       ...(from === undefined ? {} : { from }),
     });
     this.#log = opened.log;
-    this.#intake = new Intake(this.#env.clock, this.#kernel, this.#catalogue, this.#log, this.#settings);
+    this.#intake = new Intake(this.#env.clock, target, this.#log, this.#settings);
 
     if (checkpoint !== undefined) {
       const losses = await restoreCheckpoint(target, checkpoint, slicer);
@@ -590,7 +633,7 @@ export class Shard {
     if (open.length === 0) return false;
     const { startMs } = open.reduce((a, b) => (b.runCount > a.runCount ? b : a));
     done.add(startMs);
-    await sealWindow(this.#kernel, this.#blocks, this.#settings.shard, startMs, this.#slicer());
+    await sealWindow(this.#windows, startMs, this.#slicer());
     return true;
   }
 
@@ -617,9 +660,9 @@ export class Shard {
     const starts = this.windows();
     const touched = starts.filter((startMs) => startMs <= range.toMs && startMs + WINDOW_MS > range.fromMs);
     let among: IdSet | undefined;
-    if (touched.length < starts.length) {
+    if (touched.length < starts.length || !this.#deletions.isEmpty) {
       among = new IdSet();
-      for (const startMs of touched) await membersOf(this.#kernel, this.#blocks.get(startMs), startMs, slicer, among);
+      for (const startMs of touched) await livingMembersOf(this.#windows, startMs, slicer, among);
     }
     if (selectors.length === 0) return among;
     const matching = new IdSet();

@@ -1,4 +1,4 @@
-/** What a shard should hold: samples as a set, with the merge rule. And the ways to ask a shard what it does hold. */
+/** What a shard should hold: samples as a set, with the merge rule, and what is deleted of it. And the ways to ask a shard what it does hold. */
 import { ChunkCodec } from '../../core/kernel/codec.ts';
 import { encodeIdentity, makeLabels } from '../../core/labels.ts';
 import type { Batch } from '../../node/shard/sender.ts';
@@ -32,9 +32,25 @@ export function bitsOf(value: number): bigint {
   return scratch.getBigUint64(0);
 }
 
-/** A set of samples, merged by the rule. */
+/** A part of a series' past, both ends deleted. */
+export interface Deleted {
+  readonly series: string;
+  readonly fromMs: number;
+  readonly toMs: number;
+}
+
+/** A set of samples, merged by the rule, and a set of deletions: what these cover is not shown, whenever it came. */
 export class Model {
   readonly series = new Map<string, Map<number, bigint>>();
+  readonly deletions: Deleted[] = [];
+
+  delete(deleted: Deleted): void {
+    this.deletions.push(deleted);
+  }
+
+  isDeleted(series: string, timestampMs: number): boolean {
+    return this.deletions.some((one) => one.series === series && one.fromMs <= timestampMs && timestampMs <= one.toMs);
+  }
 
   add(sample: Sample): void {
     let samples = this.series.get(sample.series);
@@ -52,13 +68,16 @@ export class Model {
 
   *[Symbol.iterator](): Generator<Sample> {
     for (const [series, samples] of this.series) {
-      for (const [timestampMs, bits] of samples) yield { series, timestampMs, bits };
+      for (const [timestampMs, bits] of samples) {
+        if (!this.isDeleted(series, timestampMs)) yield { series, timestampMs, bits };
+      }
     }
   }
 
   copy(): Model {
     const copy = new Model();
     copy.addAll(this);
+    copy.deletions.push(...this.deletions);
     return copy;
   }
 
@@ -67,22 +86,30 @@ export class Model {
     return [...this].map(line).sort();
   }
 
-  /** Samples of `required` that are not in here, as lines. A winner over the required value will do. */
+  /** Samples of `required` that are neither in here nor deleted, as lines. A winner over the required value will do. */
   missing(required: Iterable<Sample>): string[] {
     const missing: string[] = [];
     for (const sample of required) {
       const held = this.series.get(sample.series)?.get(sample.timestampMs);
-      if (held === undefined || beats(sample.bits, held)) missing.push(line(sample));
+      const lost = held === undefined || beats(sample.bits, held);
+      if (lost && !this.isDeleted(sample.series, sample.timestampMs)) missing.push(line(sample));
     }
     return missing;
   }
+}
+
+/** Deletions of `required` whose first or last millisecond is not deleted in `held`, as text. */
+export function undeleted(held: Model, required: Iterable<Deleted>): string[] {
+  return [...required]
+    .filter(({ series, fromMs, toMs }) => !held.isDeleted(series, fromMs) || !held.isDeleted(series, toMs))
+    .map(({ series, fromMs, toMs }) => `${series} deleted from ${fromMs} to ${toMs}`);
 }
 
 export function line(sample: Sample): string {
   return `${sample.series} @${sample.timestampMs} = ${sample.bits.toString(16).padStart(16, '0')}`;
 }
 
-function identityOf(series: string): Uint8Array {
+export function identityOf(series: string): Uint8Array {
   return encodeIdentity(makeLabels({ __name__: 'm', s: series, half: series.length % 2 === 0 ? 'even' : 'odd' }));
 }
 
@@ -171,10 +198,14 @@ export const EVERYTHING = {
   maxSampleCount: Number.POSITIVE_INFINITY,
 } as const;
 
-/** All that a shard holds in a range, checked: each series once, in time order, timestamps unique. */
+/** All that a shard holds in a range and what is deleted of it, checked: nothing deleted is shown, each series once, in time order, timestamps unique. */
 export async function contentsOf(shard: Shard, range = { fromMs: 0, toMs: Number.MAX_SAFE_INTEGER }): Promise<Model> {
   codec ??= ChunkCodec.create();
   const model = new Model();
+  const found = new Model();
+  for (const { identity, fromMs, toMs } of shard.deletions()) {
+    found.delete({ series: seriesOf(identity), fromMs, toMs });
+  }
   for await (const page of shard.select({ ...EVERYTHING, ...range })) {
     for (const { identity, chunks } of readPage(page)) {
       const series = seriesOf(identity);
@@ -186,6 +217,8 @@ export async function contentsOf(shard: Shard, range = { fromMs: 0, toMs: Number
         if (timestampMs <= last) throw new Error(`series ${series}: ${timestampMs} after ${last}`);
         last = timestampMs;
         model.add({ series, timestampMs, bits: bits[i] as bigint });
+        if (timestampMs >= range.fromMs && timestampMs <= range.toMs && found.isDeleted(series, timestampMs))
+          throw new Error(`a deleted sample is shown: ${series} @${timestampMs}`);
       });
       let perChunk = Number.NEGATIVE_INFINITY;
       for (const chunk of chunks) {
@@ -196,5 +229,6 @@ export async function contentsOf(shard: Shard, range = { fromMs: 0, toMs: Number
       }
     }
   }
+  model.deletions.push(...found.deletions);
   return model;
 }

@@ -11,7 +11,8 @@ test(`${SEED_COUNT} random histories keep every promise`, TIMEOUT, async () => {
 });
 
 const FILES = [
-  ...['shard', 'blocks', 'budget', 'catalogue', 'checkpoint', 'definitions', 'log', 'options', 'order', 'postings'],
+  ...['shard', 'blocks', 'budget', 'catalogue', 'checkpoint', 'definitions', 'deletions', 'log', 'options', 'order'],
+  ...['pages', 'postings'],
   ...['reader', 'recover', 'restore', 'seal', 'segment', 'select', 'sender', 'slicer'],
 ].map((name) => `node/shard/${name}.ts`);
 
@@ -52,8 +53,9 @@ const BUGS: Record<string, { readonly edits: readonly Edit[]; readonly seen: Reg
     edits: [
       {
         file: 'seal.ts',
-        replace: 'kernel.addDigest(id, windowStartMs, chunk);',
-        by: 'kernel.addDigest(id, windowStartMs, chunk); if (chunk !== undefined) kernel.addDigest(id, windowStartMs, chunk);',
+        replace:
+          'slicer.spend(50);\n      if (slicer.due()) await slicer.pause();\n    }\n  }\n  for (const id of affected',
+        by: 'if (chunk !== undefined) kernel.addDigest(id, windowStartMs, chunk);\n    }\n  }\n  for (const id of affected',
       },
     ],
     seen: /digests of window \d+ differ/,
@@ -94,6 +96,42 @@ const BUGS: Record<string, { readonly edits: readonly Edit[]; readonly seen: Reg
   'forget the open runs of a window that has a block': {
     edits: [{ file: 'select.ts', replace: 'const chunk = merged ?? sealed;', by: 'const chunk = sealed ?? merged;' }],
     seen: /lacks|lost/,
+  },
+  'leave the deletions out of a checkpoint': {
+    edits: [{ file: 'pages.ts', replace: 'for (const deletion of deletions) {', by: 'for (const deletion of []) {' }],
+    tilt: { checkpointIntervalMs: 1, deletionShare: 0.2 },
+    seen: /a deletion was lost|lack/,
+  },
+  'show a sample that came after its deletion': {
+    edits: [
+      {
+        file: 'select.ts',
+        replace: 'if (dead !== undefined && (view.open || touches(sealed, view.startMs, dead))) {',
+        by: 'if (dead !== undefined && touches(sealed, view.startMs, dead)) {',
+      },
+    ],
+    seen: /a deleted sample is shown/,
+  },
+  'seal what is deleted': {
+    edits: [
+      {
+        file: 'seal.ts',
+        replace: 'const alive = kernel.seal(id, windowStartMs, sealed, dead)?.slice();',
+        by: 'const alive = (kernel.seal(id, windowStartMs, sealed) ?? sealed)?.slice();',
+      },
+    ],
+    seen: /differ|other windows have blocks/,
+  },
+  'count what is deleted': {
+    edits: [
+      {
+        file: 'seal.ts',
+        replace:
+          'kernel.addDigest(id, windowStartMs, chunk, deletions.within(id, windowStartMs));\n      slicer.spend(50);',
+        by: 'kernel.addDigest(id, windowStartMs, chunk);\n      slicer.spend(50);',
+      },
+    ],
+    seen: /digests of window \d+ differ/,
   },
 };
 

@@ -13,7 +13,18 @@ import { Budget } from '../../node/shard/budget.ts';
 import type { AppendOutcome, Sender } from '../../node/shard/sender.ts';
 import { Shard } from '../../node/shard/shard.ts';
 import { Sim } from '../sim/sim.ts';
-import { batchOf, bitsOf, contentsOf, line, Model, type Sample, STALE } from './model.ts';
+import {
+  batchOf,
+  bitsOf,
+  contentsOf,
+  type Deleted,
+  identityOf,
+  line,
+  Model,
+  type Sample,
+  STALE,
+  undeleted,
+} from './model.ts';
 
 const MINUTE = 60_000;
 const WINDOW = 120 * MINUTE;
@@ -39,6 +50,8 @@ export interface Tilt {
   readonly fsyncShare?: number;
   readonly syncDelayMs?: number;
   readonly checkpointIntervalMs?: number;
+  /** Of the actions. */
+  readonly deletionShare?: number;
 }
 
 /** `open`: `Shard.open`, or that of a shard with a planted bug. */
@@ -61,9 +74,12 @@ export async function simulate(seed: number, open: typeof Shard.open = Shard.ope
   };
   const seriesCount = random.int(1, 6);
   const fsyncShare = tilt.fsyncShare ?? 0.5;
+  const deletionShare = tilt.deletionShare ?? 0.06;
 
   /** Everything ever handed in; what survives a kill; what survives a power cut. */
   const possible = new Set<string>();
+  /** Every deletion ever asked for. */
+  const asked = new Model();
   let kept = new Model();
   let synced = new Model();
   let ended: 'killed' | 'cut' | 'closed' = 'closed';
@@ -88,6 +104,10 @@ export async function simulate(seed: number, open: typeof Shard.open = Shard.ope
     const missing = recovered.missing(promised);
     if (missing.length > 0) fail(`life ${life}: lost after having been ${ended}`, missing);
     for (const line of recovered.lines()) if (!possible.has(line)) fail(`life ${life}: never written`, [line]);
+    const forgotten = undeleted(recovered, promised.deletions);
+    if (forgotten.length > 0) fail(`life ${life}: a deletion was lost after having been ${ended}`, forgotten);
+    const invented = undeleted(asked, recovered.deletions);
+    if (invented.length > 0) fail(`life ${life}: never deleted`, invented);
     kept = recovered.copy();
     if (ended !== 'killed') synced = recovered.copy();
     visible = recovered;
@@ -95,7 +115,25 @@ export async function simulate(seed: number, open: typeof Shard.open = Shard.ope
     let senders: { sender: Sender; defined: Set<string> }[] = [];
     const refs = (series: string) => Number(series.slice(1)) * 3 + 1;
     const actions = random.int(1, 16);
+    let interrupted = false;
     for (let action = 0; action < actions; action++) {
+      if (random.chance(deletionShare)) {
+        const one = randomDeletion(sim, env.clock.nowMs(), seriesCount);
+        asked.delete(one);
+        const deleting = shard.delete([{ name: 's', op: '=', value: one.series }], one.fromMs, one.toMs);
+        if (random.chance(0.2)) {
+          // The end comes before the answer: whether it holds then is told by the shard.
+          deleting.catch(() => undefined);
+          if (random.chance(0.7)) await sim.steps(random.int(1, 4));
+          if (random.chance(0.7)) void shard.tick();
+          else shard.clean().catch(() => undefined);
+          interrupted = true;
+          break;
+        }
+        if ((await sim.settle(deleting)) === 0) continue;
+        for (const model of [visible, kept, synced]) model.delete(one);
+        continue;
+      }
       const dice = random.next();
       if (dice < 0.55) {
         if (senders.length === 0 || random.chance(0.05)) senders.push({ sender: shard.attach(), defined: new Set() });
@@ -145,6 +183,10 @@ export async function simulate(seed: number, open: typeof Shard.open = Shard.ope
         const held = await sim.settle(contentsOf(shard));
         // Nothing was appended meanwhile: this loop is the only writer.
         compare(fail, 'reading', held, expected);
+        if (random.chance(0.3)) {
+          await sim.settle(shard.clean());
+          compare(fail, 'cleaning', await sim.settle(contentsOf(shard)), expected);
+        }
       } else {
         const windows = shard.windows();
         if (windows.length > 0) await sim.settle(shard.digest(random.pick(windows)));
@@ -159,6 +201,16 @@ export async function simulate(seed: number, open: typeof Shard.open = Shard.ope
         'problems',
         problems.map((problem) => problem.message),
       );
+    // What was asked for and not answered may hold or not: only what is recovered tells.
+    if (interrupted) {
+      await sim.steps(random.int(0, 40));
+      const cut = random.chance(0.5);
+      if (cut) sim.crash();
+      else sim.kill();
+      ended = cut ? 'cut' : 'killed';
+      if (cut) kept = synced.copy();
+      continue;
+    }
     if (life === lives - 1) break;
     const end = random.next();
     if (end < 0.15) {
@@ -199,21 +251,30 @@ async function compareWithReference(
   const held = await sim.settle(contentsOf(shard));
   const missing = held.missing(kept);
   if (missing.length > 0) fail(`lost in the end, after having been ${ended}`, missing);
+  const forgotten = undeleted(held, kept.deletions);
+  if (forgotten.length > 0) fail(`a deletion was lost in the end, after having been ${ended}`, forgotten);
 
   const limits = { ...options.limits, maxOpenWindowCount: 64 };
   const plain = { ...options, budget: new Budget(1 << 30), limits };
   const reference = await sim.settle(Shard.open(env, '/reference', plain));
   const samples = [...held].sort((a, b) => a.timestampMs - b.timestampMs);
-  const names = [...new Set(samples.map((sample) => sample.series))];
-  const outcome = await sim.settle(
-    reference.attach().append(
-      batchOf(samples, (series) => Number(series.slice(1)), names),
-      'LOCAL',
-    ),
-  );
+  const names = [...new Set([...samples, ...held.deletions].map(({ series }) => series))];
+  const refs = (series: string) => Number(series.slice(1));
+  const sender = reference.attach();
+  for (const name of names) sender.define(refs(name), identityOf(name));
+  const remove = async () => {
+    for (const { series, fromMs, toMs } of held.deletions) {
+      await sim.settle(reference.delete([{ name: 's', op: '=', value: series }], fromMs, toMs));
+    }
+  };
+  const first = sim.random.chance(0.5);
+  if (first) await remove();
+  const outcome = await sim.settle(sender.append(batchOf(samples, refs, names), 'LOCAL'));
+  if (!first) await remove();
   if (outcome.code !== 'OK' || outcome.rejections.length > 0) fail('the reference refused', [JSON.stringify(outcome)]);
   compare(fail, 'the reference', await sim.settle(contentsOf(reference)), held);
-  for (const startMs of new Set([...shard.windows(), ...reference.windows()])) {
+  const touched = held.deletions.flatMap(({ fromMs, toMs }) => [fromMs, toMs].map((ms) => ms - (ms % WINDOW)));
+  for (const startMs of new Set([...shard.windows(), ...reference.windows(), ...touched])) {
     const [a, b] = [await sim.settle(shard.digest(startMs)), await sim.settle(reference.digest(startMs))];
     if (Buffer.compare(a, b) !== 0) fail(`digests of window ${startMs} differ`);
   }
@@ -228,6 +289,7 @@ async function compareWithReference(
       await sim.settle(one.tick());
     }
   }
+  for (const one of [shard, reference]) await sim.settle(one.clean());
   const blocksOf = (directory: string) =>
     new Map(
       sim.disk
@@ -251,6 +313,13 @@ function compare(fail: Fail, where: string, held: Model, expected: Model): void 
     ...b.filter((line) => !inA.has(line)).map((line) => `lacks ${line}`),
   ];
   if (wrong.length > 0) fail(where, wrong);
+}
+
+function randomDeletion(sim: Sim, nowMs: number, seriesCount: number): Deleted {
+  const { random } = sim;
+  const series = `s${random.int(0, seriesCount)}`;
+  const toMs = nowMs - random.pick([0, 0, 5000, 10 * MINUTE, WINDOW, 3 * WINDOW]);
+  return { series, fromMs: toMs - random.pick([0, 3000, 60_000, 10 * MINUTE, WINDOW, 5 * WINDOW]), toMs };
 }
 
 function randomSamples(sim: Sim, nowMs: number, seriesCount: number): Sample[] {

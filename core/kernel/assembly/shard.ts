@@ -5,8 +5,8 @@
 import { appendSlice, countsOffset, sliceInput, sliceResult, timestampsOffset, valuesOffset } from './shard/append';
 import { listedCount, listedIds, nextPosition, restorePage, writePage } from './shard/checkpoint';
 import { chunkBound, encodeSealed, encodeXor, exportRun, isChunk, isWithin, sealedAt } from './shard/chunk';
-import { BROKEN, COLLECTED, NO_ROOM, collect, setCount, setOffsets, setValues } from './shard/collect';
-import { addSamples, bucketOf, clearDigest, digestSums } from './shard/digest';
+import { BROKEN, COLLECTED, NO_ROOM, collect, dropDead, setCount, setOffsets, setValues } from './shard/collect';
+import { addDeletions, addSamples, bucketOf, clearDigest, digestSums, setDigest, subtractSamples } from './shard/digest';
 import { findRun, freeRun, listedRun, openRuns, openSamples } from './shard/insert';
 import { initMemory, usedBytes } from './shard/memory';
 import { addChunk, aggregateChunk, aggregateResult, beginColumns, columnsLength, timestampsAt, valuesAt } from './shard/read';
@@ -14,7 +14,7 @@ import { readRecord, readRuns, readSamples } from './shard/record';
 import { areRefs, createRefs, defineRef, dropRefs, resolveRef, Refs } from './shard/refs';
 import { WINDOW_MS } from './shard/rule';
 import { SEALED } from './shard/run';
-import { ALL, INPUT, LISTS, OUTPUT, SOURCE, scratch } from './shard/scratch';
+import { ALL, DEAD, INPUT, LISTS, OUTPUT, SOURCE, scratch } from './shard/scratch';
 import {
   beginSegment, findSeries, initSeries, internSeries, liveSlot, releaseSeries, seriesCount, slotOf, wasCreated,
 } from './shard/series';
@@ -39,6 +39,11 @@ export function input(bytes: u32): usize {
 
 export function source(bytes: u32): usize {
   return scratch(SOURCE, bytes);
+}
+
+/** For what is deleted of a series in a window: pairs of u32 offsets in it, first and last, in order, apart from one another. */
+export function dead(pairs: u32): usize {
+  return scratch(DEAD, pairs << 3);
 }
 
 // ---- series ----------------------------------------------------------------------------------------
@@ -181,19 +186,24 @@ export function resultAddress(): usize {
   return resultAt;
 }
 
-/** Collects the run of a series in a window with the block's chunk in INPUT (blockBytes 0: none). */
-function collectSeries(sid: u32, start: i64, blockBytes: u32): i32 {
+/**
+ * Collects the run of a series in a window with the block's chunk in INPUT (blockBytes 0: none), without what the pairs in
+ * DEAD cover.
+ */
+function collectSeries(sid: u32, start: i64, blockBytes: u32, deadPairs: u32): i32 {
   const block: usize = blockBytes == 0 ? 0 : scratch(INPUT, blockBytes);
   if (block != 0 && (!isChunk(block, blockBytes) || !isWithin(block, start))) return BROKEN;
-  return collect(findRun(slotOf(sid), start), block, blockBytes, start);
+  const outcome = collect(findRun(slotOf(sid), start), block, blockBytes, start);
+  if (deadPairs != 0 && outcome == COLLECTED) dropDead(scratch(DEAD, deadPairs << 3), deadPairs);
+  return outcome;
 }
 
 /** Length of the series' chunk in the window, or NOTHING, or NO_ROOM, or BROKEN. */
-export function readChunk(sid: u32, startMs: f64, blockBytes: u32, fromMs: f64, toMs: f64): i32 {
+export function readChunk(sid: u32, startMs: f64, blockBytes: u32, fromMs: f64, toMs: f64, deadPairs: u32): i32 {
   const start = toWindow(startMs);
   const run = findRun(slotOf(sid), start);
-  if (run == null) return NOTHING;
-  if (blockBytes == 0 && run.backlog == 0) {
+  if (run == null && deadPairs == 0) return NOTHING;
+  if (run != null && blockBytes == 0 && run.backlog == 0 && deadPairs == 0) {
     const first = <f64>(start + <i64>run.firstOffset);
     const last = <f64>(start + <i64>run.lastOffset);
     if (first > toMs || last < fromMs) return NOTHING;
@@ -202,8 +212,9 @@ export function readChunk(sid: u32, startMs: f64, blockBytes: u32, fromMs: f64, 
     resultAt = to;
     return exportRun(run, to);
   }
-  const outcome = collectSeries(sid, start, blockBytes);
+  const outcome = collectSeries(sid, start, blockBytes, deadPairs);
   if (outcome != COLLECTED) return outcome;
+  if (setCount == 0) return NOTHING;
   const first = <f64>(start + <i64>load<u32>(setOffsets));
   const last = <f64>(start + <i64>load<u32>(setOffsets + (<usize>(setCount - 1) << 2)));
   if (first > toMs || last < fromMs) return NOTHING;
@@ -213,18 +224,21 @@ export function readChunk(sid: u32, startMs: f64, blockBytes: u32, fromMs: f64, 
   return encodeXor(setCount, setOffsets, setValues, start, to);
 }
 
-/** Length of the sealed chunk, or NOTHING (no open run), or NO_ROOM, or BROKEN. */
-export function sealChunk(sid: u32, startMs: f64, blockBytes: u32): i32 {
+/** Length of the sealed chunk, or NOTHING (no open run and nothing deleted, or nothing left), or NO_ROOM, or BROKEN. */
+export function sealChunk(sid: u32, startMs: f64, blockBytes: u32, deadPairs: u32): i32 {
   const start = toWindow(startMs);
   const slot = slotOf(sid);
   const run = findRun(slot, start);
-  if (run == null) return NOTHING;
-  const outcome = collectSeries(sid, start, blockBytes);
+  if (run == null && deadPairs == 0) return NOTHING;
+  const outcome = collectSeries(sid, start, blockBytes, deadPairs);
   if (outcome != COLLECTED) return outcome;
-  const bytes = sealSet(start);
-  if (bytes <= 0) return bytes;
-  addSamples(slot.identity!, setCount, setOffsets, setValues, start);
-  run.meta |= SEALED;
+  let bytes: i32 = NOTHING;
+  if (setCount != 0) {
+    bytes = sealSet(start);
+    if (bytes <= 0) return bytes;
+    addSamples(slot.identity!, setCount, setOffsets, setValues, start);
+  }
+  if (run != null) run.meta |= SEALED;
   return bytes;
 }
 
@@ -236,10 +250,30 @@ function sealSet(origin: i64): i32 {
   return bytes == 0 ? NO_ROOM : bytes;
 }
 
-/** Adds the samples of run and block to the digest. 0, or NO_ROOM, or BROKEN. */
-export function addDigest(sid: u32, startMs: f64, blockBytes: u32): i32 {
+/** Puts the sums in INPUT in the place of the digest's. */
+export function loadDigest(bytes: u32): void {
+  setDigest(scratch(INPUT, bytes));
+}
+
+/** Adds the pairs in DEAD to the digest. */
+export function addDeadDigest(sid: u32, startMs: f64, deadPairs: u32): void {
+  addDeletions(slotOf(sid).identity!, deadPairs, scratch(DEAD, deadPairs << 3), toWindow(startMs));
+}
+
+/** Takes the samples of the block's chunk in INPUT out of the digest. 0, or NO_ROOM, or BROKEN. */
+export function subtractDigest(sid: u32, startMs: f64, blockBytes: u32): i32 {
   const start = toWindow(startMs);
-  const outcome = collectSeries(sid, start, blockBytes);
+  const block = scratch(INPUT, blockBytes);
+  if (!isChunk(block, blockBytes) || !isWithin(block, start)) return BROKEN;
+  const outcome = collect(null, block, blockBytes, start);
+  if (outcome == COLLECTED) subtractSamples(slotOf(sid).identity!, setCount, setOffsets, setValues, start);
+  return outcome;
+}
+
+/** Adds the samples of run and block to the digest. 0, or NO_ROOM, or BROKEN. */
+export function addDigest(sid: u32, startMs: f64, blockBytes: u32, deadPairs: u32): i32 {
+  const start = toWindow(startMs);
+  const outcome = collectSeries(sid, start, blockBytes, deadPairs);
   if (outcome == COLLECTED && setCount != 0) addSamples(slotOf(sid).identity!, setCount, setOffsets, setValues, start);
   return outcome;
 }

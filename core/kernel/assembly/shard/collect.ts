@@ -51,6 +51,26 @@ function take(count: u32, offsets: usize, values: usize): i32 {
   return COLLECTED;
 }
 
+/**
+ * Takes out of the collected set what is deleted: `count` pairs of u32 offsets at `dead`, first and last, in order, apart
+ * from one another.
+ */
+export function dropDead(dead: usize, count: u32): void {
+  const end = dead + (<usize>count << 3);
+  let kept: usize = 0;
+  for (let i: usize = 0; i < setCount; i++) {
+    const offset = load<u32>(setOffsets + (i << 2));
+    while (dead < end && load<u32>(dead, 4) < offset) dead += 8;
+    if (dead < end && load<u32>(dead) <= offset) continue;
+    if (kept != i) {
+      store<u32>(setOffsets + (kept << 2), offset);
+      store<u64>(setValues + (kept << 3), load<u64>(setValues + (i << 3)));
+    }
+    kept++;
+  }
+  setCount = <u32>kept;
+}
+
 function collectRun(run: Run): i32 {
   const count = run.count;
   const stream = scratch(STREAM, streamBound(count));

@@ -27,7 +27,10 @@ export const SOURCE: u32 = 16;
 /** Decoded columns for the door: f64 timestamps in one, f64 values in the next. */
 export const COLUMNS: u32 = 17;
 
-const BUFFER_COUNT: u32 = 19;
+/** What is deleted of a series in a window: pairs of u32 offsets, first and last. */
+export const DEAD: u32 = 19;
+
+const BUFFER_COUNT: u32 = 20;
 const SLACK: u32 = 64;
 
 /** Per buffer: u32 address, u32 size without slack. */
