@@ -125,6 +125,12 @@ export class Reader {
     return this.#values((shards) => ({ windowVersions: { shards, fromMs, toMs } }), range, context);
   }
 
+  /** How many series carry which labels, as texts for `Cardinality`. The range says only what the ledger is about. */
+  cardinality(range: ReadRange, context: ReadContext): Promise<{ values: string[]; coverage: Coverage[] }> {
+    const { fromMs, toMs } = range;
+    return this.#values((shards) => ({ cardinality: { shards, fromMs, toMs } }), range, context);
+  }
+
   close(): void {
     for (const { channel, reads } of this.#nodes.values()) {
       reads.close();

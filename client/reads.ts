@@ -18,7 +18,7 @@ const CREDIT = 4;
 
 /** What is asked: one of them. */
 export type Question = Partial<
-  Pick<ReadRequest, 'select' | 'series' | 'labelNames' | 'labelValues' | 'windowVersions'>
+  Pick<ReadRequest, 'select' | 'series' | 'labelNames' | 'labelValues' | 'windowVersions' | 'cardinality'>
 >;
 
 /** Takes a reply with content. While it returns an unsettled promise no further one is handed over. */
@@ -46,6 +46,7 @@ const BLANK: ReadRequest = {
   labelNames: null,
   labelValues: null,
   windowVersions: null,
+  cardinality: null,
   credit: 0,
   cancel: false,
 };

@@ -127,6 +127,7 @@ async function main(): Promise<void> {
     timeoutMs: settings.queryTimeoutMs,
     version: await version(),
     settings: writtenSettings(settings),
+    cardinality: (context) => queryable.cardinality(context),
   });
 
   let isWarm = false;

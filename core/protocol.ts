@@ -111,6 +111,7 @@ export interface ReadRequest {
   readonly labelNames: LabelsRequest | null;
   readonly labelValues: LabelsRequest | null;
   readonly windowVersions: RangeRequest | null;
+  readonly cardinality: RangeRequest | null;
   readonly credit: number;
   readonly cancel: boolean;
 }

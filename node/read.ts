@@ -186,7 +186,14 @@ type Last = Partial<ReadReply>;
 type Answer = (node: ReadContext['node'], read: Read) => Promise<Last>;
 
 /** Undefined: the request opens no read. */
-function answerTo({ select, series, labelNames, labelValues, windowVersions }: ReadRequest): Answer | undefined {
+function answerTo({
+  select,
+  series,
+  labelNames,
+  labelValues,
+  windowVersions,
+  cardinality,
+}: ReadRequest): Answer | undefined {
   if (select !== null) {
     return (node, read) => {
       const query = queryOf(select);
@@ -219,6 +226,9 @@ function answerTo({ select, series, labelNames, labelValues, windowVersions }: R
       sendValues(node, windowVersions, read, async (shard, id) =>
         Array.from(shard.windowVersions(windowVersions), ([startMs, version]) => `${startMs} ${id} ${version}`),
       );
+  }
+  if (cardinality !== null) {
+    return (node, read) => sendValues(node, cardinality, read, (shard) => shard.cardinality(read.signal));
   }
   return undefined;
 }

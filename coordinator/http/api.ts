@@ -2,6 +2,7 @@
  * The endpoints of the Prometheus HTTP API, one row each, below `/api/v1`. No HTTP in here: a row takes
  * parameters and gives what it found.
  */
+import type { Cardinality } from '../../core/cardinality.ts';
 import type { Env } from '../../core/env/env.ts';
 import { SilverbackError } from '../../core/errors.ts';
 import type { Labels } from '../../core/labels.ts';
@@ -12,7 +13,7 @@ import { encodeResult, formatLabels, formatTime } from '../promql/format.ts';
 import { format } from '../promql/print.ts';
 import { toTree } from '../promql/tree.ts';
 import type { ResultCache } from '../query/cache.ts';
-import type { Queryable } from '../query/queryable.ts';
+import type { Coverage, Queryable, QueryContext } from '../query/queryable.ts';
 import { type Answer, type Found, failure, plainData, success } from './answer.ts';
 import { Gate } from './gate.ts';
 import { invalid, type Params } from './params.ts';
@@ -29,6 +30,10 @@ export interface ApiOptions {
   readonly version: string;
   /** The process's settings as a person writes them, by name. */
   readonly settings?: Readonly<Record<string, string>>;
+  /** How many series carry which labels, where that is known. */
+  readonly cardinality?: (
+    context: QueryContext,
+  ) => Promise<{ readonly found: Cardinality; readonly coverage: readonly Coverage[] }>;
   /** Queries that run at a time. Default 20. */
   readonly concurrentQueries?: number;
   /** Queries that may wait for their turn. Default 200. */

@@ -4,8 +4,12 @@
  */
 import { hostname } from 'node:os';
 import { stringify } from 'yaml';
+import { type Cardinality, KEPT_COUNT } from '../../core/cardinality.ts';
 import type { Env } from '../../core/env/env.ts';
+import { SilverbackError } from '../../core/errors.ts';
+import type { Coverage, QueryContext } from '../query/queryable.ts';
 import { type Found, plainData } from './answer.ts';
+import { invalid, type Params } from './params.ts';
 
 /** A step at which the API is at home: what it says of itself makes clients choose their requests. */
 const PROMETHEUS_LEVEL = '3.5.0';
@@ -17,13 +21,16 @@ interface Server {
     readonly env: Env;
     readonly version: string;
     readonly settings?: Readonly<Record<string, string>>;
+    readonly cardinality?: (
+      context: QueryContext,
+    ) => Promise<{ readonly found: Cardinality; readonly coverage: readonly Coverage[] }>;
   };
 }
 interface StatusRow {
   readonly path: string;
   readonly post: boolean;
   readonly gated: boolean;
-  readonly find: (server: Server) => Promise<Found>;
+  readonly find: (server: Server, call: { readonly params: Params; readonly signal: AbortSignal }) => Promise<Found>;
 }
 
 function row(path: string, find: StatusRow['find']): StatusRow {
@@ -37,6 +44,7 @@ export const STATUS_ROWS: readonly StatusRow[] = [
   row('/status/config', async ({ options }) => plainData({ yaml: stringify(options.settings ?? {}) })),
   row('/status/flags', async ({ options }) => plainData(options.settings ?? {})),
   row('/status/runtimeinfo', runtimeInfo),
+  { ...row('/status/tsdb', tsdb), gated: true },
   none('/rules', { groups: [] }),
   none('/alerts', { alerts: [] }),
   none('/alertmanagers', { activeAlertmanagers: [], droppedAlertmanagers: [] }),
@@ -68,4 +76,26 @@ async function runtimeInfo({ options, startedMs }: Server): Promise<Found> {
     reloadConfigSuccess: true,
     lastConfigTime: startTime,
   });
+}
+
+/** As many of each kind as Prometheus gives unasked. */
+const TOP_COUNT = 10;
+
+async function tsdb({ options }: Server, { params, signal }: Parameters<StatusRow['find']>[1]): Promise<Found> {
+  const limit = params.text('limit') === '' ? TOP_COUNT : params.limit();
+  if (limit < 1 || limit > KEPT_COUNT) throw invalid('limit', `${limit} is not from 1 to ${KEPT_COUNT}`);
+  if (options.cardinality === undefined) throw new SilverbackError('NOT_FOUND', 'the label counts are not known here');
+  const { found, coverage } = await options.cardinality({ signal });
+  const data = {
+    headStats: {
+      numSeries: found.seriesCount,
+      numLabelPairs: found.labelPairCount,
+      ...(found.seriesCount > 0 ? { minTime: found.firstMs, maxTime: found.lastMs } : {}),
+    },
+    seriesCountByMetricName: found.seriesByMetric(limit),
+    labelValueCountByLabelName: found.valuesByLabel(limit),
+    memoryInBytesByLabelName: found.bytesByLabel(limit),
+    seriesCountByLabelValuePair: found.seriesByPair(limit),
+  };
+  return { ...plainData(data), coverage };
 }

@@ -3,6 +3,7 @@
  * whose pages are kept as they came and decoded one series at a time.
  */
 import type { Reader } from '../../client/reader.ts';
+import { Cardinality } from '../../core/cardinality.ts';
 import { SilverbackError } from '../../core/errors.ts';
 import type { ChunkCodec } from '../../core/kernel/codec.ts';
 import type { Labels } from '../../core/labels.ts';
@@ -21,7 +22,7 @@ import type {
 } from './queryable.ts';
 
 export interface ClusterOptions {
-  readonly reader: Pick<Reader, 'select' | 'series' | 'labelNames' | 'labelValues' | 'windowVersions'>;
+  readonly reader: Pick<Reader, 'select' | 'series' | 'labelNames' | 'labelValues' | 'windowVersions' | 'cardinality'>;
   readonly codec: Pick<ChunkCodec, 'decode'>;
   /** Series of one selection; past it the selection fails with TOO_LARGE. Undefined: no limit. */
   readonly maxSeries?: number;
@@ -114,6 +115,13 @@ export class Cluster implements Queryable {
       versions.set(startMs, before === undefined ? text : `${before}\n${text}`);
     }
     return { versions, coverage: coverage.map(withoutEmptyReason) };
+  }
+
+  /** How many series carry which labels. */
+  async cardinality(context: QueryContext): Promise<{ found: Cardinality; coverage: Coverage[] }> {
+    const range = { fromMs: 0, toMs: LAST_MS };
+    const { values, coverage } = await this.#options.reader.cardinality(range, this.#context(context));
+    return { found: new Cardinality(values), coverage: coverage.map(withoutEmptyReason) };
   }
 
   #context({ signal }: QueryContext): { signal: AbortSignal; timeoutMs?: number } {

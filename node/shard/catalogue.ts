@@ -102,6 +102,11 @@ export class Catalogue {
     return this.#postings.values(name, among, slicer);
   }
 
+  /** See `Postings.visit`. */
+  visit(take: (name: string, value: string, seriesCount: number) => void, slicer: Slicer): Promise<void> {
+    return this.#postings.visit(take, slicer);
+  }
+
   /** An estimate. */
   get indexBytes(): number {
     return this.#postings.byteCount + this.#releasedAt.byteLength;

@@ -318,6 +318,21 @@ export class Postings {
     return [...found];
   }
 
+  /**
+   * Visits every label value with the number of series that carry it. Of series that came or went lately it may count or miss
+   * some.
+   */
+  async visit(take: (name: string, value: string, seriesCount: number) => void, slicer: Slicer): Promise<void> {
+    for (const [name, values] of this.#names) {
+      for (const [value, entry] of values) {
+        // Hashing and counting cost about ten of the slicer's steps.
+        slicer.spend(10);
+        if (slicer.due()) await slicer.pause();
+        take(name, value, typeof entry === 'number' ? 1 : entry.count);
+      }
+    }
+  }
+
   #index(id: number, labels: readonly string[]): void {
     for (let i = 0; i < labels.length; i += 2) {
       const name = labels[i] as string;

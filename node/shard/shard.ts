@@ -15,6 +15,7 @@
  * In `directory`: `log/`, `checkpoints/`, `blocks/`. A crash at any point leaves a state from which `open` restores every
  * sample acknowledged as its level promises.
  */
+import { ShardCardinality } from '../../core/cardinality.ts';
 import type { Env } from '../../core/env/env.ts';
 import { SilverbackError } from '../../core/errors.ts';
 import { type SeriesId, ShardKernel, WINDOW_MS } from '../../core/kernel/shard.ts';
@@ -300,6 +301,19 @@ export class Shard {
       releaseCount,
       slicer,
     );
+  }
+
+  /** How many series carry which labels, as texts for the wire; times are those of the windows. */
+  async cardinality(signal?: AbortSignal): Promise<string[]> {
+    const found = new ShardCardinality();
+    await this.#catalogue.visit(
+      (name, value, seriesCount) => found.add(name, value, seriesCount),
+      this.#slicer(signal),
+    );
+    const windows = this.windows();
+    const firstMs = windows[0] ?? Number.POSITIVE_INFINITY;
+    const lastMs = (windows.at(-1) ?? Number.NEGATIVE_INFINITY) + WINDOW_MS - 1;
+    return found.texts(this.#settings.shard, this.#catalogue.seriesCount, firstMs, lastMs);
   }
 
   /** Which parts of a range are known to lack samples; whatever is not named is complete. */

@@ -79,6 +79,7 @@ describe('protocol', () => {
       labelNames: null,
       labelValues: null,
       windowVersions: { shards: [2], fromMs: 1, toMs: 2 },
+      cardinality: { shards: [3], fromMs: 1, toMs: 2 },
       credit: 3,
       cancel: true,
     };

@@ -371,6 +371,28 @@ describe('the server', () => {
     });
   });
 
+  it('counts series by their labels', async () => {
+    server.store.series_ = [
+      stored({ __name__: 'up', job: 'abc' }, []),
+      stored({ __name__: 'up_total', x: 'abcdef' }, []),
+    ];
+    const { json } = await get('/api/v1/status/tsdb?limit=1');
+    expect(json).toMatchObject({
+      status: 'success',
+      data: {
+        headStats: { numSeries: 2, numLabelPairs: 4, minTime: 0, maxTime: 7_199_999 },
+        seriesCountByMetricName: [{ name: 'up', value: 1 }],
+        labelValueCountByLabelName: [{ name: '__name__', value: 2 }],
+        memoryInBytesByLabelName: [{ name: '__name__', value: 10 }],
+        seriesCountByLabelValuePair: [{ name: '__name__=up', value: 1 }],
+      },
+      coverage: { state: 'complete' },
+    });
+    for (const limit of ['0', '-1', '501', 'x']) {
+      expect((await get(`/api/v1/status/tsdb?limit=${limit}`)).status, limit).toBe(400);
+    }
+  });
+
   it('shows its settings and how it runs', async () => {
     expect((await get('/api/v1/status/config')).json).toMatchObject({
       data: { yaml: 'http-port: "9090"\nlookback: 5m\n' },

@@ -5,6 +5,7 @@ import { createHttpServer, type HttpServer } from '../../coordinator/http/server
 import { type WriteOptions, writeHandler } from '../../coordinator/http/write.ts';
 import { Engine } from '../../coordinator/promql/engine.ts';
 import type { Coverage, Queryable, QueryContext, SelectRequest, SeriesSet } from '../../coordinator/query/queryable.ts';
+import { Cardinality, ShardCardinality } from '../../core/cardinality.ts';
 import { nodeEnv } from '../../core/env/node.ts';
 import { compareUtf8, type Labels, labelValue, makeLabels } from '../../core/labels.ts';
 import type { Matcher } from '../../core/matchers.ts';
@@ -113,6 +114,13 @@ export async function serve(
     queryable: store,
     timeoutMs: 10_000,
     version: '0.0.0',
+    cardinality: async () => {
+      const shard = new ShardCardinality();
+      for (const { labels } of store.series_) {
+        for (let i = 0; i < labels.length; i += 2) shard.add(labels[i] as string, labels[i + 1] as string, 1);
+      }
+      return { found: new Cardinality(shard.texts(0, store.series_.length, 0, 7_199_999)), coverage: store.coverage };
+    },
     settings: { 'http-port': '9090', lookback: '5m' },
     ...limits,
   });

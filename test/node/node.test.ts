@@ -436,6 +436,7 @@ describe('a read stream', () => {
     labelNames: null,
     labelValues: null,
     windowVersions: null,
+    cardinality: null,
     credit: 0,
     cancel: false,
   };

@@ -91,6 +91,7 @@ class Bench {
         for await (const page of this.shard.select({ ...EVERYTHING, ...request })) await receive(page);
         return { coverage: covered(request) };
       },
+      cardinality: async () => ({ values: [], coverage: [] }),
       windowVersions: async (range) => ({
         values: Array.from(this.shard.windowVersions(range), ([startMs, version]) => `${startMs} ${SHARD} ${version}`),
         coverage: covered(range),

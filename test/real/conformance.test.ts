@@ -118,6 +118,40 @@ describe('the golden cases over HTTP', () => {
   });
   afterAll(() => sandbox.close());
 
+  test('series are counted by their labels, over all shards', async () => {
+    const labels = readDataset().map((series) => series.labels);
+    const sums = (key: (name: string, value: string) => string, by: (value: string) => number) => {
+      const map = new Map<string, number>();
+      for (const [name, value] of labels.flatMap((one) => Object.entries(one))) {
+        map.set(key(name, value), (map.get(key(name, value)) ?? 0) + by(value));
+      }
+      return Object.fromEntries(map);
+    };
+    const pairs = sums(
+      (name, value) => `${name}=${value}`,
+      () => 1,
+    );
+    const response = await fetch(`${url}/api/v1/status/tsdb?limit=500`);
+    const { data } = (await response.json()) as { data: Record<string, { name: string; value: number }[]> };
+    const got = (key: string) => Object.fromEntries((data[key] ?? []).map(({ name, value }) => [name, value]));
+    expect(data['headStats']).toMatchObject({ numSeries: labels.length, numLabelPairs: Object.keys(pairs).length });
+    expect(got('seriesCountByLabelValuePair')).toEqual(pairs);
+    expect(got('memoryInBytesByLabelName')).toEqual(
+      sums(
+        (name) => name,
+        (value) => value.length,
+      ),
+    );
+    const metrics = Object.entries(pairs).filter(([pair]) => pair.startsWith('__name__='));
+    expect(got('seriesCountByMetricName')).toEqual(
+      Object.fromEntries(metrics.map(([pair, count]) => [pair.slice('__name__='.length), count])),
+    );
+    const names = Object.keys(pairs).map((pair) => pair.slice(0, pair.indexOf('=')));
+    expect(got('labelValueCountByLabelName')).toEqual(
+      Object.fromEntries(names.map((name) => [name, names.filter((other) => other === name).length])),
+    );
+  });
+
   test.each([...new Set(cases.map(({ group }) => group))])('%s', async (group) => {
     const failures: string[] = [];
     for (const c of cases.filter((one) => one.group === group)) {
