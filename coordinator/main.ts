@@ -1,6 +1,6 @@
 /**
  * The coordinator process: takes remote write and queries over HTTP, tells clients over gRPC where shards live, and
- * keeps the embedded meta store. Everything it is made of is put together here.
+ * keeps the embedded meta store, unless etcd does. Everything it is made of is put together here.
  *
  *     node dist/coordinator/main.js --http-port 9090 --listen 127.0.0.1:9190 --data-dir data/coordinator
  */
@@ -15,8 +15,10 @@ import { ChunkCodec } from '../core/kernel/codec.ts';
 import { DEFAULT_LABEL_LIMITS } from '../core/labels.ts';
 import { lockDirectory } from '../core/lock.ts';
 import { createLogger } from '../core/logger.ts';
-import { openCluster } from '../core/meta/cluster.ts';
+import { openClusterWhenThere } from '../core/meta/cluster.ts';
 import { openEmbeddedMeta } from '../core/meta/embedded.ts';
+import { connectEtcd } from '../core/meta/etcd.ts';
+import { ETCD_SETTINGS, etcdOptions } from '../core/meta/flags.ts';
 import { keepPlacement } from '../core/meta/placer.ts';
 import { addMetaService } from '../core/meta/service.ts';
 import { openView } from '../core/meta/view.ts';
@@ -57,6 +59,7 @@ async function main(): Promise<void> {
       'nodeName',
       'nodeCount',
       'shardCount',
+      ...ETCD_SETTINGS,
       'leaseTtlMs',
       'queryTimeoutMs',
       'lookbackMs',
@@ -78,8 +81,20 @@ async function main(): Promise<void> {
   });
 
   const lock = await lockDirectory(env, settings.dataDir);
-  const meta = await openEmbeddedMeta(env, `${settings.dataDir}/meta`, { say: (message) => log.warn(message) });
-  const { clusterId, shardCount } = await openCluster(env, meta, settings.shardCount);
+  const etcd = await etcdOptions(env, settings);
+  const meta =
+    etcd === undefined
+      ? await openEmbeddedMeta(env, `${settings.dataDir}/meta`, { say: (message) => log.warn(message) })
+      : connectEtcd(env, etcd);
+  // Until etcd answers nothing else keeps this process alive, and nothing but its supervisor's end should end it.
+  const alive = setInterval(() => undefined, 60_000);
+  const orphaned = (): never => process.exit(0);
+  process.on('disconnect', orphaned);
+  const { clusterId, shardCount } = await openClusterWhenThere(env, meta, settings.shardCount, (message) =>
+    log.warn(message),
+  );
+  process.off('disconnect', orphaned);
+  clearInterval(alive);
   const placement = openView(env, meta);
   placement.onChange(({ revision }) => log.info({ revision }, 'placement changed'));
   const placer = keepPlacement(env, meta, {

@@ -67,6 +67,10 @@ const address = value('HOST:PORT, such as 127.0.0.1:9095', (input) => {
   const match = /^(\[[0-9A-Fa-f:]+\]|[^\s:]+):(\d{1,5})$/.exec(input);
   return match !== null && Number(match[2]) <= 65_535 ? input : undefined;
 });
+const addresses = value('HOST:PORT, or several with commas between', (input) => {
+  const list = input.split(',').map((one) => one.trim());
+  return list.every((one) => address.safeParse(one).success) ? list : undefined;
+});
 const shardCount = value('a power of two from 1 to 65536', (input) => {
   const count = /^\d+$/.test(input) ? Number(input) : 0;
   return count >= 1 && count <= 65_536 && (count & (count - 1)) === 0 ? count : undefined;
@@ -116,6 +120,43 @@ const SETTINGS = {
     schema: address,
     default: '127.0.0.1:9095',
     help: 'where the meta store is (a coordinator)',
+  },
+  etcd: {
+    name: 'etcd',
+    operand: 'HOST:PORT,...',
+    schema: addresses,
+    default: undefined,
+    help: 'keep the meta store in this etcd cluster, not in the coordinator',
+  },
+  etcdPrefix: {
+    name: 'etcd-prefix',
+    operand: 'TEXT',
+    schema: text,
+    default: 'silverback/',
+    help: 'what all keys in etcd begin with',
+  },
+  etcdCa: {
+    name: 'etcd-ca',
+    operand: 'FILE',
+    schema: text,
+    default: undefined,
+    help: 'PEM of the authority that signed the certificates of etcd: turns TLS on',
+  },
+  etcdCert: {
+    name: 'etcd-cert',
+    operand: 'FILE',
+    schema: text,
+    default: undefined,
+    help: 'PEM of the certificate to show etcd',
+  },
+  etcdKey: { name: 'etcd-key', operand: 'FILE', schema: text, default: undefined, help: 'PEM of its private key' },
+  etcdUser: { name: 'etcd-user', operand: 'NAME', schema: text, default: undefined, help: 'user of etcd' },
+  etcdPassword: {
+    name: 'etcd-password',
+    operand: 'TEXT',
+    schema: text,
+    default: undefined,
+    help: 'and the password; in the file, other users of the machine cannot see it',
   },
   dataDir: { name: 'data-dir', operand: 'DIR', schema: text, default: './data', help: 'where data is kept' },
   nodeName: {

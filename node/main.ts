@@ -7,6 +7,8 @@ import { RpcServer } from '../core/grpc.ts';
 import { createLogger } from '../core/logger.ts';
 import { Backoff } from '../core/meta/backoff.ts';
 import { type Cluster, readCluster } from '../core/meta/cluster.ts';
+import { connectEtcd } from '../core/meta/etcd.ts';
+import { ETCD_SETTINGS, etcdOptions } from '../core/meta/flags.ts';
 import { register } from '../core/meta/member.ts';
 import { connectMeta } from '../core/meta/remote.ts';
 import type { MetaStore } from '../core/meta/store.ts';
@@ -40,6 +42,7 @@ async function main(): Promise<void> {
       'httpPort',
       'dataDir',
       'meta',
+      ...ETCD_SETTINGS,
       'maxSampleAgeMs',
       'memoryBudgetBytes',
       'seriesPerShard',
@@ -58,7 +61,11 @@ async function main(): Promise<void> {
   const alive = setInterval(() => undefined, 60_000);
 
   const claim = await claimDirectory(env, settings.dataDir);
-  const meta = connectMeta(env, { address: settings.meta, caller: settings.nodeName });
+  const etcd = await etcdOptions(env, settings);
+  const meta =
+    etcd === undefined
+      ? connectMeta(env, { address: settings.meta, caller: settings.nodeName })
+      : connectEtcd(env, etcd);
   // A new node needs to know its cluster; one that was here before goes on with what it has, whoever else is down.
   const asked = waitForCluster(meta, stop);
   const cluster = claim.identity ?? (await asked);

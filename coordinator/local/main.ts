@@ -10,6 +10,7 @@ import { readSettings } from '../../core/config.ts';
 import { nodeEnv } from '../../core/env/node.ts';
 import { SilverbackError } from '../../core/errors.ts';
 import { lockDirectory } from '../../core/lock.ts';
+import { ETCD_SETTINGS, etcdOptions } from '../../core/meta/flags.ts';
 import { LocalCluster } from './cluster.ts';
 import { host, type Monitor, monitor, scrape } from './monitor.ts';
 
@@ -44,6 +45,7 @@ async function settle(argv: readonly string[]) {
         'regionCount',
         'nodeCount',
         'shardCount',
+        ...ETCD_SETTINGS,
         'selfMonitoring',
         'maxSampleAgeMs',
         'memoryBudgetBytes',
@@ -74,11 +76,15 @@ function countNodes(dataDir: string): number {
   return existsSync(dataDir) ? readdirSync(dataDir).filter((name) => /^node-\d+$/.test(name)).length : 0;
 }
 
-/** The arguments that name the configuration file: the children read it too, it may hold settings that only they have. */
-function configArgs(argv: readonly string[]): string[] {
+/**
+ * The arguments that the children get as they were given: the configuration file, which may hold settings that only they
+ * have, and where etcd is.
+ */
+function passedOn(argv: readonly string[]): string[] {
   return argv.flatMap((arg, i) => {
-    if (arg === '--config') return [arg, argv[i + 1]!];
-    return arg.startsWith('--config=') ? [arg] : [];
+    const flag = /^--(config|etcd(?:-[a-z]+)?)(=|$)/.exec(arg);
+    if (flag === null) return [];
+    return flag[2] === '=' ? [arg] : [arg, argv[i + 1]!];
   });
 }
 
@@ -87,6 +93,8 @@ async function main(argv: readonly string[]): Promise<void> {
   const settings = await settle(argv);
   if (settings === undefined) return;
   const { dataDir, maxSampleAgeMs } = settings;
+  // A mistake in them is said here, and not by the children's restarts.
+  await etcdOptions(nodeEnv, settings);
   const lock = await lockDirectory(nodeEnv, dataDir);
 
   let self: { client: Client; monitor: Monitor } | undefined;
@@ -108,7 +116,7 @@ async function main(argv: readonly string[]): Promise<void> {
     dataDir,
     httpPort: settings.httpPort,
     nodeCount: settings.nodeCount,
-    shared: [...configArgs(argv), '--region', REGION],
+    shared: [...passedOn(argv), '--region', REGION],
     coordinatorArgs: [
       ...(settings.shardCount === undefined ? [] : ['--shards', String(settings.shardCount)]),
       ...['--cors-origin', settings.corsOrigin],

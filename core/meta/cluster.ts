@@ -1,6 +1,7 @@
 /** The cluster's identity: what was fixed when it was created. Kept under one key; the first writer wins. */
 import type { Env } from '../env/env.ts';
 import { SilverbackError } from '../errors.ts';
+import { Backoff } from './backoff.ts';
 import { KEYS } from './keys.ts';
 import type { MetaStore } from './store.ts';
 
@@ -40,6 +41,28 @@ export async function openCluster(env: Env, store: MetaStore, askedShardCount?: 
     );
   }
   return cluster;
+}
+
+/**
+ * `openCluster` for a store that may be away: asks until it answers.
+ * @param say takes a line when it is away
+ */
+export async function openClusterWhenThere(
+  env: Env,
+  store: MetaStore,
+  askedShardCount: number | undefined,
+  say: (message: string) => void,
+): Promise<Cluster> {
+  const backoff = new Backoff(env, { firstMs: 100, mostMs: 2_000 });
+  for (let said = false; ; said = true) {
+    try {
+      return await openCluster(env, store, askedShardCount);
+    } catch (error) {
+      if (!(error instanceof SilverbackError && error.code === 'UNAVAILABLE')) throw error;
+      if (!said) say(`waiting for the meta store: ${error.message}`);
+      await new Promise<void>((resolve) => void env.timers.after(backoff.nextMs(), resolve));
+    }
+  }
 }
 
 /** @returns undefined while nobody has created the cluster */

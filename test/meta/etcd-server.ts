@@ -41,7 +41,7 @@ export class EtcdServer {
   async kill(): Promise<void> {
     const killed = this.#process;
     this.#process = undefined;
-    if (killed === undefined) return;
+    if (killed === undefined || killed.exitCode !== null) return;
     const gone = new Promise((resolve) => killed.once('close', resolve));
     killed.kill('SIGKILL');
     await gone;
@@ -87,19 +87,33 @@ export class EtcdServer {
     client.close();
   }
 
+  /** What lies under a prefix, as etcd itself tells it. */
+  async values(prefix: string): Promise<{ value: string; revision: string }[]> {
+    const client = new Etcd3({ hosts: this.address });
+    const { kvs } = await client.getAll().prefix(prefix).exec();
+    client.close();
+    return kvs.map(({ value, mod_revision }) => ({ value: value.toString(), revision: mod_revision }));
+  }
+
   async stop(): Promise<void> {
     await this.kill();
     await rm(this.#directory, { recursive: true, force: true });
   }
 }
 
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as { port: number };
-      server.close(() => resolve(port));
+/**
+ * A free port below those that the system gives to outgoing connections: one of those, tried again and again while etcd is
+ * down, ends up connected to itself, and etcd could not have it back.
+ */
+async function freePort(): Promise<number> {
+  for (let tries = 0; tries < 200; tries++) {
+    const port = 10_000 + Math.floor(Math.random() * 10_000);
+    const free = await new Promise<boolean>((answer) => {
+      const server = createServer();
+      server.once('error', () => answer(false));
+      server.listen({ host: '127.0.0.1', port, exclusive: true }, () => server.close(() => answer(true)));
     });
-  });
+    if (free) return port;
+  }
+  throw new Error('no free port was found');
 }

@@ -1,0 +1,59 @@
+/** A cluster of real processes whose meta store is a real etcd, which dies for a while. */
+import { afterEach, describe, expect, test } from 'vitest';
+import { ETCD, EtcdServer } from '../meta/etcd-server.ts';
+import { eventually, query, remoteWrite, Sandbox } from './cluster.ts';
+
+describe.runIf(ETCD !== undefined)('a cluster on etcd', () => {
+  const sandbox = new Sandbox();
+  let etcd: EtcdServer | undefined;
+  afterEach(async () => {
+    await sandbox.close();
+    await etcd?.stop();
+  });
+
+  test('it writes and answers with etcd and without, and nothing moves when etcd comes back', async () => {
+    etcd = await EtcdServer.start();
+    const { url, run } = await sandbox.cluster(
+      await sandbox.directory(),
+      ...['--etcd', etcd.address, '--no-self-monitoring'],
+    );
+    const placed = async () => (await etcd!.values('silverback/placement/'))[0];
+    const before = await placed();
+    expect(before?.value).toContain('node-2');
+
+    const startMs = Date.now() - 60_000;
+    let written = 0;
+    // Sixteen series: some of every node's shards.
+    const write = async (): Promise<void> => {
+      written++;
+      const body = Array.from({ length: 16 }, (_, i) => ({
+        labels: [
+          ['__name__', 'deeds'],
+          ['i', String(i)],
+        ] as const,
+        samples: [[startMs + written * 1_000, written]] as const,
+      }));
+      const response = await remoteWrite(url, body);
+      expect(response.status, await response.text()).toBe(204);
+    };
+    const told = async () => (await query(url, 'sum(count_over_time(deeds[10m]))'))[0]?.value[1];
+    await write();
+    await eventually(async () => expect(await told()).toBe('16'));
+
+    await etcd.kill();
+    // Longer than the nodes' leases: they would be gone, had etcd lived.
+    for (const untilMs = performance.now() + 12_000; performance.now() < untilMs; ) {
+      await write();
+      expect(await told()).toBe(String(16 * written));
+      await new Promise((wake) => setTimeout(wake, 500));
+    }
+
+    await etcd.restart();
+    await eventually(async () => expect(await etcd!.values('silverback/nodes/')).toHaveLength(2));
+    await write();
+    expect(await told()).toBe(String(16 * written));
+    const after = await placed();
+    expect([after?.value, after?.revision]).toEqual([before?.value, before?.revision]);
+    expect(run.output).not.toContain('runs again');
+  });
+});
