@@ -198,6 +198,13 @@ const SETTINGS = {
     default: '64MiB',
     help: 'memory for the kept answers of range queries',
   },
+  logBudgetBytes: {
+    name: 'log-budget',
+    operand: 'SIZE',
+    schema: size,
+    default: '4GiB',
+    help: 'how much log a node keeps for copies that cannot be reached',
+  },
   seriesPerShard: {
     name: 'series-per-shard',
     operand: 'N',

@@ -127,6 +127,38 @@ export interface ReadReply {
   readonly retryAfterMs: number;
 }
 
+export interface ReplicateRequest {
+  readonly hello: Hello | null;
+  readonly region: string;
+  readonly node: string;
+  readonly shard: number;
+  readonly attempt: number;
+  readonly run: number;
+  readonly incarnation: number;
+  readonly firstSequence: number;
+  readonly endSequence: number;
+  readonly records: Uint8Array;
+  readonly frontiers: readonly { readonly shard: number; readonly ageMs: number }[];
+}
+
+export interface ReplicateReply {
+  readonly shard: number;
+  readonly attempt: number;
+  readonly code: WireCode;
+  readonly message: string;
+  readonly retryAfterMs: number;
+  readonly writtenSequence: number;
+  readonly durableSequence: number;
+}
+
+export interface DigestRequest {
+  readonly shard: number;
+}
+
+export interface DigestReply {
+  readonly windows: readonly { readonly startMs: number; readonly sums: Uint8Array }[];
+}
+
 export type StatusRequest = Readonly<Record<string, never>>;
 
 export interface StatusReply {
@@ -193,6 +225,8 @@ export interface ShardsService {
   readonly Write: Method<WriteRequest, WriteReply>;
   readonly Read: Method<ReadRequest, ReadReply>;
   readonly Status: Method<StatusRequest, StatusReply>;
+  readonly Replicate: Method<ReplicateRequest, ReplicateReply>;
+  readonly Digest: Method<DigestRequest, DigestReply>;
 }
 
 /** The service of a coordinator. */

@@ -17,6 +17,7 @@ import { claimDirectory } from './directory.ts';
 import { serveHttp } from './http.ts';
 import { Metrics } from './metrics.ts';
 import { Node } from './node.ts';
+import { Replication } from './replication/replication.ts';
 import { addShardsService } from './server.ts';
 import { InFlight } from './write.ts';
 
@@ -46,6 +47,7 @@ async function main(): Promise<void> {
       'maxSampleAgeMs',
       'memoryBudgetBytes',
       'seriesPerShard',
+      'logBudgetBytes',
       'leaseTtlMs',
       'logLevel',
     ],
@@ -75,6 +77,15 @@ async function main(): Promise<void> {
     return;
   }
   await claim.record(cluster);
+  const replication = await Replication.open({
+    env,
+    name: settings.nodeName,
+    region: settings.region,
+    zone: settings.zone,
+    clusterId: cluster.clusterId,
+    directory: settings.dataDir,
+    log,
+  });
   const node = new Node({
     env,
     name: settings.nodeName,
@@ -85,16 +96,19 @@ async function main(): Promise<void> {
     memoryBudgetBytes: settings.memoryBudgetBytes,
     maxSampleAgeMs: settings.maxSampleAgeMs,
     maxSeriesCount: settings.seriesPerShard,
+    logBudgetBytes: settings.logBudgetBytes,
+    watcher: replication,
     log,
   });
   const inFlight = new InFlight(IN_FLIGHT);
-  const metrics = new Metrics(node, inFlight);
+  const metrics = new Metrics(node, inFlight, replication);
   const server = new RpcServer({ warn: (message) => log.warn({}, message) });
   addShardsService(server, {
     node,
     inFlight,
     observer: metrics,
     monotonicMs: () => env.clock.monotonicMs(),
+    replication: { env, origins: replication.origins, frontiers: replication.frontiers },
     version: VERSION,
   });
   const port = await server.listen(settings.listen);
@@ -114,6 +128,7 @@ async function main(): Promise<void> {
     await claim.record(living);
     const view = openView(env, meta);
     view.onChange((placement) => {
+      replication.follow(placement);
       node.follow(placement).then(
         () => log.info({ shards: node.assigned(), revision: placement.revision }, 'placement followed'),
         (error: unknown) => fail(log, error),
@@ -131,6 +146,7 @@ async function main(): Promise<void> {
   log.info({}, 'stopping');
   // Streams of clients never end by themselves: closing the shards answers what is under way, then the server may go.
   const drained = server.drain();
+  replication.close();
   await node.close();
   await Promise.race([drained, new Promise<void>((resolve) => void env.timers.after(REPLY_MS, resolve))]);
   server.stop();

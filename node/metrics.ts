@@ -2,6 +2,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { ShardOutcome } from '../core/protocol.ts';
 import type { Node } from './node.ts';
+import type { Lag, Replication } from './replication/replication.ts';
 import type { ShardStats } from './shard/shard.ts';
 import type { InFlight, WriteObserver } from './write.ts';
 
@@ -24,12 +25,24 @@ const SHARD_ROWS: readonly (readonly [name: string, help: string, of: (stats: Sh
   ['failed', '1: the shard refuses writes.', (stats) => (stats.failure === undefined ? 0 : 1)],
 ];
 
+/** One row per number of a shard at a destination; undefined: not known. */
+const LAG_ROWS: readonly (readonly [name: string, help: string, of: (lag: Lag) => number | undefined])[] = [
+  ['lag_records', 'Records in the log not known to be in the copy.', (lag) => lag.recordCount],
+  ['in_flight_bytes', 'Bytes sent to the copy and not answered.', (lag) => lag.inFlightBytes],
+  [
+    'frontier_age_seconds',
+    'How long ago the time was up to which the copy has everything.',
+    (lag) => (lag.frontierAgeMs === undefined ? undefined : lag.frontierAgeMs / 1_000),
+  ],
+  ['lost_records', 'Records that left the log before the copy had them.', (lag) => lag.lostRecordCount],
+];
+
 export class Metrics implements WriteObserver {
   readonly registry = new Registry();
   readonly #requestMs: Histogram;
   readonly #samples = new Map<string, number>();
 
-  constructor(node: Node, inFlight: InFlight) {
+  constructor(node: Node, inFlight: InFlight, replication?: Pick<Replication, 'lags'>) {
     const registers = [this.registry];
     const samples = this.#samples;
     collectDefaultMetrics({ register: this.registry });
@@ -55,6 +68,7 @@ export class Metrics implements WriteObserver {
     gauge('silverback_node_memory_used_bytes', 'What it holds of that.', () => node.budget.usedBytes);
     gauge('silverback_node_ready', '1: all shards are open.', () => (node.ready ? 1 : 0));
     this.#watchShards(node);
+    if (replication !== undefined) this.#watchReplication(replication);
 
     function gauge(name: string, help: string, value: () => number): void {
       new Gauge({
@@ -74,6 +88,24 @@ export class Metrics implements WriteObserver {
 
   request(durationMs: number): void {
     this.#requestMs.observe(durationMs / 1_000);
+  }
+
+  #watchReplication(replication: Pick<Replication, 'lags'>): void {
+    for (const [suffix, help, of] of LAG_ROWS) {
+      new Gauge({
+        name: `silverback_replication_${suffix}`,
+        help,
+        labelNames: ['shard', 'region', 'node'],
+        registers: [this.registry],
+        collect() {
+          this.reset();
+          for (const lag of replication.lags()) {
+            const value = of(lag);
+            if (value !== undefined) this.set({ shard: lag.shard, region: lag.region, node: lag.node }, value);
+          }
+        },
+      });
+    }
   }
 
   #watchShards(node: Node): void {

@@ -8,13 +8,22 @@ import type { Placement } from '../core/placement.ts';
 import type { ShardStatus } from '../core/protocol.ts';
 import type { Claim } from './directory.ts';
 import { Budget } from './shard/budget.ts';
-import { Shard, type ShardStats } from './shard/shard.ts';
+import { Shard, type ShardCoverage, type ShardStats, type TimeRange } from './shard/shard.ts';
 
 /** Where a node says what happens to it. A pino logger is one. */
 export interface NodeLog {
   info(fields: object, message: string): void;
   warn(fields: object, message: string): void;
   error(fields: object, message: string): void;
+}
+
+/** Told of shards as they come and go. */
+export interface ShardWatcher {
+  opened(id: number, shard: Shard): void;
+  /** Before it closes. */
+  closing(id: number): void;
+  /** Parts of a range in which the shard may lack samples of other copies. */
+  unconfirmed(id: number, range: TimeRange): ShardCoverage[];
 }
 
 export interface NodeOptions {
@@ -31,6 +40,10 @@ export interface NodeOptions {
   readonly maxSampleAgeMs: number;
   /** Of one shard. */
   readonly maxSeriesCount: number;
+  /** What the logs of all shards may take together while other copies lag. Default: any size. */
+  readonly logBudgetBytes?: number;
+  /** Replication, mostly. */
+  readonly watcher?: ShardWatcher;
   readonly log: NodeLog;
 }
 
@@ -126,6 +139,11 @@ export class Node {
     throw new SilverbackError('UNAVAILABLE', `shard ${id} ${what}`, { retryAfterMs: RETRY_MS });
   }
 
+  /** What is known to be missing of a shard's samples in a range, or may be. */
+  gaps(id: number, range: TimeRange): ShardCoverage[] {
+    return [...this.find(id).gaps(range), ...(this.#options.watcher?.unconfirmed(id, range) ?? [])];
+  }
+
   /** Assigned shards, ascending, whatever their state. */
   assigned(): number[] {
     return [...this.#slots.keys()].sort((a, b) => a - b);
@@ -194,8 +212,10 @@ export class Node {
         budget: this.budget,
         maxSampleAgeMs,
         limits: { maxSeriesCount },
+        logAllowanceBytes: () => (this.#options.logBudgetBytes ?? Number.POSITIVE_INFINITY) / this.#slots.size,
       });
       slot.state = 'serving';
+      this.#options.watcher?.opened(slot.id, slot.shard);
       const { recoveryMs, seriesCount, recoveredRecordCount } = slot.shard.stats();
       log.info({ shard: slot.id, recoveryMs, seriesCount, recoveredRecordCount }, 'shard open');
       this.#logProblems(slot);
@@ -208,6 +228,7 @@ export class Node {
 
   async #closeSlot(slot: Slot): Promise<void> {
     slot.state = 'closing';
+    this.#options.watcher?.closing(slot.id);
     try {
       await slot.shard?.close();
       this.#options.log.info({ shard: slot.id }, 'shard closed');

@@ -40,7 +40,7 @@ export class ReadBound {
 }
 
 export interface ReadContext {
-  readonly node: Pick<Node, 'find' | 'assigned' | 'clusterId' | 'name'>;
+  readonly node: Pick<Node, 'find' | 'gaps' | 'assigned' | 'clusterId' | 'name'>;
   readonly bound: ReadBound;
 }
 
@@ -305,7 +305,7 @@ async function eachShard(
     try {
       const shard = node.find(id);
       await read(shard, id);
-      const gaps = shard.gaps(request);
+      const gaps = node.gaps(id, request);
       if (gaps.length === 0) whole.push(id);
       else ledger.push(...coverageOf(id, request, gaps));
     } catch (error) {
@@ -320,22 +320,24 @@ async function eachShard(
 /** Failures of one shard that leave the answer of the others good. */
 const LIVED_WITH: ReadonlySet<string> = new Set(['NOT_OWNER', 'UNAVAILABLE', 'CORRUPT', 'DISK_FAILED']);
 
-/** The gaps as they are, and everything between them complete. */
+/** The range in pieces, each as the worst gap that covers it says, complete where there is none. */
 export function coverageOf(shard: number, range: TimeRange, gaps: readonly ShardCoverage[]): WireCoverage[] {
   const shards = [shard];
+  const inside = (atMs: number) => atMs > range.fromMs && atMs <= range.toMs;
+  const cuts = gaps.flatMap(({ fromMs, toMs }) => [fromMs, toMs + 1]).filter(inside);
+  const starts = [...new Set([range.fromMs, ...cuts])].sort((a, b) => a - b);
   const ledger: WireCoverage[] = [];
-  let fromMs = range.fromMs;
-  for (const gap of [...gaps].sort((a, b) => a.fromMs - b.fromMs)) {
-    const gapFromMs = Math.max(fromMs, gap.fromMs);
-    const gapToMs = Math.min(range.toMs, gap.toMs);
-    if (gapFromMs > gapToMs) continue;
-    if (gapFromMs > fromMs) ledger.push({ shards, fromMs, toMs: gapFromMs - 1, state: 'COMPLETE', reason: '' });
-    ledger.push({ shards, fromMs: gapFromMs, toMs: gapToMs, state: 'MISSING', reason: gap.reason });
-    fromMs = gapToMs + 1;
+  for (const [i, fromMs] of starts.entries()) {
+    const toMs = (starts[i + 1] ?? range.toMs + 1) - 1;
+    const here = gaps.filter((gap) => gap.fromMs <= fromMs && gap.toMs >= toMs);
+    const worst = here.find((gap) => gap.state === 'missing') ?? here.find((gap) => gap.state === 'unconfirmed');
+    const state = STATES[worst?.state ?? 'complete'];
+    ledger.push({ shards, fromMs, toMs, state, reason: worst?.reason ?? '' });
   }
-  if (fromMs <= range.toMs) ledger.push({ shards, fromMs, toMs: range.toMs, state: 'COMPLETE', reason: '' });
   return ledger;
 }
+
+const STATES = { complete: 'COMPLETE', unconfirmed: 'UNCONFIRMED', missing: 'MISSING' } as const;
 
 function joined(pages: readonly Uint8Array[]): Uint8Array {
   return pages.length === 1 ? (pages[0] as Uint8Array) : Buffer.concat(pages);

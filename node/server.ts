@@ -3,6 +3,7 @@ import type { RpcServer } from '../core/grpc.ts';
 import { shardsService } from '../core/protocol.ts';
 import type { Node } from './node.ts';
 import { ReadBound, serveReads } from './read.ts';
+import { type SinkContext, serveReplication } from './replication/sink.ts';
 import { type InFlight, serveWrites, type WriteObserver } from './write.ts';
 
 export interface ShardsOptions {
@@ -10,6 +11,8 @@ export interface ShardsOptions {
   readonly inFlight: InFlight;
   readonly observer: WriteObserver;
   readonly monotonicMs: () => number;
+  /** What takes records of other copies. Undefined: this node takes none. */
+  readonly replication?: Omit<SinkContext, 'node'>;
   /** Of this program. */
   readonly version: string;
   /** Reads under way at a time; more are refused. Default 256. */
@@ -18,10 +21,19 @@ export interface ShardsOptions {
 
 /** Adds the service to `server`, before it listens. */
 export function addShardsService(server: RpcServer, options: ShardsOptions): void {
-  const { node, inFlight, observer, monotonicMs, version } = options;
+  const { node, inFlight, observer, monotonicMs, version, replication } = options;
   const bound = new ReadBound(options.maxReadCount ?? 256);
   server
     .duplex(shardsService.Write, (call) => serveWrites(call, { node, inFlight, observer, monotonicMs }))
     .duplex(shardsService.Read, (call) => serveReads(call, { node, bound }))
-    .unary(shardsService.Status, async () => ({ node: node.name, version, ready: node.ready, shards: node.status() }));
+    .unary(shardsService.Status, async () => ({ node: node.name, version, ready: node.ready, shards: node.status() }))
+    .unary(shardsService.Digest, async ({ shard: id }) => {
+      const shard = node.find(id);
+      const windows: { startMs: number; sums: Uint8Array }[] = [];
+      for (const startMs of shard.windows()) windows.push({ startMs, sums: await shard.digest(startMs) });
+      return { windows };
+    });
+  if (replication !== undefined) {
+    server.duplex(shardsService.Replicate, (call) => serveReplication(call, { ...replication, node }));
+  }
 }

@@ -205,6 +205,7 @@ export class Log {
   private unestablished = false;
   private closing: Promise<void> | undefined;
   private readonly problemList: LogProblem[] = [];
+  private readonly listeners = new Set<() => void>();
 
   private constructor(
     private readonly env: Env,
@@ -367,6 +368,22 @@ export class Log {
     return waiting.promise;
   }
 
+  /** One past the last record that the system has taken. */
+  get writtenSequence(): number {
+    return this.writtenEnd;
+  }
+
+  /** One past the last record that survives a power cut. */
+  get syncedSequence(): number {
+    return this.syncedEnd;
+  }
+
+  /** Calls `listener` after each write; returns the way to stop. */
+  onWritten(listener: () => void): () => void {
+    this.listeners.add(listener);
+    return () => this.listeners.delete(listener);
+  }
+
   /** Where the next record will go. A checkpoint of all that was appended so far carries this. */
   tail(): Position {
     return { incarnation: this.incarnation, sequence: this.nextSequence };
@@ -478,6 +495,7 @@ export class Log {
     group.waiting?.resolve();
     if (!this.dirty.includes(segment)) this.dirty.push(segment);
     this.scheduleSync();
+    for (const listener of this.listeners) listener();
   }
 
   private encode(group: Group): Uint8Array[] {

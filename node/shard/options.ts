@@ -47,6 +47,8 @@ export interface ShardOptions {
   readonly diskRetentionMs?: number;
   /** Length of a slice of background work between yields. Default 1; 0 yields after every step. */
   readonly sliceMs?: number;
+  /** How large the log may grow for copies that lag behind; what recovery needs stays in any case. Default: any size. */
+  readonly logAllowanceBytes?: () => number;
   /** Log settings; the log's own defaults otherwise. */
   readonly log?: { readonly segmentBytes?: number; readonly syncDelayMs?: number; readonly maxPendingBytes?: number };
 }
@@ -68,6 +70,7 @@ export function withDefaults(options: ShardOptions): ShardSettings {
     checkpointIntervalMs: 5 * MINUTE_MS,
     diskRetentionMs: 7 * 24 * HOUR_MS,
     sliceMs: 1,
+    logAllowanceBytes: () => Number.POSITIVE_INFINITY,
     log: {},
     ...options,
     limits: { ...DEFAULT_LIMITS, ...options.limits },

@@ -3,28 +3,23 @@
  *
  * Everything from the translation of references to the hand-over to the log is one synchronous step, so that a log record
  * and the state it describes can never differ in order. Only the wait for the log is asynchronous.
- *
- * Definitions: every log segment names the series it uses. The kernel says which series of a record the segment does not
- * know yet; they go before the record as one DEFINITION record. A slot of the series table that is given to another series begins a new segment, so that in one segment an id means one series.
  */
 import type { Clock } from '../../core/env/env.ts';
 import { SilverbackError, wireCode } from '../../core/errors.ts';
 import {
-  type AppendSlice,
   type BatchColumns,
   type RefTable,
   type RejectedSamples,
-  type SeriesId,
   type ShardKernel,
   startOfBatch,
 } from '../../core/kernel/shard.ts';
 import type { AckLevel, Rejection, WireCode } from '../../core/protocol.ts';
 import type { Catalogue } from './catalogue.ts';
-import { encodeDefinitions, readDefinitions } from './definitions.ts';
-import { type Deletion, type Deletions, encodeDeletions } from './deletions.ts';
-import { type Log, RecordKind } from './log.ts';
+import { readDefinitions } from './definitions.ts';
+import type { Deletion, Deletions } from './deletions.ts';
+import type { Log } from './log.ts';
 import type { ShardSettings } from './options.ts';
-import { RECORD_OVERHEAD_BYTES } from './segment.ts';
+import { OWN_ORIGIN, type Recorder } from './recorder.ts';
 
 /** What one sender wants stored, packed little-endian (proto `ShardBatch`). */
 export interface Batch extends BatchColumns {
@@ -49,14 +44,21 @@ const MAX_REFUSED_REFS = 10_000;
 /** Rejections of a batch that name their series; the rest name the reference only. */
 const MAX_NAMED_REJECTIONS = 64;
 const RETRY_MS = 1000;
-/** Origin of records in the log: this region's own. */
-const OWN_REGION = 0;
 const NO_REFS = new Uint32Array(0);
 
-interface ShardState {
+/** Copies of the shard in other failure zones. */
+export interface Peers {
+  /** Resolves when one of them has the record with `sequence` in its log. Rejects with UNCONFIRMED, in bounded time. */
+  reached(sequence: number): Promise<void>;
+}
+
+export interface IntakeParts {
   readonly kernel: ShardKernel;
   readonly catalogue: Catalogue;
   readonly deletions: Deletions;
+  readonly log: Log;
+  readonly recorder: Recorder;
+  readonly peers: Peers;
 }
 
 export class Intake {
@@ -67,10 +69,8 @@ export class Intake {
   readonly #log: Log;
   readonly #settings: ShardSettings;
   readonly #senders = new Set<Sender>();
-  /** The segment whose definitions the kernel keeps track of. */
-  #segment = -1;
-  /** `catalogue.releaseCount` when it began. */
-  #segmentReleases = 0;
+  readonly #recorder: Recorder;
+  readonly #peers: Peers;
   #closed = false;
   #pressed = false;
   #acceptedCount = 0;
@@ -78,12 +78,14 @@ export class Intake {
   #deletionSequence = 0;
   #refusedCount = 0;
 
-  constructor(clock: Clock, state: ShardState, log: Log, settings: ShardSettings) {
+  constructor(clock: Clock, parts: IntakeParts, settings: ShardSettings) {
     this.#clock = clock;
-    this.#kernel = state.kernel;
-    this.#catalogue = state.catalogue;
-    this.#deletions = state.deletions;
-    this.#log = log;
+    this.#kernel = parts.kernel;
+    this.#catalogue = parts.catalogue;
+    this.#deletions = parts.deletions;
+    this.#log = parts.log;
+    this.#recorder = parts.recorder;
+    this.#peers = parts.peers;
     this.#settings = settings;
   }
 
@@ -105,6 +107,11 @@ export class Intake {
     const pressed = this.#pressed;
     this.#pressed = false;
     return pressed;
+  }
+
+  /** Room is wanted: as if samples had been refused. */
+  press(): void {
+    this.#pressed = true;
   }
 
   attach(): Sender {
@@ -132,16 +139,7 @@ export class Intake {
       const message = `shard ${this.#settings.shard} keeps ${count} deletions, ${fresh.length} more would exceed the ${maxDeletionCount} that are accepted`;
       throw new SilverbackError('RESOURCE_EXHAUSTED', message, { retryAfterMs: 60_000 });
     }
-    this.#followSegment();
-    if (fresh.some(({ id }) => this.#catalogue.releasedSince(id, this.#segmentReleases))) this.#log.startSegment();
-    const definitions = encodeDefinitions(
-      this.#kernel,
-      fresh.map(({ id }) => id),
-    );
-    const list = encodeDeletions(fresh);
-    this.#log.admit(definitions.length + list.length + 2 * RECORD_OVERHEAD_BYTES);
-    this.#log.append(RecordKind.DEFINITION, OWN_REGION, definitions);
-    this.#deletionSequence = this.#log.append(RecordKind.DELETION, OWN_REGION, list);
+    this.#deletionSequence = this.#recorder.delete(fresh, OWN_ORIGIN);
     for (const deletion of fresh) this.#deletions.add(deletion);
   }
 
@@ -164,7 +162,7 @@ export class Intake {
   define(refs: RefTable, ref: number, identity: Uint8Array): void {
     if (this.#closed) throw this.#closedError();
     const id = this.#catalogue.admit(identity);
-    if (this.#catalogue.releasedSince(id, this.#segmentReleases)) this.#log.startSegment();
+    this.#recorder.use(id);
     this.#kernel.defineRef(refs, ref, id);
   }
 
@@ -190,15 +188,12 @@ export class Intake {
     try {
       if (ack === 'FSYNC') await this.#log.synced(sequence);
       else await this.#log.written(sequence);
+      if (ack === 'PEER') await this.#peers.reached(sequence);
+      return undefined;
     } catch (error) {
       if (error instanceof SilverbackError) return error;
       throw error;
     }
-    if (ack !== 'PEER') return undefined;
-    return new SilverbackError(
-      'UNCONFIRMED',
-      'stored in this node only: acknowledgement PEER needs a copy of the shard in a second failure zone, and there is none',
-    );
   }
 
   /** The synchronous part. `sequence`: that of the last log record, 0 when nothing was logged. */
@@ -225,13 +220,13 @@ export class Intake {
       };
       const cursor = startOfBatch();
       while (!cursor.done) {
-        this.#followSegment();
+        this.#recorder.followSegment();
         const slice = this.#kernel.append(refs, batch, admission, cursor);
         for (const ref of slice.unknownRefs) unknown.add(ref);
         // Naming the series calls the kernel, which ends the life of the slice's views: the log comes first.
         const rejections = slice.rejections;
         this.#acceptedCount += slice.acceptedCount;
-        step.sequence = this.#record(slice, step.sequence);
+        if (slice.record.length > 0) step.sequence = this.#recorder.record(slice, OWN_ORIGIN);
         for (const rejected of rejections)
           step.rejections.push(this.#rejection(rejected, nowMs, step.rejections.length));
       }
@@ -255,33 +250,6 @@ export class Intake {
         if (error.code === 'RESOURCE_EXHAUSTED') this.#pressed = true;
       }
     });
-  }
-
-  #followSegment(): void {
-    if (this.#log.segment === this.#segment) return;
-    this.#segment = this.#log.segment;
-    this.#segmentReleases = this.#catalogue.releaseCount;
-    this.#kernel.startSegment();
-  }
-
-  /** Hands a slice to the log, definitions first. Returns the last sequence. */
-  #record(slice: AppendSlice, sequence: number): number {
-    if (slice.record.length === 0) return sequence;
-    try {
-      return this.#handOver(slice);
-    } catch (error) {
-      // The kernel takes the definitions for logged: let it name every series again.
-      this.#segment = -1;
-      throw error;
-    }
-  }
-
-  #handOver(slice: AppendSlice): number {
-    if (slice.undefinedSeries.length === 0) return this.#log.append(RecordKind.SAMPLES, OWN_REGION, slice.record);
-    const record = slice.record.slice();
-    const undefinedSeries = Array.from(slice.undefinedSeries as Iterable<number> as Iterable<SeriesId>);
-    this.#log.append(RecordKind.DEFINITION, OWN_REGION, encodeDefinitions(this.#kernel, undefinedSeries));
-    return this.#log.append(RecordKind.SAMPLES, OWN_REGION, record);
   }
 
   #rejection(rejected: RejectedSamples, nowMs: number, index: number): Rejection {

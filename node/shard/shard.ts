@@ -24,11 +24,14 @@ import { compileMatcher, type Matcher } from '../../core/matchers.ts';
 import { BlockStore, isUnsound, type SealedBlock } from './blocks.ts';
 import { Catalogue } from './catalogue.ts';
 import { loadCheckpoint, writeCheckpoint } from './checkpoint.ts';
+import { Cursors } from './cursors.ts';
 import { checkDeletion, Deletions, MAX_LISTED } from './deletions.ts';
 import { Log } from './log.ts';
 import { type ShardOptions, type ShardSettings, withDefaults } from './options.ts';
 import { writePages } from './pages.ts';
 import { IdSet } from './postings.ts';
+import { Recorder } from './recorder.ts';
+import { Replica } from './replica.ts';
 import { replayLog, restoreCheckpoint } from './restore.ts';
 import { digestWindow, hasDead, livingMembersOf, sealWindow, type Windows } from './seal.ts';
 import { identityPages, type SelectLimits, selectPages } from './select.ts';
@@ -47,7 +50,7 @@ export interface ShardSelect extends TimeRange, SelectLimits {
 
 /** What is known to be in an answer for a time range. */
 export interface ShardCoverage extends TimeRange {
-  readonly state: 'complete' | 'missing';
+  readonly state: 'complete' | 'unconfirmed' | 'missing';
   readonly reason: string;
 }
 
@@ -116,9 +119,11 @@ export class Shard {
   readonly #blocks: BlockStore;
   readonly #deletions = new Deletions();
   readonly #windows: Windows;
-  // Both are there once `open` has resolved.
+  // They are there once `open` has resolved.
   #log!: Log;
+  #recorder!: Recorder;
   #intake!: Intake;
+  #cursors!: Cursors;
 
   /** Sealing, checkpointing and digesting, one after the other. */
   #turn: Promise<unknown> = Promise.resolve();
@@ -133,6 +138,8 @@ export class Shard {
   #nextCheckpointAtMs = 0;
   /** `log.tail().sequence` at the last checkpoint. */
   #checkpointedSequence = 0;
+  /** No recovery needs what the log holds before this. */
+  #releasableSequence = 0;
   #checkpointedAtMs: number | undefined;
   #kernelPeakBytes = 0;
   /** Blocks left, or series were defined that may never have got a sample: look for series to release. */
@@ -235,6 +242,29 @@ export class Shard {
     for (const { id, fromMs, toMs } of this.#deletions) {
       yield { identity: this.#kernel.identity(id).slice(), fromMs, toMs };
     }
+  }
+
+  /** A way in for records of another copy's log, with its own reference space. `origin`: see `Frame.origin`; not the own. */
+  replica(origin: number): Replica {
+    return new Replica(
+      {
+        env: this.#env,
+        kernel: this.#kernel,
+        catalogue: this.#catalogue,
+        deletions: this.#deletions,
+        log: this.#log,
+        recorder: this.#recorder,
+        press: () => this.#intake.press(),
+        report: (message) => this.#report(message),
+        slicer: () => this.#slicer(),
+      },
+      origin,
+    );
+  }
+
+  /** How far other copies have the log. */
+  get cursors(): Cursors {
+    return this.#cursors;
   }
 
   // ---- reading ----------------------------------------------------------------------------------
@@ -383,6 +413,7 @@ export class Shard {
     if (startMs !== undefined) await this.#exclusively(() => this.#seal(startMs));
     if (this.#checkpointDue()) await this.#exclusively(() => this.#checkpoint());
     await this.#exclusively(() => this.#retain());
+    await this.#exclusively(() => this.#keepCursors());
     this.#account();
     this.#overBudget = !this.#settings.budget.enforce();
   }
@@ -436,6 +467,7 @@ export class Shard {
         await this.#checkpoint(new Slicer(this.#env, [], this.#settings.sliceMs));
       }
     });
+    await this.#cursors.save().catch((error: unknown) => this.#report(`keeping cursors failed: ${messageOf(error)}`));
     try {
       await this.#log.close();
     } finally {
@@ -528,7 +560,10 @@ export class Shard {
         const { release } = await writer.commit();
         this.#checkpointedSequence = position.sequence;
         this.#checkpointedAtMs = this.#env.clock.monotonicMs();
-        if (release !== undefined) await this.#log.release(release);
+        if (release !== undefined) {
+          this.#releasableSequence = release;
+          await this.#log.release(Math.min(release, this.#cursors.floor()));
+        }
       } catch (error) {
         await writer.abort();
         throw error;
@@ -536,6 +571,28 @@ export class Shard {
     } catch (error) {
       if (this.#closed.signal.aborted) return;
       this.#report(`checkpoint failed: ${messageOf(error)}`);
+    }
+  }
+
+  // ---- cursors ----------------------------------------------------------------------------------
+
+  /** Writes cursors down, and lets the log's oldest segments go when copies that lag made it too large. */
+  async #keepCursors(): Promise<void> {
+    try {
+      await this.#cursors.save();
+      let excess = this.#log.byteCount - this.#settings.logAllowanceBytes();
+      if (excess <= 0 || this.#cursors.floor() >= this.#releasableSequence) return;
+      let sequence = 0;
+      for (const { endSequence, byteCount } of this.#log.segments()) {
+        if (excess <= 0 || endSequence > this.#releasableSequence) break;
+        sequence = endSequence;
+        excess -= byteCount;
+      }
+      if (sequence === 0) return;
+      await this.#log.release(sequence);
+      this.#cursors.released();
+    } catch (error) {
+      this.#report(`keeping cursors failed: ${messageOf(error)}`);
     }
   }
 
@@ -606,7 +663,10 @@ export class Shard {
       ...(from === undefined ? {} : { from }),
     });
     this.#log = opened.log;
-    this.#intake = new Intake(this.#env.clock, target, this.#log, this.#settings);
+    this.#recorder = new Recorder(this.#kernel, this.#catalogue, this.#log);
+    this.#cursors = await Cursors.load(this.#env, this.#directory, this.#log, (message) => this.#report(message));
+    const parts = { ...target, log: this.#log, recorder: this.#recorder, peers: this.#cursors };
+    this.#intake = new Intake(this.#env.clock, parts, this.#settings);
 
     if (checkpoint !== undefined) {
       const losses = await restoreCheckpoint(target, checkpoint, slicer);

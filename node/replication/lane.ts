@@ -1,0 +1,172 @@
+/**
+ * One shard on its way to one destination: reads the log from the cursor on and makes messages of it.
+ *
+ * Log series ids are good within a segment, so each segment is a run of messages with references of its own. Records that
+ * entered the cluster elsewhere are passed over; the definitions of a segment go out only once it has a record to be sent,
+ * by reading that segment again from there: a reader shows its segment's definitions first.
+ */
+
+import type { Cursor, Cursors } from '../shard/cursors.ts';
+import { encodeDefinition, readDefinitions } from '../shard/definitions.ts';
+import type { Position, Reader } from '../shard/log.ts';
+import { RecordKind } from '../shard/log.ts';
+import type { Frame } from '../shard/reader.ts';
+import { OWN_ORIGIN } from '../shard/recorder.ts';
+import { RECORD_OVERHEAD_BYTES } from '../shard/segment.ts';
+import { Progress } from './progress.ts';
+
+/** A list of definitions above this is sent in parts: a message has a bound, a log record hardly. */
+const PART_BYTES = 2 * 1024 * 1024;
+
+/** What goes out as one message. `records` is good until the lane is asked for more. */
+export interface Parcel {
+  readonly attempt: number;
+  readonly run: number;
+  readonly incarnation: number;
+  readonly firstSequence: number;
+  readonly endSequence: number;
+  readonly records: Uint8Array;
+}
+
+export class Lane {
+  readonly shard: number;
+  readonly cursor: Cursor;
+  readonly progress: Progress;
+  /** At the log's end, as far as it was written when the lane looked last. */
+  isIdle = false;
+  /** Monotonic; nothing is sent before. */
+  blockedUntilMs = 0;
+  /** Why the destination refused last; empty once it takes records again. */
+  problem = '';
+  refusalCount = 0;
+  readonly #log: Cursors['log'];
+  #reader: Reader | undefined;
+  /** The segment whose definitions the destination gets. */
+  #openSegment = -1;
+  #generation = 0;
+  #closed = false;
+
+  constructor(shard: number, cursors: Cursors, cursor: Cursor) {
+    this.shard = shard;
+    this.#log = cursors.log;
+    this.cursor = cursor;
+    this.progress = new Progress(cursor.position);
+  }
+
+  /** Reads one frame. What has to be sent of it, in order; nothing when the frame holds nothing for the destination. */
+  async next(): Promise<Parcel[]> {
+    const generation = this.#generation;
+    this.#reader ??= this.#open();
+    const reader = this.#reader;
+    const tail = this.#log.tail();
+    const isAllWritten = this.#log.writtenSequence >= tail.sequence;
+    // Set before the look: what is written meanwhile takes it back.
+    this.isIdle = true;
+    const frame = await reader.next();
+    if (this.#generation !== generation || this.#closed) return [];
+    if (frame === undefined) {
+      // Also over the sequences that a new incarnation leaves out.
+      if (isAllWritten) this.progress.skip(tail);
+      return [];
+    }
+    this.isIdle = false;
+    if (frame.segment === this.#openSegment) return this.#pack(frame, reader.position());
+    const first = firstOwn(frame);
+    if (first === undefined) {
+      this.progress.skip(reader.position());
+      return [];
+    }
+    this.progress.skip({ incarnation: frame.incarnation, sequence: first });
+    this.#openSegment = frame.segment;
+    this.progress.startRun();
+    this.#reader = this.#log.read({ incarnation: frame.incarnation, sequence: first });
+    await reader.close();
+    return [];
+  }
+
+  /** The destination lost track: everything that is not durable there is sent again. */
+  restart(): void {
+    this.#generation++;
+    const reader = this.#reader;
+    this.#reader = undefined;
+    this.#openSegment = -1;
+    this.isIdle = false;
+    this.progress.restart(this.cursor.position);
+    reader?.close().catch(() => undefined);
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.restart();
+  }
+
+  /** Takes over what the destination said, for the log and for whoever waits for it. */
+  settle(): void {
+    this.cursor.advance(this.progress.delivered.sequence, this.progress.durable);
+  }
+
+  #open(): Reader {
+    const reader = this.cursor.read();
+    // The log may have let go what the cursor was at.
+    this.progress.skip(this.cursor.position);
+    return reader;
+  }
+
+  #pack(frame: Frame, to: Position): Parcel[] {
+    const { incarnation, firstSequence, endSequence } = frame;
+    const parts: Uint8Array[] = [];
+    const parcels: Parcel[] = [];
+    const put = (records: readonly Uint8Array[], end: number) => {
+      const { attempt, run } = this.progress;
+      parcels.push({ attempt, run, incarnation, firstSequence, endSequence: end, records: joined(records) });
+    };
+    while (frame.next()) {
+      const isDefinition = frame.kind === RecordKind.DEFINITION;
+      if (!isDefinition && frame.origin !== OWN_ORIGIN) continue;
+      const record = frame.bytes.subarray(frame.start - RECORD_OVERHEAD_BYTES, frame.end);
+      if (isDefinition && record.length > PART_BYTES)
+        for (const part of split(frame.payload)) put([part], frame.sequence);
+      else parts.push(record);
+    }
+    if (parts.length > 0) put(parts, endSequence);
+    for (const parcel of parcels) {
+      const isLast = parcel === parcels.at(-1);
+      this.progress.send(isLast ? to : this.progress.delivered, parcel.endSequence, parcel.records.length);
+    }
+    if (parcels.length === 0) this.progress.skip(to);
+    return parcels;
+  }
+}
+
+/** The first record that is more than a definition and entered the cluster here. Uses the frame's cursor up. */
+function firstOwn(frame: Frame): number | undefined {
+  while (frame.next()) if (frame.kind !== RecordKind.DEFINITION && frame.origin === OWN_ORIGIN) return frame.sequence;
+  return undefined;
+}
+
+function joined(parts: readonly Uint8Array[]): Uint8Array {
+  return parts.length === 1 ? (parts[0] as Uint8Array) : Buffer.concat(parts);
+}
+
+/** A list of definitions as several records. */
+function split(list: Uint8Array): Uint8Array[] {
+  const records: Uint8Array[] = [];
+  let entries: Uint8Array[] = [];
+  let byteCount = 0;
+  const flush = () => {
+    const header = Buffer.alloc(RECORD_OVERHEAD_BYTES);
+    header[0] = RecordKind.DEFINITION;
+    header.writeUInt32LE(byteCount, 2);
+    records.push(Buffer.concat([header, ...entries]));
+    entries = [];
+    byteCount = 0;
+  };
+  readDefinitions(list, 'CORRUPT', (number, identity) => {
+    const entry = encodeDefinition(number, identity);
+    if (byteCount > 0 && byteCount + entry.length > PART_BYTES) flush();
+    entries.push(entry);
+    byteCount += entry.length;
+  });
+  if (byteCount > 0) flush();
+  return records;
+}

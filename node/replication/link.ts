@@ -1,0 +1,264 @@
+/**
+ * The stream to one other node, for all shards that both have copies of. It sends what the logs hold for that node, shards
+ * in turn, with a bounded number of bytes under way, and moves the cursors as the node answers. A broken stream is opened
+ * again with growing waits, and everything that is not durable there is sent again: repeats change nothing.
+ */
+import type { Env, Timer } from '../../core/env/env.ts';
+import { type Channel, type ClientDuplexStream, fromStatus } from '../../core/grpc.ts';
+import { Backoff } from '../../core/meta/backoff.ts';
+import {
+  type Method,
+  PROTOCOL_VERSION,
+  type ReplicateReply,
+  type ReplicateRequest,
+  shardsService,
+} from '../../core/protocol.ts';
+import type { Destination } from '../shard/cursors.ts';
+import type { Shard } from '../shard/shard.ts';
+import { Lane } from './lane.ts';
+
+export interface LinkOptions {
+  readonly env: Env;
+  /** Closed with the link. */
+  readonly channel: Channel;
+  readonly destination: Destination;
+  /** The other node lies in another failure zone. */
+  readonly elsewhere: boolean;
+  readonly self: Destination;
+  readonly clusterId: string;
+  readonly log: { info(fields: object, message: string): void; warn(fields: object, message: string): void };
+}
+
+const MAX_IN_FLIGHT_BYTES = 4 * 1024 * 1024;
+const RECONNECT = { firstMs: 100, mostMs: 5_000 };
+const REFUSED_MS = { first: 100, most: 5_000 };
+const FRONTIER_MS = 1_000;
+/** With bytes under way and no answer for this long, the node hangs: the stream is opened anew. */
+const SILENCE_MS = 30_000;
+const NO_BYTES = new Uint8Array(0);
+
+const BLANK: ReplicateRequest = {
+  hello: null,
+  region: '',
+  node: '',
+  shard: 0,
+  attempt: 0,
+  run: 0,
+  incarnation: 0,
+  firstSequence: 0,
+  endSequence: 0,
+  records: NO_BYTES,
+  frontiers: [],
+};
+
+// Encoded here, not by the call when its queue gets to it: records are views of a reader's buffer.
+const encodedReplicate: Method<Buffer, ReplicateReply> = {
+  ...shardsService.Replicate,
+  requestSerialize: (bytes) => bytes,
+  requestDeserialize: (bytes) => bytes,
+};
+
+export class Link {
+  readonly #options: LinkOptions;
+  readonly #lanes = new Map<number, { readonly lane: Lane; readonly shard: Shard; readonly unwatch: () => void }>();
+  readonly #backoff: Backoff;
+  readonly #ticker: Timer;
+  #call: ClientDuplexStream<Buffer, ReplicateReply> | undefined;
+  #retry: Timer | undefined;
+  #pumping: Promise<void> | undefined;
+  #answeredMs = 0;
+  #saidProblem = '';
+  #closed = false;
+
+  constructor(options: LinkOptions) {
+    this.#options = options;
+    this.#backoff = new Backoff(options.env, RECONNECT);
+    this.#ticker = options.env.timers.every(FRONTIER_MS, () => this.#tick());
+  }
+
+  get isConnected(): boolean {
+    return this.#call !== undefined && this.#saidProblem === '';
+  }
+
+  get destination(): Destination {
+    return this.#options.destination;
+  }
+
+  get lanes(): Lane[] {
+    return [...this.#lanes.values()].map(({ lane }) => lane);
+  }
+
+  /** Ships the shard from its cursor on. */
+  add(id: number, shard: Shard): void {
+    if (this.#lanes.get(id)?.shard === shard) return;
+    this.remove(id);
+    const { destination, elsewhere } = this.#options;
+    const lane = new Lane(id, shard.cursors, shard.cursors.open(destination, elsewhere));
+    const unwatch = shard.cursors.log.onWritten(() => {
+      lane.isIdle = false;
+      this.#pump();
+    });
+    this.#lanes.set(id, { lane, shard, unwatch });
+    if (this.#call === undefined && this.#retry === undefined) this.#open();
+    this.#pump();
+  }
+
+  /** The cursor stays. */
+  remove(id: number): void {
+    const known = this.#lanes.get(id);
+    if (known === undefined) return;
+    this.#lanes.delete(id);
+    known.unwatch();
+    known.lane.close();
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#ticker.cancel();
+    this.#retry?.cancel();
+    const call = this.#call;
+    this.#call = undefined;
+    for (const id of [...this.#lanes.keys()]) this.remove(id);
+    call?.cancel();
+    this.#options.channel.close();
+  }
+
+  // ---- the stream -------------------------------------------------------------------------------
+
+  #open(): void {
+    const { channel, clusterId, self } = this.#options;
+    const call = channel.duplex(encodedReplicate);
+    this.#call = call;
+    this.#answeredMs = this.#options.env.clock.monotonicMs();
+    call.on('data', (reply) => {
+      if (this.#call === call) this.#take(reply);
+    });
+    call.on('error', (error) => this.#broke(call, fromStatus(error).message));
+    call.on('status', () => this.#broke(call, 'the node ended the stream'));
+    for (const { lane } of this.#lanes.values()) lane.restart();
+    const caller = `${self.region}/${self.node}`;
+    this.#write({ hello: { version: PROTOCOL_VERSION, clusterId, caller }, ...self });
+    this.#pump();
+  }
+
+  #broke(call: ClientDuplexStream<Buffer, ReplicateReply>, problem: string): void {
+    if (this.#call !== call || this.#closed) return;
+    this.#call = undefined;
+    const { region, node } = this.#options.destination;
+    if (problem !== this.#saidProblem) this.#options.log.warn({ region, node, problem }, 'replication is interrupted');
+    this.#saidProblem = problem;
+    call.cancel();
+    this.#retry = this.#options.env.timers.after(this.#backoff.nextMs(), () => {
+      this.#retry = undefined;
+      if (!this.#closed) this.#open();
+    });
+  }
+
+  #write(message: Partial<ReplicateRequest>): void {
+    this.#call?.write(shardsService.Replicate.requestSerialize({ ...BLANK, ...message }));
+  }
+
+  #take(reply: ReplicateReply): void {
+    const { env, destination, log } = this.#options;
+    this.#answeredMs = env.clock.monotonicMs();
+    this.#backoff.reset();
+    if (this.#saidProblem !== '') log.info({ ...destination }, 'replication goes on');
+    this.#saidProblem = '';
+    const lane = this.#lanes.get(reply.shard)?.lane;
+    if (lane === undefined || reply.attempt !== lane.progress.attempt) return;
+    lane.progress.take(reply.attempt, reply.writtenSequence, reply.durableSequence);
+    lane.settle();
+    if (reply.code === 'OK') {
+      lane.problem = '';
+      lane.refusalCount = 0;
+    } else {
+      if (reply.message !== lane.problem) {
+        log.info({ ...destination, shard: reply.shard, code: reply.code }, `not replicated for now: ${reply.message}`);
+      }
+      lane.problem = reply.message;
+      const waitMs = Math.min(REFUSED_MS.most, REFUSED_MS.first * 2 ** Math.min(10, lane.refusalCount++));
+      lane.blockedUntilMs = this.#answeredMs + waitMs * (0.5 + env.random.next() / 2);
+      lane.restart();
+      env.timers.after(waitMs, () => this.#pump());
+    }
+    this.#pump();
+  }
+
+  // ---- sending ----------------------------------------------------------------------------------
+
+  #pump(): void {
+    if (this.#pumping !== undefined || this.#closed) return;
+    this.#pumping = this.#send()
+      .catch((error: unknown) => this.#options.log.warn({ err: error }, 'reading a log for replication failed'))
+      .finally(() => {
+        this.#pumping = undefined;
+        // What was written while the loop was ending.
+        if (this.#call !== undefined && this.#hasRoom() && this.lanes.some((lane) => this.#isDue(lane))) {
+          this.#options.env.timers.after(1, () => this.#pump());
+        }
+      });
+  }
+
+  /** Sends until every lane is at its log's end, or enough is under way. */
+  async #send(): Promise<void> {
+    // What is written in one turn is read together.
+    await this.#options.env.timers.yield();
+    for (let sent = true; sent; ) {
+      sent = false;
+      for (const lane of this.lanes) {
+        const call = this.#call;
+        if (call === undefined || this.#closed || !this.#hasRoom()) return;
+        if (!this.#isDue(lane)) continue;
+        const parcels = await this.#read(lane);
+        if (this.#call !== call) return;
+        for (const parcel of parcels) this.#write({ shard: lane.shard, ...parcel });
+        lane.settle();
+        sent = true;
+      }
+      await this.#options.env.timers.yield();
+    }
+  }
+
+  async #read(lane: Lane): ReturnType<Lane['next']> {
+    try {
+      return await lane.next();
+    } catch (error) {
+      lane.blockedUntilMs = this.#options.env.clock.monotonicMs() + REFUSED_MS.most;
+      lane.restart();
+      throw error;
+    }
+  }
+
+  #isDue(lane: Lane): boolean {
+    return !lane.isIdle && this.#options.env.clock.monotonicMs() >= lane.blockedUntilMs;
+  }
+
+  #hasRoom(): boolean {
+    return this.#inFlightBytes() < MAX_IN_FLIGHT_BYTES;
+  }
+
+  #inFlightBytes(): number {
+    let bytes = 0;
+    for (const { lane } of this.#lanes.values()) bytes += lane.progress.inFlightBytes;
+    return bytes;
+  }
+
+  #tick(): void {
+    if (this.#call === undefined) return;
+    const { clock } = this.#options.env;
+    const isSilent = clock.monotonicMs() - this.#answeredMs > SILENCE_MS;
+    if (isSilent && this.#inFlightBytes() > 0) {
+      this.#broke(this.#call, `no answer for ${SILENCE_MS / 1_000} s`);
+      return;
+    }
+    const nowMs = clock.nowMs();
+    const frontiers: { shard: number; ageMs: number }[] = [];
+    for (const { lane, shard } of this.#lanes.values()) {
+      lane.progress.tick(nowMs, shard.cursors.log.tail().sequence);
+      const { frontierMs } = lane.progress;
+      if (frontierMs !== undefined) frontiers.push({ shard: lane.shard, ageMs: Math.max(0, nowMs - frontierMs) });
+    }
+    if (frontiers.length > 0) this.#write({ frontiers });
+    this.#pump();
+  }
+}

@@ -1,0 +1,156 @@
+/**
+ * Replication of a node's shards: a link to every other node that has copies of them, and what those nodes' copies said of
+ * their frontiers. Follows the placement, and the shards as they open and close.
+ */
+import type { Env } from '../../core/env/env.ts';
+import { Channel } from '../../core/grpc.ts';
+import type { Copy, Placement } from '../../core/placement.ts';
+import type { Shard, ShardCoverage, TimeRange } from '../shard/shard.ts';
+import { Frontiers } from './frontiers.ts';
+import { Link, type LinkOptions } from './link.ts';
+import { Origins } from './origins.ts';
+
+export interface ReplicationOptions {
+  readonly env: Env;
+  /** This node's. */
+  readonly name: string;
+  readonly region: string;
+  readonly zone: string;
+  readonly clusterId: string;
+  /** The data directory. */
+  readonly directory: string;
+  readonly log: LinkOptions['log'];
+}
+
+/** How far one shard is at one destination. */
+export interface Lag {
+  readonly shard: number;
+  readonly region: string;
+  readonly node: string;
+  /** Records of the log that are not known to be there; those of other origins count. */
+  readonly recordCount: number;
+  readonly inFlightBytes: number;
+  /** How long ago the frontier was; undefined before the first. */
+  readonly frontierAgeMs: number | undefined;
+  readonly lostRecordCount: number;
+}
+
+export class Replication {
+  readonly origins: Origins;
+  readonly frontiers: Frontiers;
+  readonly #options: ReplicationOptions;
+  readonly #shards = new Map<number, Shard>();
+  /** By `region/node`. */
+  readonly #links = new Map<string, { readonly link: Link; readonly address: string }>();
+  #placement: Placement | undefined;
+  #closed = false;
+
+  static async open(options: ReplicationOptions): Promise<Replication> {
+    return new Replication(options, await Origins.load(options.env, options.directory));
+  }
+
+  private constructor(options: ReplicationOptions, origins: Origins) {
+    this.#options = options;
+    this.origins = origins;
+    this.frontiers = new Frontiers(options.env.clock);
+  }
+
+  /** The shard serves from now on. */
+  opened(id: number, shard: Shard): void {
+    this.#shards.set(id, shard);
+    this.#arrange();
+  }
+
+  /** The shard is about to close. */
+  closing(id: number): void {
+    this.#shards.delete(id);
+    for (const { link } of this.#links.values()) link.remove(id);
+  }
+
+  follow(placement: Placement): void {
+    this.#placement = placement;
+    this.#arrange();
+  }
+
+  /** See `Frontiers.unconfirmed`. */
+  unconfirmed(shard: number, range: TimeRange): ShardCoverage[] {
+    return this.frontiers.unconfirmed(shard, range);
+  }
+
+  lags(): Lag[] {
+    const nowMs = this.#options.env.clock.nowMs();
+    const found: Lag[] = [];
+    for (const { link } of this.#links.values()) {
+      for (const { shard, progress, cursor } of link.lanes) {
+        const tail = this.#shards.get(shard)?.cursors.log.tail().sequence ?? 0;
+        found.push({
+          shard,
+          ...link.destination,
+          recordCount: Math.max(0, tail - progress.delivered.sequence),
+          inFlightBytes: progress.inFlightBytes,
+          frontierAgeMs: progress.frontierMs === undefined ? undefined : Math.max(0, nowMs - progress.frontierMs),
+          lostRecordCount: cursor.lostRecordCount,
+        });
+      }
+    }
+    return found;
+  }
+
+  close(): void {
+    this.#closed = true;
+    for (const { link } of this.#links.values()) link.close();
+    this.#links.clear();
+  }
+
+  /** Links and lanes as placement and open shards want them. */
+  #arrange(): void {
+    if (this.#placement === undefined || this.#closed) return;
+    const needed = new Set<string>();
+    for (const [id, shard] of this.#shards) {
+      const copies = this.#others(id);
+      shard.cursors.keepOnly(copies);
+      this.frontiers.expect(id, copies.map(nameOf));
+      for (const copy of copies) {
+        needed.add(nameOf(copy));
+        this.#link(copy).add(id, shard);
+      }
+      for (const [name, { link }] of this.#links) {
+        if (!copies.some((copy) => nameOf(copy) === name)) link.remove(id);
+      }
+    }
+    for (const [name, { link }] of this.#links) {
+      if (needed.has(name)) continue;
+      link.close();
+      this.#links.delete(name);
+    }
+  }
+
+  #others(shard: number): Copy[] {
+    const { name, region } = this.#options;
+    const copies = this.#placement?.copies[shard] ?? [];
+    return copies.filter((copy) => copy.node !== name || copy.region !== region);
+  }
+
+  #link(copy: Copy): Link {
+    const known = this.#links.get(nameOf(copy));
+    if (known?.address === copy.address) return known.link;
+    known?.link.close();
+    const { env, name, region, zone, clusterId, log } = this.#options;
+    const { address } = copy;
+    const link = new Link({
+      env,
+      channel: new Channel(address, { clock: env.clock, caller: `${region}/${name}` }),
+      destination: { region: copy.region, node: copy.node },
+      elsewhere: copy.region !== region || copy.zone !== zone,
+      self: { region, node: name },
+      clusterId,
+      log,
+    });
+    this.#links.set(nameOf(copy), { link, address });
+    return link;
+  }
+}
+
+function nameOf(copy: Pick<Copy, 'region' | 'node'>): string {
+  return `${copy.region}/${copy.node}`;
+}

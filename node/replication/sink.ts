@@ -1,0 +1,204 @@
+/**
+ * The receiving end of a `Replicate` stream: records go to their shards in order, and are acknowledged once the shard's own
+ * log has them. A shard that cannot take them says so, and what follows of that attempt is passed over.
+ */
+
+import type { Env, Timer } from '../../core/env/env.ts';
+import { SilverbackError, wireCode } from '../../core/errors.ts';
+import type { Duplex } from '../../core/grpc.ts';
+import type { ReplicateReply, ReplicateRequest } from '../../core/protocol.ts';
+import { checkHello } from '../hello.ts';
+import type { Node } from '../node.ts';
+import type { Replica } from '../shard/replica.ts';
+import type { Shard } from '../shard/shard.ts';
+import type { Frontiers } from './frontiers.ts';
+import type { Origins } from './origins.ts';
+
+export interface SinkContext {
+  readonly env: Env;
+  readonly node: Pick<Node, 'find' | 'clusterId' | 'name'>;
+  readonly origins: Origins;
+  readonly frontiers: Frontiers;
+}
+
+/** How often the sender hears what survives a power cut. */
+const DURABLE_MS = 250;
+
+/** Serves a stream until its end. */
+export function serveReplication(call: Duplex<ReplicateRequest, ReplicateReply>, context: SinkContext): void {
+  new Sink(call, context).listen();
+}
+
+/** What the stream carries for one shard. */
+interface Inlet {
+  readonly id: number;
+  shard: Shard | undefined;
+  replica: Replica | undefined;
+  attempt: number;
+  run: number;
+  /** What is left of this attempt and of those before is passed over. */
+  refusedAttempt: number;
+  /** Of the own log. */
+  lastSequence: number;
+  writtenSequence: number;
+  durableSequence: number;
+  /** In the log, not known to survive a power cut. */
+  readonly written: { readonly ownSequence: number; readonly endSequence: number }[];
+  turn: Promise<void>;
+}
+
+class Sink {
+  readonly #call: Duplex<ReplicateRequest, ReplicateReply>;
+  readonly #context: SinkContext;
+  readonly #inlets = new Map<number, Inlet>();
+  readonly #ticker: Timer;
+  #source: { readonly name: string; readonly origin: Promise<number> } | undefined;
+
+  constructor(call: Duplex<ReplicateRequest, ReplicateReply>, context: SinkContext) {
+    this.#call = call;
+    this.#context = context;
+    this.#ticker = context.env.timers.every(DURABLE_MS, () => this.#tick());
+  }
+
+  listen(): void {
+    this.#call.listen({ request: (request) => this.#take(request), end: () => this.#finish() });
+    this.#call.signal.addEventListener('abort', () => this.#detach());
+  }
+
+  #take(request: ReplicateRequest): void {
+    if (this.#source === undefined) {
+      checkHello(request.hello, this.#context.node);
+      const name = `${request.region}/${request.node}`;
+      this.#source = { name, origin: this.#context.origins.index(name) };
+      this.#source.origin.catch((error: unknown) => this.#call.finish(error));
+    }
+    for (const { shard, ageMs } of request.frontiers) this.#context.frontiers.take(shard, this.#source.name, ageMs);
+    if (request.records.length === 0) return;
+    const inlet = this.#inlet(request.shard);
+    const { origin } = this.#source;
+    inlet.turn = inlet.turn.then(() => this.#store(inlet, request, origin));
+  }
+
+  #inlet(id: number): Inlet {
+    let inlet = this.#inlets.get(id);
+    if (inlet === undefined) {
+      inlet = {
+        id,
+        shard: undefined,
+        replica: undefined,
+        attempt: 0,
+        run: 0,
+        refusedAttempt: 0,
+        lastSequence: 0,
+        writtenSequence: 0,
+        durableSequence: 0,
+        written: [],
+        turn: Promise.resolve(),
+      };
+      this.#inlets.set(id, inlet);
+    }
+    return inlet;
+  }
+
+  /** Never rejects. */
+  async #store(inlet: Inlet, request: ReplicateRequest, origin: Promise<number>): Promise<void> {
+    const { attempt, endSequence } = request;
+    if (attempt <= inlet.refusedAttempt || this.#call.signal.aborted) return;
+    try {
+      const replica = await this.#replica(inlet, request, origin);
+      inlet.lastSequence = (await replica.apply(request.records)) || inlet.lastSequence;
+      const ownSequence = inlet.lastSequence;
+      // Not waited for: the next message is taken in meanwhile. Waits end in order.
+      (ownSequence === 0 ? Promise.resolve() : replica.written(ownSequence)).then(
+        () => {
+          if (attempt !== inlet.attempt || attempt === inlet.refusedAttempt) return;
+          inlet.writtenSequence = endSequence;
+          inlet.written.push({ ownSequence, endSequence });
+          this.#reply(inlet);
+        },
+        (error: unknown) => this.#refuse(inlet, attempt, error),
+      );
+    } catch (error) {
+      this.#refuse(inlet, attempt, error);
+    }
+  }
+
+  async #replica(inlet: Inlet, { attempt, run }: ReplicateRequest, origin: Promise<number>): Promise<Replica> {
+    const shard = this.#context.node.find(inlet.id);
+    const isSame = inlet.shard === shard;
+    if (isSame && inlet.attempt === attempt && inlet.run === run && inlet.replica !== undefined) return inlet.replica;
+    // Opened anew in the middle of an attempt: its references are gone, and its sequences are others.
+    if (!isSame && inlet.attempt === attempt) {
+      throw new SilverbackError('UNKNOWN_REF', `shard ${inlet.id} was opened again`);
+    }
+    const index = await origin;
+    inlet.replica?.detach();
+    if (inlet.attempt !== attempt) {
+      inlet.written.length = 0;
+      inlet.lastSequence = 0;
+      inlet.writtenSequence = 0;
+      inlet.durableSequence = 0;
+    }
+    const replica = shard.replica(index);
+    inlet.shard = shard;
+    inlet.attempt = attempt;
+    inlet.run = run;
+    inlet.replica = replica;
+    return replica;
+  }
+
+  #reply(inlet: Inlet): void {
+    this.#noteDurable(inlet);
+    this.#call.send({
+      shard: inlet.id,
+      attempt: inlet.attempt,
+      code: 'OK',
+      message: '',
+      retryAfterMs: 0,
+      writtenSequence: inlet.writtenSequence,
+      durableSequence: inlet.durableSequence,
+    });
+  }
+
+  #refuse(inlet: Inlet, attempt: number, error: unknown): void {
+    if (attempt <= inlet.refusedAttempt) return;
+    inlet.refusedAttempt = attempt;
+    inlet.replica?.detach();
+    inlet.replica = undefined;
+    const isCoded = error instanceof SilverbackError;
+    this.#call.send({
+      shard: inlet.id,
+      attempt,
+      code: isCoded ? wireCode(error.code) : 'INTERNAL',
+      message: isCoded ? error.message : String(error),
+      retryAfterMs: (isCoded ? error.retryAfterMs : undefined) ?? 0,
+      writtenSequence: 0,
+      durableSequence: 0,
+    });
+  }
+
+  /** Returns whether more survives a power cut than before. */
+  #noteDurable(inlet: Inlet): boolean {
+    const synced = inlet.replica?.syncedSequence ?? 0;
+    let count = 0;
+    while (count < inlet.written.length && (inlet.written[count]?.ownSequence as number) < synced) {
+      inlet.durableSequence = inlet.written[count++]?.endSequence as number;
+    }
+    inlet.written.splice(0, count);
+    return count > 0;
+  }
+
+  #tick(): void {
+    for (const inlet of this.#inlets.values()) if (this.#noteDurable(inlet)) this.#reply(inlet);
+  }
+
+  #finish(): void {
+    this.#detach();
+    this.#call.finish();
+  }
+
+  #detach(): void {
+    this.#ticker.cancel();
+    for (const { replica } of this.#inlets.values()) replica?.detach();
+  }
+}

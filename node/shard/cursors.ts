@@ -1,0 +1,265 @@
+/**
+ * How far each other copy of a shard has this shard's log. A cursor is a position in the log, durable here once the records
+ * before it are durable there; the log keeps its segments until every cursor is past them, unless it outgrows its budget.
+ *
+ * `cursors` in the shard's directory: magic "SILVCUR" and version 1, u32 length and u32 CRC of what follows, JSON. It is
+ * replaced as a whole and not synced: a lost or damaged one makes cursors start at the oldest record, which repeats records
+ * and so changes nothing.
+ */
+import { crc32 } from 'node:zlib';
+import type { Env } from '../../core/env/env.ts';
+import { SilverbackError } from '../../core/errors.ts';
+import type { Log, Position, Reader } from './log.ts';
+import { SEQUENCE_SKIP } from './recover.ts';
+import type { Incarnation } from './segment.ts';
+import type { Peers } from './sender.ts';
+
+/** A copy of the shard in another node. */
+export interface Destination {
+  readonly region: string;
+  readonly node: string;
+}
+
+interface Stored extends Destination {
+  readonly incarnation: number;
+  readonly sequence: number;
+  readonly lostRecordCount: number;
+}
+
+const MAGIC = Buffer.from('SILVCUR\x01', 'latin1');
+const HEADER_BYTES = 16;
+/** How long an acknowledgement PEER may take. */
+const PEER_MS = 5_000;
+
+/** Before every record. */
+const BEGINNING: Position = { incarnation: 0 as Incarnation, sequence: 1 };
+
+export class Cursor {
+  readonly destination: Destination;
+  /** The copy lies in another failure zone. */
+  elsewhere = false;
+  /** Everything before is durable at the destination. */
+  position: Position;
+  /** One past the last record that is in the destination's log. */
+  deliveredEnd: number;
+  /** Records that the log let go before they were shipped; an upper bound. Repair has to bring them. */
+  lostRecordCount: number;
+  readonly #cursors: Cursors;
+
+  /** Made by `Cursors`. */
+  constructor(cursors: Cursors, destination: Destination, position: Position, lostRecordCount: number) {
+    this.#cursors = cursors;
+    this.destination = destination;
+    this.position = position;
+    this.deliveredEnd = position.sequence;
+    this.lostRecordCount = lostRecordCount;
+  }
+
+  /** A reader of what the destination lacks. To be closed. */
+  read(): Reader {
+    return this.#cursors.readFor(this);
+  }
+
+  /** Everything before `end` is in the destination's log, everything before `durable` for good. Never goes back. */
+  advance(end: number, durable: Position): void {
+    if (durable.sequence > this.position.sequence) {
+      this.position = durable;
+      this.#cursors.changed();
+    }
+    if (end <= this.deliveredEnd) return;
+    this.deliveredEnd = end;
+    if (this.elsewhere) this.#cursors.delivered(end);
+  }
+}
+
+interface Waiter {
+  readonly sequence: number;
+  readonly resolve: () => void;
+}
+
+export class Cursors implements Peers {
+  readonly #env: Env;
+  readonly #directory: string;
+  readonly #log: Log;
+  readonly #report: (message: string) => void;
+  readonly #cursors = new Map<string, Cursor>();
+  #waiters: Waiter[] = [];
+  #changed = false;
+
+  /** The cursors of the shard in `directory`; those that cannot be read start over. */
+  static async load(env: Env, directory: string, log: Log, report: (message: string) => void): Promise<Cursors> {
+    const cursors = new Cursors(env, directory, log, report);
+    await cursors.#load();
+    return cursors;
+  }
+
+  private constructor(env: Env, directory: string, log: Log, report: (message: string) => void) {
+    this.#env = env;
+    this.#directory = directory;
+    this.#log = log;
+    this.#report = report;
+  }
+
+  get all(): Cursor[] {
+    return [...this.#cursors.values()];
+  }
+
+  /** The log that they are cursors of. */
+  get log(): Pick<Log, 'tail' | 'read' | 'writtenSequence' | 'onWritten'> {
+    return this.#log;
+  }
+
+  /** The destination's cursor; a new one is at the oldest record. `elsewhere`: the copy is in another failure zone. */
+  open(destination: Destination, elsewhere: boolean): Cursor {
+    const key = keyOf(destination);
+    let cursor = this.#cursors.get(key);
+    if (cursor === undefined) {
+      cursor = new Cursor(this, destination, BEGINNING, 0);
+      this.#cursors.set(key, cursor);
+      this.#catchUp(cursor);
+      this.changed();
+    }
+    cursor.elsewhere = elsewhere;
+    return cursor;
+  }
+
+  /** Forgets those that no copy belongs to any more. */
+  keepOnly(destinations: readonly Destination[]): void {
+    const keys = new Set(destinations.map(keyOf));
+    for (const key of this.#cursors.keys()) {
+      if (keys.has(key)) continue;
+      this.#cursors.delete(key);
+      this.changed();
+    }
+  }
+
+  /** The first sequence that some cursor still needs. */
+  floor(): number {
+    let floor = Number.POSITIVE_INFINITY;
+    for (const { position } of this.#cursors.values()) floor = Math.min(floor, position.sequence);
+    return floor;
+  }
+
+  /** The log lost its oldest segments: cursors that needed them have a known gap from now on. */
+  released(): void {
+    for (const cursor of this.#cursors.values()) this.#catchUp(cursor);
+  }
+
+  /** Resolves when a copy in another failure zone has the record. Rejects with UNCONFIRMED in bounded time. */
+  async reached(sequence: number): Promise<void> {
+    const elsewhere = this.all.filter((cursor) => cursor.elsewhere);
+    if (elsewhere.some((cursor) => cursor.deliveredEnd > sequence)) return;
+    if (elsewhere.length === 0) {
+      throw new SilverbackError(
+        'UNCONFIRMED',
+        'stored in this node only: acknowledgement PEER needs a copy of the shard in a second failure zone, and there is none',
+      );
+    }
+    await new Promise<void>((resolve, reject) => {
+      const waiter = {
+        sequence,
+        resolve: () => {
+          timer.cancel();
+          resolve();
+        },
+      };
+      const timer = this.#env.timers.after(PEER_MS, () => {
+        this.#waiters = this.#waiters.filter((other) => other !== waiter);
+        const names = elsewhere.map(({ destination }) => keyOf(destination)).join(', ');
+        const message = `stored in this node only: after ${PEER_MS / 1_000} s no copy in a second failure zone has it (${names})`;
+        reject(new SilverbackError('UNCONFIRMED', message));
+      });
+      this.#waiters.push(waiter);
+    });
+  }
+
+  /** For `Cursor` only. */
+  delivered(end: number): void {
+    const waiters = this.#waiters;
+    if (waiters.length === 0) return;
+    this.#waiters = waiters.filter((waiter) => waiter.sequence >= end);
+    for (const waiter of waiters) if (waiter.sequence < end) waiter.resolve();
+  }
+
+  /** For `Cursor` only. */
+  changed(): void {
+    this.#changed = true;
+  }
+
+  /** For `Cursor` only. */
+  readFor(cursor: Cursor): Reader {
+    this.#catchUp(cursor);
+    return this.#log.read(cursor.position);
+  }
+
+  /** Writes the positions down, if any moved. */
+  async save(): Promise<void> {
+    if (!this.#changed) return;
+    this.#changed = false;
+    const stored: Stored[] = this.all.map(({ destination, position, lostRecordCount }) => ({
+      ...destination,
+      ...position,
+      lostRecordCount,
+    }));
+    const body = Buffer.from(JSON.stringify(stored));
+    const header = Buffer.alloc(HEADER_BYTES);
+    MAGIC.copy(header);
+    header.writeUInt32LE(body.length, 8);
+    header.writeUInt32LE(crc32(body), 12);
+    const path = `${this.#directory}/cursors`;
+    const file = await this.#env.disk.open(`${path}.new`, 'append');
+    try {
+      await file.truncate(0);
+      await file.write([header, body], 0);
+    } finally {
+      await file.close();
+    }
+    await this.#env.disk.rename(`${path}.new`, path);
+  }
+
+  async #load(): Promise<void> {
+    const path = `${this.#directory}/cursors`;
+    if (!(await this.#env.disk.exists(path))) return;
+    const bytes = Buffer.from(await this.#env.disk.readFile(path));
+    if (bytes.length >= 8 && bytes.subarray(0, 7).equals(MAGIC.subarray(0, 7)) && bytes[7] !== MAGIC[7]) {
+      throw new SilverbackError('VERSION', `${path}: cursors of version ${bytes[7]}, this program reads ${MAGIC[7]}`);
+    }
+    const body = bytes.subarray(HEADER_BYTES);
+    const isSound =
+      bytes.length >= HEADER_BYTES &&
+      bytes.subarray(0, 8).equals(MAGIC) &&
+      bytes.readUInt32LE(8) === body.length &&
+      bytes.readUInt32LE(12) === crc32(body);
+    if (!isSound) {
+      this.#report(`${path} is damaged: the other copies are sent the log again from its oldest record on`);
+      return;
+    }
+    for (const { region, node, incarnation, sequence, lostRecordCount } of JSON.parse(body.toString()) as Stored[]) {
+      const position = { incarnation: incarnation as Incarnation, sequence };
+      const cursor = new Cursor(this, { region, node }, position, lostRecordCount);
+      this.#cursors.set(keyOf(cursor.destination), cursor);
+      this.#catchUp(cursor);
+    }
+  }
+
+  /** Puts the cursor where a reader of it would start, and says what lies between. */
+  #catchUp(cursor: Cursor): void {
+    const from = cursor.position;
+    const start = this.#log.clamp(from);
+    if (start.incarnation === from.incarnation && start.sequence === from.sequence) return;
+    cursor.position = start;
+    cursor.deliveredEnd = Math.min(cursor.deliveredEnd, start.sequence);
+    this.changed();
+    // Behind: records are shipped again. As far ahead as a new incarnation begins: there were none in between.
+    const between = start.sequence - from.sequence;
+    if (between <= 0 || (between === SEQUENCE_SKIP && start.incarnation !== from.incarnation)) return;
+    cursor.lostRecordCount += between;
+    this.#report(
+      `the log let records ${from.sequence} up to ${start.sequence} go before ${keyOf(cursor.destination)} had them: that copy lacks them until it is repaired`,
+    );
+  }
+}
+
+function keyOf({ region, node }: Destination): string {
+  return `${region}/${node}`;
+}

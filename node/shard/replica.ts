@@ -1,0 +1,172 @@
+/**
+ * How records of another copy's log enter a shard: as they lie there, in the ids of that log, with no admission but
+ * soundness. They are logged here too, marked with their origin, so that they are not shipped back.
+ *
+ * Under memory pressure, or while the log has no room, it waits; it refuses nothing for want of room. Repeats change nothing.
+ */
+import type { Env } from '../../core/env/env.ts';
+import { SilverbackError } from '../../core/errors.ts';
+import type { RefTable, SeriesId, ShardKernel } from '../../core/kernel/shard.ts';
+import type { Catalogue } from './catalogue.ts';
+import { readDefinitions } from './definitions.ts';
+import { type Deletion, type Deletions, readDeletions } from './deletions.ts';
+import { type Log, RecordKind } from './log.ts';
+import { IdSet } from './postings.ts';
+import type { Recorder } from './recorder.ts';
+import { RECORD_OVERHEAD_BYTES } from './segment.ts';
+import type { Slicer } from './slicer.ts';
+
+export interface ReplicaParts {
+  readonly env: Env;
+  readonly kernel: ShardKernel;
+  readonly catalogue: Catalogue;
+  readonly deletions: Deletions;
+  readonly log: Log;
+  readonly recorder: Recorder;
+  /** Told that room is wanted: a window is to be sealed. */
+  readonly press: () => void;
+  /** Told of what is lost. */
+  readonly report: (message: string) => void;
+  readonly slicer: () => Slicer;
+}
+
+const WAIT_MS = 250;
+
+export class Replica {
+  readonly #parts: ReplicaParts;
+  readonly #origin: number;
+  readonly #refs: RefTable;
+  /** Numbers that were defined: one that is unknown all the same has lost its series since. */
+  readonly #defined = new IdSet();
+  #detached = false;
+
+  /** Made by `Shard.replica`. */
+  constructor(parts: ReplicaParts, origin: number) {
+    this.#parts = parts;
+    this.#origin = origin;
+    this.#refs = parts.kernel.createRefs();
+  }
+
+  /**
+   * Stores records, back to back as in a log frame; definitions come before their use. Resolves with the sequence of the last
+   * record that this made in the own log, 0 if it made none; `written` says when that is kept.
+   * @throws UNKNOWN_REF: a series left the table after its definition; begin again with a new replica, definitions first.
+   * UNAVAILABLE while closing; DISK_FAILED.
+   */
+  async apply(records: Uint8Array): Promise<number> {
+    const slicer = this.#parts.slicer();
+    const view = new DataView(records.buffer, records.byteOffset, records.byteLength);
+    let sequence = 0;
+    for (let at = 0; at < records.length; ) {
+      const start = at + RECORD_OVERHEAD_BYTES;
+      const end = start <= records.length ? start + view.getUint32(at + 2, true) : Number.POSITIVE_INFINITY;
+      if (end > records.length) {
+        throw new SilverbackError('INVALID_ARGUMENT', `records are cut short at byte ${at} of ${records.length}`);
+      }
+      const kind = records[at] as RecordKind;
+      sequence = (await this.#patiently(() => this.#take(kind, records.subarray(start, end)), slicer)) || sequence;
+      slicer.spend(200);
+      if (slicer.due()) await slicer.pause();
+      at = end;
+    }
+    return sequence;
+  }
+
+  /** Resolves when the system has taken the record; see `Log.written`. */
+  written(sequence: number): Promise<void> {
+    return this.#parts.log.written(sequence);
+  }
+
+  /** One past the last record of the own log that survives a power cut. */
+  get syncedSequence(): number {
+    return this.#parts.log.syncedSequence;
+  }
+
+  detach(): void {
+    if (this.#detached) return;
+    this.#detached = true;
+    this.#parts.kernel.dropRefs(this.#refs);
+  }
+
+  /** Does a step that may be repeated, as soon as there is room for it. */
+  async #patiently(step: () => number | undefined, slicer: Slicer): Promise<number> {
+    for (;;) {
+      let waitMs = WAIT_MS;
+      try {
+        if (this.#detached) throw new SilverbackError('UNAVAILABLE', 'the replica is detached');
+        if (this.#parts.log.failure !== undefined) throw this.#parts.log.failure;
+        const sequence = step();
+        if (sequence !== undefined) return sequence;
+      } catch (error) {
+        if (!(error instanceof SilverbackError) || error.code !== 'RESOURCE_EXHAUSTED') throw error;
+        waitMs = error.retryAfterMs ?? WAIT_MS;
+      }
+      this.#parts.press();
+      await new Promise<void>((resolve) => void this.#parts.env.timers.after(waitMs, resolve));
+      await slicer.pause();
+    }
+  }
+
+  /** Returns the sequence of the last own record, 0 if there is none; undefined when a part found no room. */
+  #take(kind: RecordKind, payload: Uint8Array): number | undefined {
+    const { report } = this.#parts;
+    try {
+      if (kind === RecordKind.DEFINITION) return this.#define(payload);
+      if (kind === RecordKind.SAMPLES) return this.#store(payload);
+      if (kind === RecordKind.DELETION) return this.#delete(payload);
+    } catch (error) {
+      if (!(error instanceof SilverbackError) || (error.code !== 'CORRUPT' && error.code !== 'INVALID_LABELS'))
+        throw error;
+      report(`a record from another copy cannot be used: ${error.message}`);
+      return 0;
+    }
+    report(`a record of kind ${kind} from another copy is not understood by this version and is left out`);
+    return 0;
+  }
+
+  #define(list: Uint8Array): number {
+    const { catalogue, kernel, recorder } = this.#parts;
+    readDefinitions(list, 'CORRUPT', (number, identity) => {
+      const id = catalogue.restore(identity);
+      recorder.use(id);
+      kernel.defineRef(this.#refs, number, id);
+      this.#defined.add(number as SeriesId);
+    });
+    return 0;
+  }
+
+  #store(record: Uint8Array): number | undefined {
+    const { kernel, log, recorder } = this.#parts;
+    log.admit(record.length);
+    recorder.followSegment();
+    const slice = kernel.appendRecord(this.#refs, record, true);
+    const isWhole = slice.rejections.length === 0;
+    const unknown = [...slice.unknownRefs];
+    const sequence = slice.record.length > 0 ? recorder.record(slice, this.#origin) : 0;
+    this.#unnamed(unknown);
+    return isWhole ? sequence : undefined;
+  }
+
+  #delete(list: Uint8Array): number {
+    const { deletions, kernel, recorder } = this.#parts;
+    const fresh: Deletion[] = [];
+    const unknown: number[] = [];
+    readDeletions(list, (number, fromMs, toMs) => {
+      const id = kernel.resolveRef(this.#refs, number);
+      if (id === undefined) unknown.push(number);
+      else if (!deletions.covers({ id, fromMs, toMs })) fresh.push({ id, fromMs, toMs });
+    });
+    const sequence = fresh.length > 0 ? recorder.delete(fresh, this.#origin) : 0;
+    for (const deletion of fresh) deletions.add(deletion);
+    this.#unnamed(unknown);
+    return sequence;
+  }
+
+  /** References that name no series: either it left, or its definition was lost at the source. */
+  #unnamed(refs: readonly number[]): void {
+    if (refs.some((ref) => this.#defined.has(ref as SeriesId))) {
+      throw new SilverbackError('UNKNOWN_REF', 'series left the table before their samples came');
+    }
+    if (refs.length > 0) this.#parts.report(`${refs.length} runs from another copy lack their series' definition`);
+  }
+}
