@@ -1,0 +1,129 @@
+/** Nodes of two regions in this process, with real disks and real connections, that can be cut off and brought back. */
+import { rm } from 'node:fs/promises';
+import { RpcServer } from '../../core/grpc.ts';
+import type { Copy, Placement } from '../../core/placement.ts';
+import { claimDirectory } from '../../node/directory.ts';
+import { Node } from '../../node/node.ts';
+import { Replication } from '../../node/replication/replication.ts';
+import { addShardsService } from '../../node/server.ts';
+import type { Shard } from '../../node/shard/shard.ts';
+import { InFlight } from '../../node/write.ts';
+import { env, temporaryDirectory } from '../node/cluster.ts';
+
+const SHARD_COUNT = 2;
+
+/** A region with one node, which keeps its directory and its address over `stop` and `start`. */
+export class Region {
+  readonly name: string;
+  readonly messages: string[] = [];
+  readonly #directory: string;
+  readonly #logBudgetBytes: number;
+  #address = '127.0.0.1:0';
+  #running: { readonly node: Node; readonly replication: Replication; readonly server: RpcServer } | undefined;
+
+  static async create(name: string, logBudgetBytes = Number.POSITIVE_INFINITY): Promise<Region> {
+    const region = new Region(name, await temporaryDirectory(), logBudgetBytes);
+    await region.start();
+    return region;
+  }
+
+  private constructor(name: string, directory: string, logBudgetBytes: number) {
+    this.name = name;
+    this.#directory = directory;
+    this.#logBudgetBytes = logBudgetBytes;
+  }
+
+  get node(): Node {
+    return this.#open.node;
+  }
+
+  get replication(): Replication {
+    return this.#open.replication;
+  }
+
+  get copy(): Copy {
+    return { region: this.name, zone: 'a', node: 'n', address: this.#address, state: 'active', epoch: 1 };
+  }
+
+  get #open() {
+    if (this.#running === undefined) throw new Error(`${this.name} does not run`);
+    return this.#running;
+  }
+
+  shard(id: number): Shard {
+    return this.node.find(id);
+  }
+
+  async start(): Promise<void> {
+    const cluster = { clusterId: 'c', shardCount: SHARD_COUNT };
+    const say = (fields: object, message: string) =>
+      void this.messages.push(
+        `${message} ${JSON.stringify(fields, (_, value) => (value instanceof Error ? value.message : value))}`,
+      );
+    const log = { info: say, warn: say, error: say };
+    const claim = await claimDirectory(env, this.#directory);
+    await claim.record(cluster);
+    const own = { env, name: 'n', region: this.name, log };
+    const replication = await Replication.open({ ...own, zone: 'a', clusterId: 'c', directory: this.#directory });
+    const node = new Node({
+      ...own,
+      ...cluster,
+      claim,
+      memoryBudgetBytes: 2 ** 30,
+      maxSampleAgeMs: Number.POSITIVE_INFINITY,
+      maxSeriesCount: 10_000,
+      logBudgetBytes: this.#logBudgetBytes,
+      watcher: replication,
+    });
+    const server = new RpcServer();
+    addShardsService(server, {
+      node,
+      inFlight: new InFlight({ maxBytes: 2 ** 26, maxCount: 1_000 }),
+      observer: { batch: () => undefined, request: () => undefined },
+      monotonicMs: () => env.clock.monotonicMs(),
+      version: 'test',
+      replication: { env, origins: replication.origins, frontiers: replication.frontiers },
+    });
+    this.#address = `127.0.0.1:${await server.listen(this.#address)}`;
+    this.#running = { node, replication, server };
+  }
+
+  async follow(placement: Placement): Promise<void> {
+    this.replication.follow(placement);
+    await this.node.follow(placement);
+  }
+
+  async stop(): Promise<void> {
+    const { node, replication, server } = this.#open;
+    this.#running = undefined;
+    replication.close();
+    await node.close();
+    server.stop();
+  }
+
+  async remove(): Promise<void> {
+    if (this.#running !== undefined) await this.stop();
+    await rm(this.#directory, { recursive: true, force: true });
+  }
+}
+
+/** Every shard has a copy in each of the regions. */
+export function placementOf(regions: readonly Region[]): Placement {
+  const copies = regions.map((region) => region.copy);
+  return {
+    clusterId: 'c',
+    shardCount: SHARD_COUNT,
+    revision: 1,
+    copies: Array.from({ length: SHARD_COUNT }, () => copies),
+  };
+}
+
+/** What a shard holds, by window, as text that can be compared. */
+export async function digestsOf(shard: Shard): Promise<string[]> {
+  const found: string[] = [];
+  for (const startMs of shard.windows()) {
+    const digest = Buffer.from(await shard.digest(startMs));
+    if (digest.some((byte) => byte !== 0)) found.push(`${startMs} ${digest.toString('hex')}`);
+  }
+  return found;
+}

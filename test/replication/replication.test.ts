@@ -1,0 +1,142 @@
+import { afterEach, describe, expect, it } from 'vitest';
+import { encodeIdentity, makeLabels } from '../../core/labels.ts';
+import type { AckLevel } from '../../core/protocol.ts';
+import { encodeDefinition } from '../../node/shard/definitions.ts';
+import type { Batch } from '../../node/shard/sender.ts';
+import { eventually } from '../local/cluster.ts';
+import { digestsOf, placementOf, Region } from './regions.ts';
+
+const START_MS = 1_700_000_000_000;
+const WAIT_MS = 20_000;
+
+const regions: Region[] = [];
+afterEach(async () => {
+  for (const region of regions.splice(0)) await region.remove();
+});
+
+async function twoRegions(logBudgetBytes?: number): Promise<[Region, Region]> {
+  const east = await Region.create('east', logBudgetBytes);
+  const west = await Region.create('west', logBudgetBytes);
+  regions.push(east, west);
+  const placement = placementOf([east, west]);
+  await east.follow(placement);
+  await west.follow(placement);
+  return [east, west];
+}
+
+/** One sample of each of `count` series at a tick; the region's name is a label where it is given. */
+function batchOf(tick: number, count: number, from = ''): Batch {
+  const timestamps = new BigInt64Array(count).fill(BigInt(START_MS + tick * 1_000));
+  const values = Float64Array.from({ length: count }, (_, i) => tick + i / 7);
+  return {
+    definitions: Buffer.concat(
+      Array.from({ length: count }, (_, i) =>
+        encodeDefinition(i, encodeIdentity(makeLabels({ __name__: 'm', from, i: String(i) }))),
+      ),
+    ),
+    refs: new Uint8Array(Uint32Array.from({ length: count }, (_, i) => i).buffer),
+    counts: new Uint8Array(0),
+    timestamps: new Uint8Array(timestamps.buffer),
+    values: new Uint8Array(values.buffer),
+  };
+}
+
+async function write(
+  region: Region,
+  ticks: readonly [number, number],
+  count: number,
+  ack: AckLevel = 'LOCAL',
+  from = '',
+) {
+  for (let id = 0; id < 2; id++) {
+    const sender = region.shard(id).attach();
+    for (let tick = ticks[0]; tick < ticks[1]; tick++) {
+      const outcome = await sender.append(batchOf(tick, count, from), ack);
+      expect(outcome.message).toBe('');
+      expect(outcome.code).toBe('OK');
+    }
+    sender.detach();
+  }
+}
+
+function samplesIn(region: Region): number {
+  return region.shard(0).stats().openSampleCount + region.shard(1).stats().openSampleCount;
+}
+
+async function same(one: Region, other: Region): Promise<void> {
+  await eventually(async () => {
+    for (let id = 0; id < 2; id++) {
+      const digests = await digestsOf(one.shard(id));
+      expect(digests.length).toBeGreaterThan(0);
+      expect(await digestsOf(other.shard(id))).toEqual(digests);
+    }
+  }, WAIT_MS);
+}
+
+describe('replication', () => {
+  it('brings what one region takes to the other, both ways, and sends nothing back', async () => {
+    const [east, west] = await twoRegions();
+    await write(east, [0, 50], 100, 'LOCAL', 'east');
+    await write(west, [0, 50], 100, 'LOCAL', 'west');
+    await same(east, west);
+    await eventually(async () => {
+      for (const region of [east, west]) for (const lag of region.replication.lags()) expect(lag.recordCount).toBe(0);
+    }, WAIT_MS);
+    // Every sample was stored once here and came once from there: nothing went round.
+    expect(samplesIn(east)).toBe(2 * 2 * 50 * 100);
+    const before = east.shard(0).cursors.log.tail().sequence;
+    await new Promise((wake) => setTimeout(wake, 1_500));
+    expect(east.shard(0).cursors.log.tail().sequence).toBe(before);
+  });
+
+  it('catches up from the log with a region that was away', async () => {
+    const [east, west] = await twoRegions();
+    await write(east, [0, 10], 50);
+    await same(east, west);
+    await west.stop();
+    await write(east, [10, 200], 50);
+    await west.start();
+    await west.follow(placementOf([east, west]));
+    await same(east, west);
+  });
+
+  it('goes on where it was when the source comes back', async () => {
+    const [east, west] = await twoRegions();
+    await write(east, [0, 10], 50);
+    await same(east, west);
+    await west.stop();
+    await write(east, [10, 100], 50);
+    await east.stop();
+    await east.start();
+    await east.follow(placementOf([east, west]));
+    await west.start();
+    await west.follow(placementOf([east, west]));
+    await same(east, west);
+    await write(east, [100, 110], 60);
+    await same(east, west);
+    expect(east.replication.lags().map(({ lostRecordCount }) => lostRecordCount)).toEqual([0, 0]);
+  });
+
+  it('acknowledges PEER once the other region has it', async () => {
+    const [east, west] = await twoRegions();
+    await write(east, [0, 3], 10, 'PEER');
+    expect(samplesIn(west)).toBe(2 * 3 * 10);
+  });
+
+  it('answers PEER with UNCONFIRMED while the other region is away', async () => {
+    const [east, west] = await twoRegions();
+    await west.stop();
+    const sender = east.shard(0).attach();
+    const { code, message } = await sender.append(batchOf(0, 5), 'PEER');
+    expect(code).toBe('UNCONFIRMED');
+    expect(message).toContain('west/n');
+  });
+
+  it('confirms a copy by the frontiers of the others', async () => {
+    const [east, west] = await twoRegions();
+    const range = { fromMs: 0, toMs: START_MS };
+    expect(new Set(west.node.gaps(0, range).map(({ state }) => state))).not.toContain('missing');
+    await write(east, [0, 5], 10);
+    await eventually(async () => expect(west.node.gaps(0, range)).toEqual([]), WAIT_MS);
+  });
+});
