@@ -327,12 +327,15 @@ export function coverageOf(shard: number, range: TimeRange, gaps: readonly Shard
   const cuts = gaps.flatMap(({ fromMs, toMs }) => [fromMs, toMs + 1]).filter(inside);
   const starts = [...new Set([range.fromMs, ...cuts])].sort((a, b) => a - b);
   const ledger: WireCoverage[] = [];
+  let last: ShardCoverage | undefined;
   for (const [i, fromMs] of starts.entries()) {
     const toMs = (starts[i + 1] ?? range.toMs + 1) - 1;
     const here = gaps.filter((gap) => gap.fromMs <= fromMs && gap.toMs >= toMs);
     const worst = here.find((gap) => gap.state === 'missing') ?? here.find((gap) => gap.state === 'unconfirmed');
-    const state = STATES[worst?.state ?? 'complete'];
-    ledger.push({ shards, fromMs, toMs, state, reason: worst?.reason ?? '' });
+    const entry = { shards, toMs, state: STATES[worst?.state ?? 'complete'], reason: worst?.reason ?? '' };
+    const joins = i > 0 && worst === last ? ledger.pop() : undefined;
+    ledger.push({ ...entry, fromMs: joins?.fromMs ?? fromMs });
+    last = worst;
   }
   return ledger;
 }

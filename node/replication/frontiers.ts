@@ -6,7 +6,7 @@ import type { Clock } from '../../core/env/env.ts';
 import type { ShardCoverage, TimeRange } from '../shard/shard.ts';
 
 /** An origin whose frontier is older than this leaves newer samples unconfirmed. */
-export const STALE_MS = 30_000;
+const STALE_MS = 30_000;
 /** How long before their acknowledgement samples are taken: those are unconfirmed, too. */
 const LATE_MS = 60_000;
 

@@ -423,6 +423,12 @@ describe('a select', () => {
       entry('MISSING', 71, 80),
       entry('COMPLETE', 81, 99),
     ]);
+    const doubt = { fromMs: 0, toMs: 99, state: 'unconfirmed' as const, reason: '' };
+    expect(coverageOf(3, range, [doubt, gap(40, 50)])).toEqual([
+      entry('UNCONFIRMED', 10, 39),
+      entry('MISSING', 40, 50),
+      entry('UNCONFIRMED', 51, 99),
+    ]);
   });
 });
 
