@@ -10,6 +10,7 @@ import {
   type BatchColumns,
   type RefTable,
   type RejectedSamples,
+  type SeriesId,
   type ShardKernel,
   startOfBatch,
 } from '../../core/kernel/shard.ts';
