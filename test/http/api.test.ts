@@ -1,7 +1,14 @@
 import { request } from 'node:http';
-import { gunzipSync } from 'node:zlib';
+import { brotliDecompressSync, gunzipSync, inflateSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Fixture, serve, stored } from './fixture.ts';
+
+const DECODE: Readonly<Record<string, (body: Buffer) => Buffer>> = {
+  identity: (body) => body,
+  gzip: (body) => gunzipSync(body),
+  deflate: (body) => inflateSync(body),
+  br: (body) => brotliDecompressSync(body),
+};
 
 let server: Fixture;
 
@@ -347,7 +354,7 @@ describe('the server', () => {
     expect(asked.headers.get('vary')).toBe('Origin');
     const got = await get('/api/v1/query?query=up', { headers: { origin: 'http://a.example' } });
     expect(got.headers.get('access-control-allow-origin')).toBe('*');
-    expect(got.headers.get('vary')).toBe('Origin, Accept-Encoding');
+    expect(got.headers.get('vary')).toBe('Origin, accept-encoding');
   });
 
   it('allows the origins that it is told, as a whole', async () => {
@@ -412,15 +419,15 @@ describe('the server', () => {
   });
 
   it('compresses what is worth it, small, whole and streamed', async () => {
-    const raw = (path: string): Promise<{ encoding: string | undefined; text: string }> =>
+    const raw = (path: string, accepted = 'gzip'): Promise<{ encoding: string | undefined; text: string }> =>
       new Promise((resolve, reject) => {
-        const call = request(`${server.url}${path}`, { headers: { 'accept-encoding': 'gzip' } }, (response) => {
+        const call = request(`${server.url}${path}`, { headers: { 'accept-encoding': accepted } }, (response) => {
           const parts: Buffer[] = [];
           response.on('data', (part: Buffer) => parts.push(part));
           response.on('end', () => {
             const encoding = response.headers['content-encoding'];
             const body = Buffer.concat(parts);
-            resolve({ encoding, text: (encoding === 'gzip' ? gunzipSync(body) : body).toString() });
+            resolve({ encoding, text: DECODE[encoding ?? 'identity']?.(body).toString() ?? '' });
           });
         });
         call.on('error', reject);
@@ -437,6 +444,15 @@ describe('the server', () => {
         (await get('/api/v1/query?query=up&time=1000', { headers: { 'accept-encoding': 'identity' } })).text,
       );
       expect((JSON.parse(zipped.text) as { data: { result: unknown[] } }).data.result).toHaveLength(count);
+      for (const [accepted, encoding] of [
+        ['br;q=0.5, deflate;q=0.9', 'deflate'],
+        ['br', 'br'],
+        ['gzip;q=0, identity', undefined],
+      ] as const) {
+        const got = await raw('/api/v1/query?query=up&time=1000', accepted);
+        expect([accepted, got.encoding]).toEqual([accepted, encoding]);
+        expect(got.text).toBe(zipped.text);
+      }
     }
   });
 });
