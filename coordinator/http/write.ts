@@ -1,10 +1,11 @@
 /**
- * Remote write 1.0 over HTTP. It goes around the router, straight from node:http: the body's chunks are
+ * Remote write 1.0 and 2.0 over HTTP, told apart by the content type. It goes around the router, straight from node:http: the body's chunks are
  * collected as they come and copied once, into the kernel.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { SilverbackError } from '../../core/errors.ts';
-import { bodyTooLarge } from '../../core/kernel/ingest.ts';
+import { bodyTooLarge, type WriteVersion } from '../../core/kernel/ingest.ts';
+import type { Receipt } from '../ingest/receipt.ts';
 import type { Receiver } from '../ingest/receiver.ts';
 import { retryAfter } from './answer.ts';
 
@@ -45,8 +46,9 @@ export function writeHandler({ receiver, count, warn }: WriteOptions): WriteHand
       warn(error);
       answer(500, 'internal error', undefined, close);
     };
-    const refusal = refuse(request);
-    if (refusal !== undefined) {
+    const version = versionOf(request);
+    if (typeof version === 'object') {
+      const refusal = version;
       // The body is not read: the connection can carry no other request.
       if (refusal.status === 405) response.setHeader('allow', 'POST');
       answer(refusal.status, refusal.message, undefined, true);
@@ -96,26 +98,44 @@ export function writeHandler({ receiver, count, warn }: WriteOptions): WriteHand
       if (over) return;
       over = true;
       receiver
-        .receive(chunks)
-        .then(({ status, message, retryAfterMs }) => answer(status, message, retryAfterMs), fail)
+        .receive(chunks, version)
+        .then((receipt) => {
+          if (version === 2) written(response, receipt);
+          answer(receipt.status, receipt.message, receipt.retryAfterMs);
+        })
+        .catch(fail)
         .finally(finish);
     });
   };
 }
 
-const V1 = 'prometheus.WriteRequest';
+/** What 2.0 wants to be told with every answer that follows the storing. */
+function written(response: ServerResponse, { writtenSampleCount }: Receipt): void {
+  response.setHeader('x-prometheus-remote-write-samples-written', String(writtenSampleCount));
+  response.setHeader('x-prometheus-remote-write-histograms-written', '0');
+  response.setHeader('x-prometheus-remote-write-exemplars-written', '0');
+}
 
-function refuse({ method, headers }: IncomingMessage): { status: number; message: string } | undefined {
+const V1 = 'prometheus.WriteRequest';
+const V2 = 'io.prometheus.write.v2.Request';
+
+interface Refusal {
+  readonly status: number;
+  readonly message: string;
+}
+
+function versionOf({ method, headers }: IncomingMessage): WriteVersion | Refusal {
   if (method !== 'POST') return { status: 405, message: `remote write wants POST, not ${method}` };
   const type = headers['content-type'] ?? 'application/x-protobuf';
   const [media = '', ...parameters] = type.split(';').map((part) => part.trim());
   const proto = parameters.find((part) => part.startsWith('proto='))?.slice('proto='.length) ?? V1;
-  if (media.toLowerCase() !== 'application/x-protobuf' || proto !== V1) {
-    return { status: 415, message: `remote write wants content type application/x-protobuf;proto=${V1}, not ${type}` };
+  if (media.toLowerCase() !== 'application/x-protobuf' || (proto !== V1 && proto !== V2)) {
+    const wanted = `application/x-protobuf with proto=${V1} or proto=${V2}`;
+    return { status: 415, message: `remote write wants content type ${wanted}, not ${type}` };
   }
   const encoding = headers['content-encoding'] ?? 'snappy';
   if (encoding !== 'snappy') {
     return { status: 415, message: `remote write wants content encoding snappy, not ${encoding}` };
   }
-  return undefined;
+  return proto === V2 ? 2 : 1;
 }

@@ -17,6 +17,8 @@ export interface Receipt {
   readonly message: string;
   /** With 429 and 503. */
   readonly retryAfterMs: number | undefined;
+  /** Samples that are stored, whatever the status. */
+  readonly writtenSampleCount: number;
 }
 
 /** The batches of one slice and their outcome. */
@@ -53,6 +55,7 @@ export function settle(slices: readonly SliceOutcome[], refused: readonly Refuse
   let retryAfterMs = 0;
   let status = 0;
   let broken = false;
+  let writtenSampleCount = 0;
   const judge = (code: ErrorCode, message: string, sampleCount: number, ownRetryMs: number): void => {
     if (!isRetryable(code)) {
       never.add(message, sampleCount);
@@ -65,6 +68,7 @@ export function settle(slices: readonly SliceOutcome[], refused: readonly Refuse
   };
   for (const { message, sampleCount } of refused) never.add(message, sampleCount);
   for (const { batches, outcome } of slices) {
+    writtenSampleCount += outcome.acknowledgedCount;
     outcome.results.forEach((result, i) => {
       if (result.code !== 'OK') {
         const samples = ((batches[i] as ColumnBatch).timestamps.length >> 3) - result.acknowledgedCount;
@@ -79,8 +83,10 @@ export function settle(slices: readonly SliceOutcome[], refused: readonly Refuse
       status: status === 429 ? 429 : 503,
       message: `${later.sampleCount} samples are not stored, send them again: ${later}${refusals && `; ${refusals}`}`,
       retryAfterMs: retryAfterMs || DEFAULT_RETRY_MS,
+      writtenSampleCount,
     };
   }
-  if (refusals !== '') return { status: broken ? 500 : 400, message: refusals, retryAfterMs: undefined };
-  return { status: 204, message: '', retryAfterMs: undefined };
+  if (refusals !== '')
+    return { status: broken ? 500 : 400, message: refusals, retryAfterMs: undefined, writtenSampleCount };
+  return { status: 204, message: '', retryAfterMs: undefined, writtenSampleCount };
 }

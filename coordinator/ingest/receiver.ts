@@ -12,7 +12,12 @@
 import type { ReferenceSource, Writer } from '../../client/writer.ts';
 import type { Env } from '../../core/env/env.ts';
 import { SilverbackError } from '../../core/errors.ts';
-import { IngestKernel, type IngestKernelOptions, type RefusedSeries } from '../../core/kernel/ingest.ts';
+import {
+  IngestKernel,
+  type IngestKernelOptions,
+  type RefusedSeries,
+  type WriteVersion,
+} from '../../core/kernel/ingest.ts';
 import type { AckLevel } from '../../core/protocol.ts';
 import { type Receipt, type SliceOutcome, settle } from './receipt.ts';
 
@@ -113,7 +118,7 @@ export class Receiver {
   }
 
   /** Stores a body, which came in `chunks`; resolves when every sample's fate is known. Never rejects for what a sender can do. */
-  async receive(chunks: readonly Uint8Array[]): Promise<Receipt> {
+  async receive(chunks: readonly Uint8Array[], version: WriteVersion = 1): Promise<Receipt> {
     while (this.#turn !== undefined) await this.#turn;
     if (this.#closed) throw new SilverbackError('UNAVAILABLE', 'the coordinator is stopping', { retryAfterMs: 1000 });
     const writes: Promise<SliceOutcome>[] = [];
@@ -122,7 +127,7 @@ export class Receiver {
     const { kernel } = generation;
     this.#counters.bodyCount++;
     try {
-      kernel.begin(chunks);
+      kernel.begin(chunks, version);
       let done = this.#readSlice(generation, writes, refused);
       if (!done) {
         let free: () => void = () => undefined;
@@ -150,6 +155,11 @@ export class Receiver {
     this.#counters.exemplarCount += skipped.exemplarCount;
     this.#counters.histogramCount += skipped.histogramCount;
     this.#counters.metadataCount += skipped.metadataCount;
+    // 1.0 has no way to say what was stored, and a sender would drop the rest of what it sends beside a histogram.
+    if (version === 2 && skipped.histogramCount > 0) {
+      const message = `${skipped.histogramCount} native histograms, which are not supported`;
+      refused.push({ message, sampleCount: skipped.histogramCount });
+    }
     if (kernel.tableBytes > this.#maxTableBytes) this.#retire();
     return settle(await Promise.all(writes), refused);
   }

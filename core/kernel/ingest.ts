@@ -1,5 +1,5 @@
 /**
- * The door to the ingest kernel: a compressed Prometheus remote-write 1.0 body in, columns by shard out,
+ * The door to the ingest kernel: a compressed Prometheus remote-write body in, of 1.0 or 2.0, columns by shard out,
  * in one wasm instance. It decompresses, parses, and finds each series' shard and reference by the raw
  * bytes of its labels; labels are looked into only when their bytes are new.
  *
@@ -13,6 +13,7 @@
  */
 import { SilverbackError } from '../errors.ts';
 import { type KernelMemory, loadKernel } from './load.ts';
+import { fields, labelReferences } from './wire.ts';
 
 export interface IngestKernelOptions {
   /** A power of two. */
@@ -80,7 +81,7 @@ interface Exports {
     seedHigh: number,
   ): void;
   inputAddress(): number;
-  begin(length: number): number;
+  begin(length: number, version: number): number;
   read(): number;
   columns(): number;
   directoryAddress(): number;
@@ -97,6 +98,8 @@ interface Exports {
   exemplars(): number;
   histograms(): number;
   metadata(): number;
+  symbolsAddress(): number;
+  symbolCount(): number;
   identity(shard: number, ref: number): number;
   identityAddress(): number;
   seriesCount(): number;
@@ -121,6 +124,10 @@ const FAILURES: Readonly<Record<number, string>> = {
   9: 'a length runs past the end of the message it is in',
   10: 'a field has a wire type that its number does not have',
   11: 'a field has the number 0 or one above the largest allowed',
+  13: 'a reference is past the end of the symbols',
+  14: 'a series has an odd number of references to label names and values',
+  15: 'it has more than 1048576 symbols',
+  16: 'a field has one of the numbers 1 to 3, which are reserved in 2.0: the body may be of 1.0',
 };
 
 /** By rule (assembly/ingest/labels.ts). */
@@ -139,6 +146,9 @@ const RULES: Readonly<Record<number, (label: RawLabel, measure: number, options:
 };
 const DUPLICATE = 8;
 
+/** Of the remote-write protocol. */
+export type WriteVersion = 1 | 2;
+
 const REFUSAL_BYTES = 32;
 const DIRECTORY_WORDS = 7;
 /** refs, counts, timestamps and values of a sample, and padding per shard (assembly/ingest/columns.ts). */
@@ -150,6 +160,7 @@ export class IngestKernel {
   readonly #wasm: Exports;
   #bytes: Uint8Array;
   #words: Uint32Array;
+  #version: WriteVersion = 1;
 
   constructor(options: IngestKernelOptions) {
     const { shardCount } = options;
@@ -189,7 +200,7 @@ export class IngestKernel {
   }
 
   /** Takes a new body, which came in `chunks`, and drops the one before. Throws TOO_LARGE and INVALID_ARGUMENT. */
-  begin(chunks: readonly Uint8Array[]): void {
+  begin(chunks: readonly Uint8Array[], version: WriteVersion = 1): void {
     let length = 0;
     for (const chunk of chunks) length += chunk.length;
     if (length > this.#options.maxBodyBytes) throw bodyTooLarge(length, this.#options.maxBodyBytes);
@@ -199,7 +210,8 @@ export class IngestKernel {
       bytes.set(chunk, at);
       at += chunk.length;
     }
-    if (this.#wasm.begin(length) === 0) throw this.#failure();
+    this.#version = version;
+    if (this.#wasm.begin(length, version) === 0) throw this.#failure();
   }
 
   /**
@@ -287,7 +299,7 @@ export class IngestKernel {
       'INVALID_ARGUMENT',
       snappy
         ? `remote write body is not snappy: ${why}, at byte ${at}`
-        : `remote write body is not a WriteRequest: ${why}, at byte ${at} of the ${declaredBytes} decompressed`,
+        : `remote write body is not a ${this.#version === 1 ? 'WriteRequest' : '2.0 Request'}: ${why}, at byte ${at} of the ${declaredBytes} decompressed`,
     );
   }
 
@@ -303,12 +315,30 @@ export class IngestKernel {
         number,
         number,
       ];
-      const labels = rawLabels(this.#bytes.subarray(at, at + length));
+      const series = this.#bytes.subarray(at, at + length);
+      const labels = this.#version === 1 ? rawLabels(series) : this.#spelledLabels(series);
       const label = (rule === DUPLICATE ? duplicate(labels) : labels[culprit]) ?? { name: '', value: '' };
       const words = RULES[rule]?.(label, measure, this.#options) ?? `rule ${rule}`;
       out.push({ message: `series ${seriesText(labels)}: ${words}`, sampleCount });
     }
     return out;
+  }
+
+  /** `rawLabels` of a 2.0 TimeSeries. */
+  #spelledLabels(series: Uint8Array): RawLabel[] {
+    const references = labelReferences(series);
+    const labels: RawLabel[] = [];
+    for (let i = 0; i + 1 < references.length; i += 2) {
+      labels.push({ name: this.#symbol(references[i] as number), value: this.#symbol(references[i + 1] as number) });
+    }
+    return labels;
+  }
+
+  #symbol(reference: number): string {
+    if (reference >= this.#wasm.symbolCount() >>> 0) return '';
+    const entry = (this.#wasm.symbolsAddress() >>> 2) + 2 * reference;
+    const at = this.#words[entry] as number;
+    return text.decode(this.#bytes.subarray(at, at + (this.#words[entry + 1] as number)));
   }
 }
 
@@ -349,41 +379,15 @@ const text = new TextDecoder();
 /** The labels of a TimeSeries message that the kernel has found to be well formed, for a message to a human. */
 function rawLabels(series: Uint8Array): RawLabel[] {
   const labels: RawLabel[] = [];
-  for (const [tag, field] of lengthFields(series)) {
-    if (tag !== 0x0a) continue;
+  for (const field of fields(series)) {
+    if (field.tag !== 0x0a) continue;
     let name = '';
     let value = '';
-    for (const [part, bytes] of lengthFields(field)) {
-      if (part === 0x0a) name = text.decode(bytes);
-      if (part === 0x12) value = text.decode(bytes);
+    for (const { tag, bytes } of fields(field.bytes)) {
+      if (tag === 0x0a) name = text.decode(bytes);
+      if (tag === 0x12) value = text.decode(bytes);
     }
     labels.push({ name, value });
   }
   return labels;
-}
-
-/** The fields of a protobuf message that carry a length; others are passed over. */
-function* lengthFields(message: Uint8Array): Generator<[tag: number, value: Uint8Array]> {
-  let at = 0;
-  const varint = (): number => {
-    let value = 0;
-    for (let scale = 1; at < message.length; scale *= 128) {
-      const byte = message[at++] as number;
-      value += (byte & 127) * scale;
-      if (byte < 128) break;
-    }
-    return value;
-  };
-  while (at < message.length) {
-    const tag = varint();
-    const type = tag % 8;
-    if (type === 0) varint();
-    else if (type === 1) at += 8;
-    else if (type === 5) at += 4;
-    else {
-      const length = varint();
-      yield [tag, message.subarray(at, at + length)];
-      at += length;
-    }
-  }
 }

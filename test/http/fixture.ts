@@ -94,7 +94,7 @@ const noReceiver: WriteOptions['receiver'] = {
   maxBodyBytes: 1000,
   admit: () => undefined,
   release: () => undefined,
-  receive: async () => ({ status: 204, message: '', retryAfterMs: undefined }),
+  receive: async () => ({ status: 204, message: '', retryAfterMs: undefined, writtenSampleCount: 0 }),
 };
 
 export async function serve(

@@ -13,7 +13,13 @@ class FakeReceiver {
   held = 0;
   heldMost = Number.POSITIVE_INFINITY;
   readonly bodies: Buffer[] = [];
-  answer: () => Promise<Receipt> = async () => ({ status: 204, message: '', retryAfterMs: undefined });
+  readonly versions: (number | undefined)[] = [];
+  answer: () => Promise<Receipt> = async () => ({
+    status: 204,
+    message: '',
+    retryAfterMs: undefined,
+    writtenSampleCount: 7,
+  });
 
   admit(bytes: number): void {
     if (this.held + bytes > this.heldMost) {
@@ -24,7 +30,8 @@ class FakeReceiver {
   release(bytes: number): void {
     this.held -= bytes;
   }
-  receive(chunks: readonly Uint8Array[]): Promise<Receipt> {
+  receive(chunks: readonly Uint8Array[], version?: number): Promise<Receipt> {
+    this.versions.push(version);
     this.bodies.push(Buffer.concat(chunks));
     return this.answer();
   }
@@ -50,7 +57,12 @@ describe('remote write over HTTP', () => {
     const body = new Uint8Array(900).map((_, i) => i);
     expect(await post(body)).toMatchObject({ status: 204, text: '' });
     expect([...(receiver.bodies[0] as Buffer)]).toEqual([...body]);
-    receiver.answer = async () => ({ status: 503, message: 'shard 3: not there', retryAfterMs: 2400 });
+    receiver.answer = async () => ({
+      status: 503,
+      message: 'shard 3: not there',
+      retryAfterMs: 2400,
+      writtenSampleCount: 0,
+    });
     const later = await post(body);
     expect(later).toMatchObject({ status: 503, text: 'shard 3: not there\n' });
     expect(later.headers.get('retry-after')).toBe('3');
@@ -63,6 +75,20 @@ describe('remote write over HTTP', () => {
     };
     expect(await post(body)).toMatchObject({ status: 500, text: 'internal error\n' });
     expect(receiver.held).toBe(0);
+  });
+
+  it('tells 2.0 by its content type, and says what was written', async () => {
+    const receiver = await start();
+    const plain = await post(new Uint8Array(3));
+    expect(plain.headers.get('x-prometheus-remote-write-samples-written')).toBeNull();
+    const answer = await post(new Uint8Array(3), {
+      'content-type': 'application/x-protobuf;proto=io.prometheus.write.v2.Request',
+    });
+    expect(receiver.versions).toEqual([1, 2]);
+    expect(answer.status).toBe(204);
+    expect(answer.headers.get('x-prometheus-remote-write-samples-written')).toBe('7');
+    expect(answer.headers.get('x-prometheus-remote-write-histograms-written')).toBe('0');
+    expect(answer.headers.get('x-prometheus-remote-write-exemplars-written')).toBe('0');
   });
 
   it('takes a body in chunks without a length', async () => {
@@ -135,7 +161,7 @@ describe('remote write over HTTP', () => {
   it.each<[Record<string, string>, string]>([
     [{ 'content-type': 'application/json' }, 'content type application/x-protobuf'],
     [
-      { 'content-type': 'application/x-protobuf;proto=io.prometheus.write.v2.Request' },
+      { 'content-type': 'application/x-protobuf;proto=io.prometheus.write.v3.Request' },
       'proto=prometheus.WriteRequest',
     ],
     [{ 'content-encoding': 'gzip' }, 'content encoding snappy, not gzip'],

@@ -104,7 +104,12 @@ describe('receiver', () => {
   it('stores a body and answers 204', async () => {
     const nodes = new FakeNodes();
     const one = receiver(nodes);
-    expect(await one.receive(body(many(50)))).toEqual({ status: 204, message: '', retryAfterMs: undefined });
+    expect(await one.receive(body(many(50)))).toEqual({
+      status: 204,
+      message: '',
+      retryAfterMs: undefined,
+      writtenSampleCount: 100,
+    });
     expect(nodes.stored.size).toBe(50);
     expect([...(nodes.stored.get('s7') ?? [])]).toEqual(['1700000000000=1', '1700000015000=2']);
     expect(one.stats()).toMatchObject({ bodyCount: 1, sampleCount: 100, seriesCount: 50 });

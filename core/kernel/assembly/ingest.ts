@@ -19,6 +19,7 @@ import { SLICE, directoryStart, outputBytes, outputStart, prepareColumns, scatte
 import { identify, identityStart, prepareLabels } from './ingest/labels';
 import { declared } from './ingest/snappy';
 import { SLACK, arenaBytes, failure, failureAt, lay } from './ingest/state';
+import { prepareSymbols, symbolsCount, symbolsStart } from './ingest/symbols';
 import { known, prepareTable, rawLabels, recordLength, recordOf } from './ingest/table';
 
 let input: usize = 0;
@@ -38,6 +39,7 @@ export function prepare(
   prepareBody(rawBytes, shardBits);
   prepareColumns(<u32>1 << shardBits);
   prepareLabels(maxLabels, nameBytes, valueBytes);
+  prepareSymbols();
   prepareTable(<u32>1 << shardBits, (<u64>seedHigh << 32) | <u64>seedLow);
 }
 
@@ -46,9 +48,9 @@ export function inputAddress(): usize {
   return input;
 }
 
-/** Takes the `length` bytes at `inputAddress`. False: see `failureCode`. */
-export function begin(length: u32): bool {
-  return openBody(input, length);
+/** Takes the `length` bytes at `inputAddress`, of remote write `version` 1 or 2. False: see `failureCode`. */
+export function begin(length: u32, version: u32): bool {
+  return openBody(input, length, version);
 }
 
 /** Reads a slice: 0 the body is done, 1 there is more, 2 failed. Its columns are valid until the next call. */
@@ -107,6 +109,14 @@ export function histograms(): u32 {
 }
 export function metadata(): u32 {
   return metadataCount;
+}
+
+/** The symbols of a 2.0 body: u32 address, u32 length each. */
+export function symbolsAddress(): usize {
+  return symbolsStart();
+}
+export function symbolCount(): u32 {
+  return symbolsCount();
 }
 
 /** Identity bytes of a reference, at `identityAddress`; their length, 0 if the reference was never given out. */

@@ -1,5 +1,5 @@
 /**
- * The remote write 1.0 message (prometheus.io/docs/specs/prw/remote_write_spec), read in slices:
+ * The remote write messages, read in slices. That of 1.0 (prometheus.io/docs/specs/prw/remote_write_spec):
  *
  *     WriteRequest { repeated TimeSeries timeseries = 1; repeated MetricMetadata metadata = 3; }
  *     TimeSeries { repeated Label labels = 1; repeated Sample samples = 2;
@@ -11,12 +11,22 @@
  * much the same order each time. So the series that followed this one last time is tried first, byte
  * by byte; then the table; only what the table does not hold is looked into (labels.ts). A message
  * whose labels do not come first is legal protobuf too: its labels are gathered, then it is read again.
+ *
+ * That of 2.0 (prometheus.io/docs/specs/prw/remote_write_spec_2_0):
+ *
+ *     Request { reserved 1 to 3; repeated string symbols = 4; repeated TimeSeries timeseries = 5; }
+ *     TimeSeries { repeated uint32 labels_refs = 1; repeated Sample samples = 2; repeated Histogram histograms = 3;
+ *                  repeated Exemplar exemplars = 4; Metadata metadata = 5; }
+ *
+ * with the same Sample. Its symbols are indexed first, wherever they are (symbols.ts); then each series' labels
+ * are spelled out, and it goes on as in 1.0.
  */
 import { SLICE, addRun, dropRuns, startSlice, timestamps, values } from './columns';
 import { LABELS_BYTES, LABELS_LONG, culprit, identify, identityStart, measure, refuse, rule } from './labels';
-import { LENGTH, SLACK, TABLE_FULL, VARINT, WIRE_TYPE, fail, failure, forgive, lay } from './state';
+import { LENGTH, RESERVED, SLACK, TABLE_FULL, VARINT, WIRE_TYPE, fail, failure, forgive, lay } from './state';
 import { find, follower, hash, insert, rawLabels, recordLength, reference, same, setFollower, shardOf } from './table';
 import { declared, inflate, open, written } from './snappy';
+import { addSymbol, dropSymbols, spell, spelledBytes, spelledContent, spelledStart, spelledTooLong } from './symbols';
 import { after, readLength, readTag, readVarint, skip, varint } from './wire';
 import { hash128, hashLow } from '../murmur';
 
@@ -39,6 +49,11 @@ let shardBits: u32 = 0;
 /** Stands before the first series of every body. */
 let sentinel: usize = 0;
 let previous: usize = 0;
+
+/** The body is of remote write 2.0. */
+let second: bool = false;
+/** Its symbols are indexed. */
+let indexed: bool = false;
 
 let at: usize = 0;
 let end: usize = 0;
@@ -71,8 +86,11 @@ export function refusalStart(): usize {
 }
 
 /** Takes a new body: `length` bytes of snappy at `input`. */
-export function openBody(input: usize, length: usize): bool {
+export function openBody(input: usize, length: usize, version: u32): bool {
   forgive();
+  dropSymbols();
+  second = version == 2;
+  indexed = false;
   dropRuns();
   refusalCount = 0;
   refusedSamples = 0;
@@ -100,6 +118,7 @@ export function readSlice(): i32 {
     if (!readSamples(record, openAt, openEnd, openAt, true)) return FAILED;
     if (openRecord != 0) return MORE;
   }
+  if (second) return readSecond();
   let p = at;
   const stop = end;
   const pause = p + SLICE_BYTES;
@@ -126,11 +145,11 @@ export function readSlice(): i32 {
     } else {
       const message = p;
       const first = <usize>load<u8>(p, 1);
-      const second = <usize>load<u8>(p, 2);
+      const next = <usize>load<u8>(p, 2);
       let length = first;
       if (first < 128) p += 2;
-      else if (second < 128) {
-        length = (first & 127) | (second << 7);
+      else if (next < 128) {
+        length = (first & 127) | (next << 7);
         p += 3;
       } else {
         if (!readVarint(p + 1, stop)) return FAILED;
@@ -170,6 +189,86 @@ export function readSlice(): i32 {
   // Labels may end the body, but compressed bytes past its declared end may not.
   if (!inflate(stop)) return FAILED;
   return DONE;
+}
+
+/** `readSlice` of a 2.0 message. Its symbols are indexed in slices too; the whole is decompressed by then. */
+function readSecond(): i32 {
+  const stop = end;
+  if (!indexed) {
+    if (!indexSymbols()) return FAILED;
+    if (!indexed) return MORE;
+    at = raw;
+  }
+  let p = at;
+  const pause = p + SLICE_BYTES;
+  while (p < stop) {
+    if (sampleCount == SLICE || p >= pause || refusalCount == REFUSALS || openRecord != 0) {
+      at = p;
+      return MORE;
+    }
+    if (!readTag(p, stop)) return FAILED;
+    const tag = <u32>varint();
+    if (tag == 0x2a) {
+      if (!readLength(after, stop)) return FAILED;
+      const from = after;
+      p = from + <usize>varint();
+      if (!readSecondSeries(from, p)) return FAILED;
+    } else {
+      if (!skip(tag, after, stop)) return FAILED;
+      p = after;
+    }
+  }
+  at = p;
+  return openRecord == 0 ? DONE : MORE;
+}
+
+/** Indexes the symbols of the next SLICE_BYTES; `indexed` when that was the rest. */
+function indexSymbols(): bool {
+  let p = at;
+  const stop = end;
+  const pause = p + SLICE_BYTES;
+  while (p < stop) {
+    if (p >= pause) {
+      at = p;
+      return true;
+    }
+    if (written < stop && (written < p || written - p < 16) && !inflate(p + AHEAD)) return false;
+    const field = p;
+    if (!readTag(p, stop)) return false;
+    const tag = <u32>varint();
+    const number = tag >> 3;
+    if (number <= 3) return fail(RESERVED, field);
+    if (number <= 5 && (tag & 7) != 2) return fail(WIRE_TYPE, field);
+    p = after;
+    if (!skip(tag, p, stop)) return false;
+    const next = after;
+    if (number == 4 && !addSymbol(next - <usize>varint(), <usize>varint())) return false;
+    p = next;
+  }
+  // The rest is decompressed at the latest here: series are read only then.
+  if (!inflate(stop)) return false;
+  indexed = true;
+  return true;
+}
+
+/** One TimeSeries message of 2.0 in [p, e). */
+function readSecondSeries(p: usize, e: usize): bool {
+  if (!spell(p, e)) return false;
+  if (!spelledContent) return true;
+  if (spelledTooLong) {
+    refuse(LABELS_LONG, 0, <u32>(e - p));
+    return countRefused(p, e);
+  }
+  const labels = spelledStart();
+  const guess = follower(previous);
+  let record = guess;
+  if (guess == 0 || recordLength(guess) != spelledBytes || !same(guess, labels, spelledBytes)) {
+    record = lookUp(labels, spelledBytes);
+    if (record == 0) return failure == 0 && countRefused(p, e);
+    setFollower(previous, record);
+  }
+  previous = record;
+  return readSamples(record, p, e, p, true);
 }
 
 /** One TimeSeries message in [p, e). */
@@ -256,7 +355,12 @@ function readSamples(record: usize, p: usize, e: usize, start: usize, settled: b
     const tag = <u32>varint();
     const field = tag >> 3;
     if (field >= 1 && field <= 4) {
-      if ((tag & 7) != 2) return fail(WIRE_TYPE, p);
+      if ((tag & 7) != 2) {
+        if (!second || tag != 0x08) return fail(WIRE_TYPE, p);
+        if (!skip(tag, after, e)) return false;
+        p = after;
+        continue;
+      }
       if (!readLength(after, e)) return false;
       const from = after;
       p = after + <usize>varint();
@@ -265,7 +369,7 @@ function readSamples(record: usize, p: usize, e: usize, start: usize, settled: b
         n++;
       } else if (field == 1) {
         if (!settled) return again(first, start, e);
-      } else if (field == 3) exemplarCount++;
+      } else if ((field == 3) != second) exemplarCount++;
       else histogramCount++;
     } else {
       if (!skip(tag, after, e)) return false;
@@ -368,11 +472,11 @@ function countRefused(start: usize, e: usize): bool {
   for (let p = start; p < e; ) {
     if (!readTag(p, e)) return false;
     const tag = <u32>varint();
-    if (tag >> 3 <= 4 && (tag & 7) != 2) return fail(WIRE_TYPE, p);
+    if (tag >> 3 <= 4 && (tag & 7) != 2 && !(second && tag == 0x08)) return fail(WIRE_TYPE, p);
     if (!skip(tag, after, e)) return false;
     if (tag == 0x12) samples++;
-    else if (tag == 0x1a) exemplarCount++;
-    else if (tag == 0x22) histogramCount++;
+    else if (tag == (second ? 0x22 : 0x1a)) exemplarCount++;
+    else if (tag == (second ? 0x1a : 0x22)) histogramCount++;
     p = after;
   }
   store<u32>(entry, samples, 20);

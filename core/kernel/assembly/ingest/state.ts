@@ -28,6 +28,10 @@ export const LENGTH: u32 = 9;
 export const WIRE_TYPE: u32 = 10;
 export const TAG: u32 = 11;
 export const TABLE_FULL: u32 = 12;
+export const SYMBOL: u32 = 13;
+export const SYMBOLS_ODD: u32 = 14;
+export const SYMBOLS_MANY: u32 = 15;
+export const RESERVED: u32 = 16;
 
 export let failure: u32 = FINE;
 /** Address of the byte that could not be read: in `input` for snappy, in `raw` for protobuf. */
