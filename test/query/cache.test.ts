@@ -60,12 +60,21 @@ const time: fc.Arbitrary<RangeTime> = fc
 type Step =
   | { readonly write: readonly Sample[] }
   | { readonly ask: string; readonly time: RangeTime }
+  | { readonly remove: string; readonly fromMinute: number; readonly minutes: number }
   | 'tick'
   | 'restart';
 
 const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 2, arbitrary: fc.record({ write: fc.array(sample, { minLength: 1, maxLength: 30 }) }) },
   { weight: 5, arbitrary: fc.record({ ask: fc.constantFrom(...QUERIES), time }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      remove: fc.integer({ min: 0, max: 3 }).map((n) => `s${n}`),
+      fromMinute: fc.integer({ min: 0, max: 600 }),
+      minutes: fc.integer({ min: 0, max: 200 }),
+    }),
+  },
   { weight: 2, arbitrary: fc.constant<Step>('tick') },
   { weight: 1, arbitrary: fc.constant<Step>('restart') },
 );
@@ -133,6 +142,12 @@ class Bench {
     sender.detach();
   }
 
+  async remove(series: string, fromMinute: number, minutes: number): Promise<void> {
+    const fromMs = FIRST_MS + fromMinute * MINUTE;
+    const matchers = [{ name: 's', op: '=', value: series }] as const;
+    await this.sim.settle(this.shard.delete(matchers, fromMs, fromMs + minutes * MINUTE));
+  }
+
   async fresh(text: string, time: RangeTime) {
     const { value, infos } = await this.sim.settle(this.#engine.query(this.#cluster, text, time));
     return { value, infos };
@@ -143,19 +158,20 @@ class Bench {
   }
 }
 
-test('a kept answer equals a fresh one after any sequence of writes, seals and restarts', async () => {
+test('a kept answer equals a fresh one after any sequence of writes, deletions, seals and restarts', async () => {
   let hits = 0;
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 40 }), fc.integer(), async (steps, seed) => {
       const bench = new Bench(seed);
       await bench.open();
-      await bench.sim.advance(6 * HOUR);
+      await bench.sim.advance(16 * HOUR);
       for (const one of steps) {
         if (one === 'tick') {
           await bench.sim.advance(MINUTE);
           await bench.sim.settle(bench.shard.tick());
         } else if (one === 'restart') await bench.restart();
         else if ('write' in one) await bench.write(one.write);
+        else if ('remove' in one) await bench.remove(one.remove, one.fromMinute, one.minutes);
         else {
           const { value } = await bench.kept(one.ask, one.time);
           expect(value).toEqual((await bench.fresh(one.ask, one.time)).value);
