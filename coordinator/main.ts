@@ -56,6 +56,7 @@ async function main(): Promise<void> {
       'listen',
       'dataDir',
       'region',
+      'placedRegions',
       'nodeName',
       'nodeCount',
       'shardCount',
@@ -97,15 +98,18 @@ async function main(): Promise<void> {
   clearInterval(alive);
   const placement = openView(env, meta);
   placement.onChange(({ revision }) => log.info({ revision }, 'placement changed'));
-  const placer = keepPlacement(env, meta, {
-    clusterId,
-    shardCount,
-    region,
-    name: nodeName,
-    expectedNodes: settings.nodeCount,
-    leaseTtlMs,
-    say: (message) => log.info(message),
-  });
+  // Each region has a placement and an election of its own.
+  const placers = (settings.placedRegions ?? [region]).map((placed) =>
+    keepPlacement(env, meta, {
+      clusterId,
+      shardCount,
+      region: placed,
+      name: nodeName,
+      expectedNodes: settings.nodeCount,
+      leaseTtlMs,
+      say: (message) => log.info({ region: placed }, message),
+    }),
+  );
 
   const link = { env, placement, caller: nodeName, region };
   const reader = new Reader(link);
@@ -176,7 +180,7 @@ async function main(): Promise<void> {
     receiver.close();
     reader.close();
     readiness.close();
-    await placer.close();
+    await Promise.all(placers.map((placer) => placer.close()));
     placement.close();
     rpc.stop();
     await meta.close();

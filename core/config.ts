@@ -63,6 +63,10 @@ const text = value('a text that is not empty', (input) => input || undefined);
 const name = value('1 to 63 letters, digits, dots, dashes or underscores', (input) =>
   /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(input) ? input : undefined,
 );
+const names = value('names of letters, digits, dots, dashes or underscores, with commas between them', (input) => {
+  const list = input.split(',');
+  return list.every((one) => /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(one)) ? list : undefined;
+});
 const address = value('HOST:PORT, such as 127.0.0.1:9095', (input) => {
   const match = /^(\[[0-9A-Fa-f:]+\]|[^\s:]+):(\d{1,5})$/.exec(input);
   return match !== null && Number(match[2]) <= 65_535 ? input : undefined;
@@ -168,6 +172,13 @@ const SETTINGS = {
   },
   region: { name: 'region', operand: 'NAME', schema: name, default: 'local', help: 'region this process belongs to' },
   zone: { name: 'zone', operand: 'NAME', schema: name, default: 'a', help: 'failure zone this process belongs to' },
+  placedRegions: {
+    name: 'place-regions',
+    operand: 'NAME,...',
+    schema: names,
+    default: undefined,
+    help: 'regions whose placement this process keeps (its own unless given)',
+  },
   regionCount: { name: 'regions', operand: 'N', schema: wholeNumber(1, 16), default: '1', help: 'regions to run' },
   nodeCount: { name: 'nodes', operand: 'N', schema: wholeNumber(1, 64), default: '2', help: 'nodes in a region' },
   shardCount: {

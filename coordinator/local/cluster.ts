@@ -22,7 +22,10 @@ const LOG_MOST_BYTES = 16 << 20;
 export interface LocalOptions {
   readonly dataDir: string;
   readonly httpPort: number;
+  /** Of each region. */
   readonly nodeCount: number;
+  /** Their names; the coordinator is in the first one. */
+  readonly regions: readonly string[];
   /** Arguments for every process. */
   readonly shared: readonly string[];
   readonly coordinatorArgs: readonly string[];
@@ -60,7 +63,8 @@ export class LocalCluster {
 
   /** @throws SilverbackError UNAVAILABLE naming the first port that cannot be had */
   async checkPorts(): Promise<void> {
-    const { httpPort, nodeCount } = this.#options;
+    const { httpPort } = this.#options;
+    const nodeCount = this.#nodes.length;
     const ports = [httpPort, httpPort + 5];
     for (let number = 1; number <= nodeCount; number++) ports.push(httpPort + 10 + number, httpPort + 110 + number);
     for (const port of ports) {
@@ -71,15 +75,37 @@ export class LocalCluster {
     }
   }
 
+  /** A single region's nodes are called just that. */
+  get #nodes(): { readonly name: string; readonly region: string }[] {
+    const { nodeCount, regions } = this.#options;
+    return regions.flatMap((region) =>
+      Array.from({ length: nodeCount }, (_, i) => ({
+        name: `${regions.length > 1 ? region : 'node'}-${i + 1}`,
+        region,
+      })),
+    );
+  }
+
   start(): void {
-    const { httpPort, nodeCount, coordinatorArgs, nodeArgs } = this.#options;
+    const { httpPort, nodeCount, regions, coordinatorArgs, nodeArgs } = this.#options;
     this.#start('coordinator', 'coordinator', [
       ...['--http-host', HOST, '--http-port', String(httpPort), '--listen', this.grpc, '--nodes', String(nodeCount)],
+      ...['--region', regions[0] as string, '--place-regions', regions.join(',')],
       ...coordinatorArgs,
     ]);
-    for (let number = 1; number <= nodeCount; number++) {
-      this.#start(`node-${number}`, 'node', [
-        ...['--listen', `${HOST}:${httpPort + 10 + number}`, '--meta', this.grpc, '--zone', `zone-${number}`],
+    for (const [i, { name, region }] of this.#nodes.entries()) {
+      const number = i + 1;
+      this.#start(name, 'node', [
+        ...[
+          '--region',
+          region,
+          '--listen',
+          `${HOST}:${httpPort + 10 + number}`,
+          '--meta',
+          this.grpc,
+          '--zone',
+          `zone-${number}`,
+        ],
         ...['--http-host', HOST, '--http-port', String(httpPort + 110 + number)],
         ...nodeArgs,
       ]);

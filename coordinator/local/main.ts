@@ -14,7 +14,9 @@ import { ETCD_SETTINGS, etcdOptions } from '../../core/meta/flags.ts';
 import { LocalCluster } from './cluster.ts';
 import { host, type Monitor, monitor, scrape } from './monitor.ts';
 
+/** Of one region alone; and of several. */
 const REGION = 'local';
+const REGIONS = ['east', 'west'];
 const DROP_SAY_MS = 30_000;
 /** The last samples of self-monitoring may take this long to be acknowledged. */
 const FLUSH_MS = 2_000;
@@ -58,12 +60,17 @@ async function settle(argv: readonly string[]) {
     });
   const first = await read(2);
   if (first === undefined) return undefined;
-  const existing = countNodes(first.dataDir);
+  const existing = countNodes(first.dataDir, first.regionCount > 1 ? (REGIONS[0] as string) : 'node');
   const settings = existing === 0 ? first : ((await read(existing)) ?? first);
   const { regionCount, nodeCount, dataDir } = settings;
-  if (regionCount > 1) {
-    const message = `--regions ${regionCount}: regions are not built yet, only 1 can be run`;
+  if (regionCount > REGIONS.length) {
+    const message = `--regions ${regionCount}: at most ${REGIONS.length} can be run`;
     throw new SilverbackError('INVALID_ARGUMENT', message);
+  }
+  const others = regionCount > 1 ? countNodes(dataDir, 'node') : countNodes(dataDir, REGIONS[0] as string);
+  if (others > 0) {
+    const holds = regionCount > 1 ? 'one region' : 'several regions';
+    throw new SilverbackError('INVALID_ARGUMENT', `--regions ${regionCount}: ${dataDir} holds a cluster of ${holds}`);
   }
   if (nodeCount < existing) {
     const message = `--nodes ${nodeCount}: ${dataDir} holds the shards of ${existing} nodes, at least that many must run`;
@@ -72,8 +79,9 @@ async function settle(argv: readonly string[]) {
   return { ...settings, dataDir: resolve(dataDir) };
 }
 
-function countNodes(dataDir: string): number {
-  return existsSync(dataDir) ? readdirSync(dataDir).filter((name) => /^node-\d+$/.test(name)).length : 0;
+function countNodes(dataDir: string, prefix: string): number {
+  const isNode = new RegExp(`^${prefix}-\\d+$`);
+  return existsSync(dataDir) ? readdirSync(dataDir).filter((name) => isNode.test(name)).length : 0;
 }
 
 /**
@@ -116,7 +124,8 @@ async function main(argv: readonly string[]): Promise<void> {
     dataDir,
     httpPort: settings.httpPort,
     nodeCount: settings.nodeCount,
-    shared: [...passedOn(argv), '--region', REGION],
+    regions: settings.regionCount > 1 ? REGIONS.slice(0, settings.regionCount) : [REGION],
+    shared: passedOn(argv),
     coordinatorArgs: [
       ...(settings.shardCount === undefined ? [] : ['--shards', String(settings.shardCount)]),
       ...['--cors-origin', settings.corsOrigin],
@@ -154,7 +163,9 @@ async function main(argv: readonly string[]): Promise<void> {
   announce(cluster, dataDir, settings.selfMonitoring, performance.now() - startedMs);
   if (settings.selfMonitoring) {
     const client = new Client({ endpoints: [cluster.grpc], caller: 'npm start', onDrop: sayDropped() });
-    const processes = cluster.parts.map(({ name, metricsUrl }) => scrape(name.replace(/-\d+$/, ''), name, metricsUrl));
+    const processes = cluster.parts.map(({ name, metricsUrl }) =>
+      scrape(name === 'coordinator' ? name : 'node', name, metricsUrl),
+    );
     self = { client, monitor: monitor(client, [...processes, host()]) };
   }
 }
