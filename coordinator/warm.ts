@@ -1,6 +1,6 @@
 /**
- * Warms the code of queries before the process says that it is ready: V8 interprets what it has seldom run, and a cold query
- * takes three times the CPU of a warm one. Queries go the whole way, from a socket through HTTP, parser, engine, fan-out and gRPC,
+ * Warms the code of queries before the process says that it is ready: V8 interprets what it has seldom run, which the
+ * first queries of each kind pay for. Queries go the whole way, from a socket through HTTP, parser, engine, fan-out and gRPC,
  * decoding and JSON, but in a world of their own: made-up nodes, an HTTP server on a free loopback port, metrics that
  * nobody reads. Nothing of it is left behind.
  */
