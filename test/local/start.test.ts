@@ -164,9 +164,7 @@ describe('what cannot be done is said in one line', () => {
       "unknown option '--http-prot' (Did you mean --http-port?) (try --help)",
     );
     expect(await refused('--nodes', 'x')).toBe('--nodes: expected a whole number from 1 to 64, got "x"');
-    expect(await refused('--regions', '2', '--data-dir', directory)).toBe(
-      '--regions 2: regions are not built yet, only 1 can be run',
-    );
+    expect(await refused('--regions', '3', '--data-dir', directory)).toBe('--regions 3: at most 2 can be run');
     const file = join(directory, 'silverback.yaml');
     await writeFile(file, 'nodes: 2\nmax-sample-age: long\n');
     expect(await refused('--config', file)).toBe(
