@@ -66,6 +66,7 @@ export const API_ROWS: readonly ApiRow[] = [
   { path: '/label/:name/values', post: false, gated: true, find: labelValues },
   { path: '/format_query', post: true, gated: false, find: formatQuery },
   { path: '/parse_query', post: true, gated: false, find: parseQuery },
+  { path: '/query_exemplars', post: true, gated: false, find: noExemplars },
   ...STATUS_ROWS,
 ];
 
@@ -266,4 +267,15 @@ function parsed({ options }: Api, params: Params): Expr {
   } catch (error) {
     throw error instanceof QueryError ? invalid('query', error.message) : error;
   }
+}
+
+/** Exemplars are not stored: a good question finds none, a bad one is told so. */
+async function noExemplars({ options }: Api, { params }: ApiCall): Promise<Found> {
+  params.range();
+  try {
+    options.engine.parse(params.text('query'));
+  } catch (error) {
+    throw error instanceof QueryError ? invalid('query', error.message) : error;
+  }
+  return plainData([]);
 }

@@ -317,6 +317,8 @@ describe('the server', () => {
   });
 
   it.each([
+    ['/metadata?limit=1', {}],
+    ['/query_exemplars?query=up&start=1&end=2', []],
     ['/rules', { groups: [] }],
     ['/alerts', { alerts: [] }],
     ['/alertmanagers', { activeAlertmanagers: [], droppedAlertmanagers: [] }],
