@@ -161,6 +161,7 @@ const SETTINGS = {
     schema: text,
     default: undefined,
     help: 'and the password; in the file, other users of the machine cannot see it',
+    secret: true,
   },
   dataDir: { name: 'data-dir', operand: 'DIR', schema: text, default: './data', help: 'where data is kept' },
   nodeName: {
@@ -262,6 +263,8 @@ const SETTINGS = {
 } as const satisfies Record<string, Setting>;
 
 interface Setting {
+  /** Nobody is shown its value. */
+  readonly secret?: true;
   readonly name: string;
   readonly operand: string | undefined;
   readonly schema: z.ZodType;
@@ -316,13 +319,14 @@ export async function readSettings<K extends SettingKey>(program: Program<K>): P
   return settings as Settings<K>;
 }
 
-/** Settings as a person writes them, by name; without those that have no value. */
+/** Settings as a person writes them, by name; without those that have no value, secrets as `<secret>`. */
 export function writtenSettings(settings: { readonly [P in SettingKey]?: unknown }): Record<string, string> {
   const written: Record<string, string> = {};
-  for (const [key, { name: label }] of Object.entries(SETTINGS)) {
+  for (const [key, { name: label, secret }] of Object.entries<Setting>(SETTINGS)) {
     const found = settings[key as SettingKey];
     if (found === undefined) continue;
-    if (typeof found !== 'number') written[label] = String(found);
+    if (secret === true) written[label] = '<secret>';
+    else if (typeof found !== 'number') written[label] = String(found);
     else if (key.endsWith('Ms')) written[label] = found === Number.POSITIVE_INFINITY ? 'off' : writtenDuration(found);
     else written[label] = key.endsWith('Bytes') ? writtenSize(found) : String(found);
   }

@@ -57,6 +57,7 @@ describe('settings', () => {
       'self-monitoring': 'true',
     };
     expect(writtenSettings(settings ?? {})).toEqual(written);
+    expect(writtenSettings({ etcdPassword: 'hush' })).toEqual({ 'etcd-password': '<secret>' });
     expect(writtenSettings({ maxSampleAgeMs: 95_400_500 })).toEqual({ 'max-sample-age': '26h30m500ms' });
   });
 
