@@ -346,7 +346,7 @@ function cancelled(): SilverbackError {
   return new SilverbackError('CANCELLED', 'the read was cancelled');
 }
 
-function toWire({ name, op, value }: Matcher): WireMatcher {
+export function toWire({ name, op, value }: Matcher): WireMatcher {
   return { name, op: OPS[op], value };
 }
 

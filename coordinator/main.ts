@@ -5,6 +5,7 @@
  *     node dist/coordinator/main.js --http-port 9090 --listen 127.0.0.1:9190 --data-dir data/coordinator
  */
 import { fileURLToPath } from 'node:url';
+import { Eraser } from '../client/eraser.ts';
 import { Reader } from '../client/reader.ts';
 import { Writer } from '../client/writer.ts';
 import { readSettings, writtenSettings } from '../core/config.ts';
@@ -66,6 +67,7 @@ async function main(): Promise<void> {
       'lookbackMs',
       'queryCacheBytes',
       'corsOrigin',
+      'enableAdminApi',
       'logLevel',
     ],
     defaults: { nodeName: 'coordinator-1' },
@@ -113,6 +115,7 @@ async function main(): Promise<void> {
 
   const link = { env, placement, caller: nodeName, region };
   const reader = new Reader(link);
+  const eraser = new Eraser(link);
   const readiness = new Readiness(link);
   const receiver = new Receiver({
     env,
@@ -164,6 +167,7 @@ async function main(): Promise<void> {
     }),
     unready: async () => (isWarm ? readiness.missing() : 'not ready: warming up'),
     page: registerPage,
+    admin: settings.enableAdminApi ? { env, eraser } : undefined,
     corsOrigin: settings.corsOrigin,
   });
   const rpc = new RpcServer({ warn: (message) => log.warn(message) });
@@ -179,6 +183,7 @@ async function main(): Promise<void> {
     await Promise.race([http.close(), pause(DRAIN_MS)]);
     receiver.close();
     reader.close();
+    eraser.close();
     readiness.close();
     await Promise.all(placers.map((placer) => placer.close()));
     placement.close();

@@ -94,7 +94,7 @@ const onOff = value('true or false', (input) => (input === 'true' ? true : input
 
 /**
  * Every setting. Properties carry the unit, `name` is what a person writes, `default` is written the same way (absent:
- * the setting has none). `operand: undefined` marks a switch that is on unless `--no-<name>` is given.
+ * the setting has none). `operand: undefined` marks a switch: on unless `--no-<name>` is given, or off unless `--<name>` is.
  */
 const SETTINGS = {
   httpPort: {
@@ -259,6 +259,13 @@ const SETTINGS = {
     default: 'true',
     help: 'do not store the metrics of the cluster and of this machine',
   },
+  enableAdminApi: {
+    name: 'enable-admin-api',
+    operand: undefined,
+    schema: onOff,
+    default: 'false',
+    help: 'let the HTTP API delete series',
+  },
   logLevel: { name: 'log-level', operand: 'LEVEL', schema: level, default: 'info', help: 'debug, info, warn or error' },
 } as const satisfies Record<string, Setting>;
 
@@ -362,7 +369,10 @@ function parseFlags(program: Program<SettingKey>): Record<string, string> | unde
   for (const key of program.settings) {
     const row: Setting = SETTINGS[key];
     const fallback = program.defaults?.[key] ?? row.default;
-    const flag = row.operand === undefined ? `--no-${row.name}` : `--${row.name} <${row.operand}>`;
+    const flag =
+      row.operand !== undefined
+        ? `--${row.name} <${row.operand}>`
+        : `--${fallback === 'false' ? '' : 'no-'}${row.name}`;
     const note = row.operand === undefined || fallback === undefined ? '' : ` (default ${fallback})`;
     command.addOption(new Option(flag, row.help + note));
   }

@@ -159,6 +159,29 @@ export interface DigestReply {
   readonly windows: readonly { readonly startMs: number; readonly sums: Uint8Array }[];
 }
 
+export interface DeleteRequest {
+  readonly hello: Hello | null;
+  readonly shards: readonly number[];
+  readonly matchers: readonly WireMatcher[];
+  readonly fromMs: number;
+  readonly toMs: number;
+}
+
+export interface CleanRequest {
+  readonly hello: Hello | null;
+  readonly shards: readonly number[];
+}
+
+export interface EraseReply {
+  readonly failures: readonly ShardFailure[];
+}
+
+export interface ShardFailure {
+  readonly shard: number;
+  readonly code: WireCode;
+  readonly message: string;
+}
+
 export type StatusRequest = Readonly<Record<string, never>>;
 
 export interface StatusReply {
@@ -227,6 +250,8 @@ export interface ShardsService {
   readonly Status: Method<StatusRequest, StatusReply>;
   readonly Replicate: Method<ReplicateRequest, ReplicateReply>;
   readonly Digest: Method<DigestRequest, DigestReply>;
+  readonly Delete: Method<DeleteRequest, EraseReply>;
+  readonly Clean: Method<CleanRequest, EraseReply>;
 }
 
 /** The service of a coordinator. */

@@ -90,6 +90,11 @@ export class Node {
     this.#ticker = options.env.timers.every(TICK_MS, () => this.#tick());
   }
 
+  /** Of its clock. */
+  get nowMs(): number {
+    return this.#options.env.clock.nowMs();
+  }
+
   /** All assigned shards are open, or have failed to. False before there is an assignment. */
   get ready(): boolean {
     if (!this.#assigned) return false;

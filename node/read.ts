@@ -360,6 +360,6 @@ function selectorsOf(request: LabelsRequest): Matcher[][] {
   return request.selectors.map(({ matchers }) => matchers.map(fromWire));
 }
 
-function fromWire({ name, op, value }: WireMatcher): Matcher {
+export function fromWire({ name, op, value }: WireMatcher): Matcher {
   return { name, op: OPS[op], value };
 }

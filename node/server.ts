@@ -1,6 +1,7 @@
-/** A node's gRPC face: the `Shards` service. In and out; what a call does stands in write.ts and read.ts. */
+/** A node's gRPC face: the `Shards` service. In and out; what a call does stands in write.ts, read.ts and erase.ts. */
 import type { RpcServer } from '../core/grpc.ts';
 import { shardsService } from '../core/protocol.ts';
+import { serveClean, serveDelete } from './erase.ts';
 import type { Node } from './node.ts';
 import { ReadBound, serveReads } from './read.ts';
 import { type SinkContext, serveReplication } from './replication/sink.ts';
@@ -26,6 +27,8 @@ export function addShardsService(server: RpcServer, options: ShardsOptions): voi
   server
     .duplex(shardsService.Write, (call) => serveWrites(call, { node, inFlight, observer, monotonicMs }))
     .duplex(shardsService.Read, (call) => serveReads(call, { node, bound }))
+    .unary(shardsService.Delete, (request, { signal }) => serveDelete(request, node, signal))
+    .unary(shardsService.Clean, (request) => serveClean(request, node))
     .unary(shardsService.Status, async () => ({ node: node.name, version, ready: node.ready, shards: node.status() }))
     .unary(shardsService.Digest, async ({ shard: id }) => {
       const shard = node.find(id);

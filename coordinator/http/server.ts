@@ -8,6 +8,7 @@ import fastifyCompress from '@fastify/compress';
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
 import type { Env } from '../../core/env/env.ts';
 import { compileMatcher } from '../../core/matchers.ts';
+import { ADMIN_ROWS, type AdminOptions, type AdminRow, administer } from './admin.ts';
 import { type Answer, failure } from './answer.ts';
 import { API_ROWS, type Api, type ApiRow } from './api.ts';
 import type { Metrics } from './metrics.ts';
@@ -21,6 +22,8 @@ export interface HttpOptions {
   readonly metrics: Metrics;
   /** Undefined: ready. Else why not, in words. */
   readonly unready: () => Promise<string | undefined>;
+  /** Undefined: the admin API is switched off. */
+  readonly admin?: AdminOptions | undefined;
   /** Adds the web page. */
   readonly page: (app: FastifyInstance) => void;
   /** Longest form of a POST. Default 10 MiB, as Go has it. */
@@ -129,6 +132,7 @@ export function createHttpServer(options: HttpOptions): HttpServer {
 
   function addRoutes(scope: FastifyInstance): void {
     for (const row of API_ROWS) addRow(scope, options, row);
+    for (const row of ADMIN_ROWS) addAdminRow(scope, row);
     scope.options(`${API}/*`, async (_request, reply) => reply.code(204).send());
 
     const text = async (reply: FastifyReply, status: number, words: string): Promise<void> => {
@@ -145,21 +149,31 @@ export function createHttpServer(options: HttpOptions): HttpServer {
     options.page(scope);
   }
 
+  function addAdminRow(server: FastifyInstance, row: AdminRow): void {
+    server.route({
+      method: ['POST', 'PUT'],
+      url: `${API}${row.path}`,
+      handler: async (request, reply) => {
+        const startedMs = env.clock.monotonicMs();
+        const answer = await administer(row, options.admin, paramsOf(request), goneSignal(reply));
+        metrics.request(row.path, answer.status, env.clock.monotonicMs() - startedMs);
+        if (answer.status === 204) return reply.code(204).send();
+        await send(request, reply, answer);
+        return reply;
+      },
+    });
+  }
+
   function addRow(server: FastifyInstance, { api: rows }: HttpOptions, row: ApiRow): void {
     server.route({
       method: row.post ? ['GET', 'POST'] : ['GET'],
       url: `${API}${row.path}`,
       handler: async (request, reply) => {
         const startedMs = env.clock.monotonicMs();
-        const gone = new AbortController();
-        const leave = (): void => {
-          if (!reply.raw.writableFinished) gone.abort();
-        };
-        reply.raw.once('close', leave);
         const answer = await rows.answer(row, {
           params: paramsOf(request),
           name: (request.params as { name?: string }).name ?? '',
-          signal: gone.signal,
+          signal: goneSignal(reply),
         });
         metrics.request(row.path, answer.status, env.clock.monotonicMs() - startedMs);
         await send(request, reply, answer);
@@ -167,6 +181,15 @@ export function createHttpServer(options: HttpOptions): HttpServer {
       },
     });
   }
+}
+
+/** Aborted when the client goes away before it has its answer. */
+function goneSignal(reply: FastifyReply): AbortSignal {
+  const gone = new AbortController();
+  reply.raw.once('close', () => {
+    if (!reply.raw.writableFinished) gone.abort();
+  });
+  return gone.signal;
 }
 
 function isWrite({ url = '' }: IncomingMessage): boolean {

@@ -52,6 +52,7 @@ async function settle(argv: readonly string[]) {
         'maxSampleAgeMs',
         'memoryBudgetBytes',
         'corsOrigin',
+        'enableAdminApi',
       ],
       defaults: { nodeCount: String(nodeCount) },
       argv,
@@ -129,6 +130,7 @@ async function main(argv: readonly string[]): Promise<void> {
     coordinatorArgs: [
       ...(settings.shardCount === undefined ? [] : ['--shards', String(settings.shardCount)]),
       ...['--cors-origin', settings.corsOrigin],
+      ...(settings.enableAdminApi ? ['--enable-admin-api'] : []),
     ],
     nodeArgs: [
       ...['--max-sample-age', Number.isFinite(maxSampleAgeMs) ? `${maxSampleAgeMs}ms` : 'off'],

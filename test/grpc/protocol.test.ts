@@ -109,7 +109,15 @@ describe('protocol', () => {
     const query = { query: 'up', timeMs: 1, startMs: 2, endMs: 3, stepMs: 4 };
     expect(clusterService.Query.requestDeserialize(clusterService.Query.requestSerialize(query))).toEqual(query);
 
+    const erase = { hello: null, shards: [1], matchers: [], fromMs: 1, toMs: 2 };
+    expect(shardsService.Delete.requestDeserialize(shardsService.Delete.requestSerialize(erase))).toEqual(erase);
+    const clean = { hello: null, shards: [1] };
+    const failed = { shard: 1, code: 'UNAVAILABLE' as const, message: 'm' };
+
     for (const [message, shape] of Object.entries({
+      DeleteRequest: erase,
+      CleanRequest: clean,
+      ShardFailure: failed,
       ReadRequest: request,
       ReadReply: answer,
       Coverage: coverage,

@@ -1,4 +1,5 @@
 /** An HTTP server over a store in memory, for the tests of the API. */
+import type { AdminOptions } from '../../coordinator/http/admin.ts';
 import { Api } from '../../coordinator/http/api.ts';
 import { Metrics } from '../../coordinator/http/metrics.ts';
 import { createHttpServer, type HttpServer } from '../../coordinator/http/server.ts';
@@ -104,10 +105,11 @@ export async function serve(
     waitingQueries?: number;
     maxFormBytes?: number;
     corsOrigin?: string;
+    admin?: AdminOptions;
   } = {},
 ): Promise<Fixture> {
   const store = new FakeStore();
-  const { receiver = noReceiver, maxFormBytes, corsOrigin, ...limits } = options;
+  const { receiver = noReceiver, maxFormBytes, corsOrigin, admin, ...limits } = options;
   const api = new Api({
     env: nodeEnv,
     engine: new Engine(nodeEnv),
@@ -132,6 +134,7 @@ export async function serve(
     write: writeHandler({ receiver, count: (status) => metrics.request('/write', status), warn: () => undefined }),
     unready: async () => fixture.unready,
     page: () => undefined,
+    admin,
     ...(maxFormBytes === undefined ? {} : { maxFormBytes }),
     ...(corsOrigin === undefined ? {} : { corsOrigin }),
   });

@@ -1,0 +1,54 @@
+/**
+ * Prometheus's TSDB admin API, as far as there is something to it here: deleting series, and taking out what is deleted.
+ * Only where it is switched on.
+ */
+import type { Eraser } from '../../client/eraser.ts';
+import type { Env } from '../../core/env/env.ts';
+import { SilverbackError } from '../../core/errors.ts';
+import { type Answer, failure } from './answer.ts';
+import { invalid, type Params } from './params.ts';
+
+export interface AdminOptions {
+  readonly env: Env;
+  readonly eraser: Pick<Eraser, 'delete' | 'clean'>;
+}
+
+export interface AdminRow {
+  /** Below `/api/v1`; with POST or PUT. */
+  readonly path: string;
+  readonly run: (options: AdminOptions, params: Params, signal: AbortSignal) => Promise<void>;
+}
+
+export const ADMIN_ROWS: readonly AdminRow[] = [
+  { path: '/admin/tsdb/delete_series', run: deleteSeries },
+  { path: '/admin/tsdb/clean_tombstones', run: ({ eraser }, _params, signal) => eraser.clean({ signal }) },
+];
+
+/** Answers a call; never rejects. Undefined: the admin API is switched off. */
+export async function administer(
+  row: AdminRow,
+  options: AdminOptions | undefined,
+  params: Params,
+  signal: AbortSignal,
+): Promise<Answer> {
+  if (options === undefined) {
+    return { ...failure(new SilverbackError('UNAVAILABLE', 'admin APIs disabled')), status: 403 };
+  }
+  try {
+    await row.run(options, params, signal);
+    return { status: 204, contentType: 'application/json', headers: {}, pieces: [] };
+  } catch (error) {
+    return failure(error);
+  }
+}
+
+/** Without `start` and `end`: all of the past. What lies ahead cannot be deleted, so an `end` ahead means now. */
+async function deleteSeries({ env, eraser }: AdminOptions, params: Params, signal: AbortSignal): Promise<void> {
+  const selectors = params.selectors();
+  if (selectors.length === 0) throw new SilverbackError('INVALID_ARGUMENT', 'no match[] parameter provided');
+  const { fromMs, toMs } = params.range();
+  const untilMs = Math.min(toMs, env.clock.nowMs());
+  if (fromMs > untilMs) throw invalid('start', 'only what is past can be deleted');
+  if (untilMs < 0) return;
+  for (const matchers of selectors) await eraser.delete(matchers, Math.max(0, fromMs), untilMs, { signal });
+}

@@ -1,0 +1,84 @@
+import { afterEach, expect, test } from 'vitest';
+import type { AdminOptions } from '../../coordinator/http/admin.ts';
+import { nodeEnv } from '../../core/env/node.ts';
+import { SilverbackError } from '../../core/errors.ts';
+import { type Fixture, serve } from './fixture.ts';
+
+let fixture: Fixture | undefined;
+afterEach(async () => {
+  await fixture?.close();
+  fixture = undefined;
+});
+
+type Call = readonly [matchers: unknown, fromMs: number, toMs: number];
+
+class FakeEraser implements Pick<AdminOptions['eraser'], 'delete' | 'clean'> {
+  readonly calls: Call[] = [];
+  cleanings = 0;
+  error: SilverbackError | undefined;
+
+  async delete(matchers: unknown, fromMs: number, toMs: number): Promise<void> {
+    if (this.error !== undefined) throw this.error;
+    this.calls.push([matchers, fromMs, toMs]);
+  }
+
+  async clean(): Promise<void> {
+    this.cleanings++;
+  }
+}
+
+async function ask(path: string, method = 'POST', body?: URLSearchParams) {
+  const response = await fetch(`${fixture?.url}/api/v1/admin/tsdb/${path}`, { method, ...(body && { body }) });
+  const text = await response.text();
+  return { status: response.status, body: text === '' ? undefined : JSON.parse(text) };
+}
+
+test('switched off: 403, as Prometheus says it', async () => {
+  fixture = await serve();
+  for (const path of ['delete_series?match[]=up', 'clean_tombstones']) {
+    expect(await ask(path)).toEqual({
+      status: 403,
+      body: { status: 'error', errorType: 'unavailable', error: 'admin APIs disabled' },
+    });
+  }
+});
+
+test('deletes each selector; what lies ahead means now', async () => {
+  const eraser = new FakeEraser();
+  fixture = await serve({ admin: { env: nodeEnv, eraser } });
+  expect(await ask('delete_series?match[]=up&match[]={job="a"}&start=10&end=20.5')).toEqual({
+    status: 204,
+    body: undefined,
+  });
+  expect(eraser.calls).toEqual([
+    [[{ name: '__name__', op: '=', value: 'up' }], 10_000, 20_500],
+    [[{ name: 'job', op: '=', value: 'a' }], 10_000, 20_500],
+  ]);
+  const beforeMs = Date.now();
+  const form = new URLSearchParams([['match[]', 'up']]);
+  expect((await ask('delete_series', 'PUT', form)).status).toBe(204);
+  const [, fromMs, toMs] = eraser.calls[2] as Call;
+  expect(fromMs).toBe(0);
+  expect(toMs).toBeGreaterThanOrEqual(beforeMs);
+  expect(toMs).toBeLessThanOrEqual(Date.now());
+  expect((await ask('clean_tombstones')).status).toBe(204);
+  expect(eraser.cleanings).toBe(1);
+});
+
+test('says what is wrong, and which copy did not take it', async () => {
+  const eraser = new FakeEraser();
+  fixture = await serve({ admin: { env: nodeEnv, eraser } });
+  expect(await ask('delete_series')).toMatchObject({ status: 400, body: { error: 'no match[] parameter provided' } });
+  expect(await ask('delete_series?match[]={')).toMatchObject({ status: 400, body: { errorType: 'bad_data' } });
+  expect(await ask(`delete_series?match[]=up&start=${Date.now() / 1000 + 1000}`)).toMatchObject({
+    status: 400,
+    body: { error: expect.stringMatching(/only what is past/) },
+  });
+  eraser.error = new SilverbackError('UNAVAILABLE', 'not deleted in 1 copies: shard 3 at a:1: gone');
+  expect(await ask('delete_series?match[]=up')).toMatchObject({
+    status: 503,
+    body: { errorType: 'unavailable', error: 'not deleted in 1 copies: shard 3 at a:1: gone' },
+  });
+  const get = await fetch(`${fixture.url}/api/v1/admin/tsdb/delete_series?match[]=up`);
+  expect(get.status).toBe(404);
+});
