@@ -32,6 +32,7 @@ export async function administer(
   signal: AbortSignal,
 ): Promise<Answer> {
   if (options === undefined) {
+    // Prometheus's words. Its status is 500, of which a client would think that trying again may help.
     return { ...failure(new SilverbackError('UNAVAILABLE', 'admin APIs disabled')), status: 403 };
   }
   try {

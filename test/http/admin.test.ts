@@ -33,7 +33,7 @@ async function ask(path: string, method = 'POST', body?: URLSearchParams) {
   return { status: response.status, body: text === '' ? undefined : JSON.parse(text) };
 }
 
-test('switched off: 403, as Prometheus says it', async () => {
+test('switched off: 403, in the words of Prometheus', async () => {
   fixture = await serve();
   for (const path of ['delete_series?match[]=up', 'clean_tombstones']) {
     expect(await ask(path)).toEqual({
