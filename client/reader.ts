@@ -10,7 +10,8 @@ import { Channel, type ChannelCredentials } from '../core/grpc.ts';
 import { compareUtf8 } from '../core/labels.ts';
 import type { Matcher } from '../core/matchers.ts';
 import type { Placement, PlacementView } from '../core/placement.ts';
-import type { LabelsRequest, ReadReply, WireCoverage, WireMatcher } from '../core/protocol.ts';
+import type { Aggregation } from '../core/promql/groups.ts';
+import type { LabelsRequest, ReadReply, SelectRequest, WireCoverage, WireMatcher } from '../core/protocol.ts';
 import { preferred } from './placement.ts';
 import { type Asked, type Question, Reads, type ReplyReceiver } from './reads.ts';
 
@@ -36,6 +37,10 @@ export interface SelectOptions extends ReadRange {
   /** Bounds for what one shard may answer; past one the read fails with TOO_LARGE. Who adds shards up bounds the sum. Undefined: none. */
   readonly maxSeries?: number;
   readonly maxSamples?: number;
+}
+
+export interface AggregateOptions extends SelectOptions {
+  readonly aggregation: Aggregation;
 }
 
 export interface LabelsOptions extends ReadRange {
@@ -82,15 +87,27 @@ export class Reader {
 
   /** Resolves when all nodes are done, with a ledger that has at least one entry per shard of the cluster. */
   async select(options: SelectOptions, receive: PageReceiver, context: ReadContext): Promise<{ coverage: Coverage[] }> {
-    const request = {
-      matchers: options.matchers.map(toWire),
-      fromMs: options.fromMs,
-      toMs: options.toMs,
-      maxSeries: options.maxSeries ?? 0,
-      maxSamples: options.maxSamples ?? 0,
-    };
+    const request = selectRequest(options);
     const question = (shards: readonly number[]) => ({ select: { ...request, shards } });
     return { coverage: await this.#fanOut(options, context, question, ({ page }) => receive(page)) };
+  }
+
+  /**
+   * The same, aggregated by the nodes. A node's pages (ARCHITECTURE.md, "Aggregate page") are handed on once it is done, so
+   * that shards of one that fails midway can be asked of the next copy.
+   */
+  async aggregate(
+    options: AggregateOptions,
+    receive: PageReceiver,
+    context: ReadContext,
+  ): Promise<{ coverage: Coverage[] }> {
+    const select = selectRequest(options);
+    const { reference, ...rest } = options.aggregation;
+    const question = (shards: readonly number[]) => ({
+      aggregate: { ...rest, ...reference, select: { ...select, shards } },
+    });
+    const take: ReplyReceiver = ({ page }) => receive(page);
+    return { coverage: await this.#fanOut(options, context, question, take, 'whole') };
   }
 
   /** Pages without chunks: one entry per series that has samples in the range. */
@@ -160,12 +177,13 @@ export class Reader {
     context: ReadContext,
     question: (shards: readonly number[]) => Question,
     receive: ReplyReceiver,
+    handOn: 'at once' | 'whole' = 'at once',
   ): Promise<Coverage[]> {
     const { env } = this.#options;
     const { signal, timeoutMs = DEFAULT_TIMEOUT_MS } = context;
     if (signal.aborted) throw cancelled();
     let placement = this.#options.placement.current() ?? (await this.#options.placement.refresh());
-    const run = new Run(range, question, receive);
+    const run = new Run(range, question, receive, handOn === 'whole' ? env.timers : undefined);
     const cancel = () => run.stop(cancelled());
     signal.addEventListener('abort', cancel);
     const timer = env.timers.after(timeoutMs, () => run.expire(timeoutMs));
@@ -234,15 +252,23 @@ class Run {
   readonly #range: ReadRange;
   readonly #question: (shards: readonly number[]) => Question;
   readonly #receive: ReplyReceiver;
+  readonly #timers: Env['timers'] | undefined;
   readonly #open = new Set<Asked>();
   readonly #reasons = new Map<number, string>();
   #stopped: SilverbackError | undefined;
   #expired: SilverbackError | undefined;
 
-  constructor(range: ReadRange, question: (shards: readonly number[]) => Question, receive: ReplyReceiver) {
+  /** With `timers`, a node's replies are held until it is done, and handed on in turn with other work. */
+  constructor(
+    range: ReadRange,
+    question: (shards: readonly number[]) => Question,
+    receive: ReplyReceiver,
+    timers: Env['timers'] | undefined,
+  ) {
     this.#range = range;
     this.#question = question;
     this.#receive = receive;
+    this.#timers = timers;
   }
 
   /** Ends the whole read with this error. */
@@ -268,14 +294,25 @@ class Run {
     }
     let hasGiven = false;
     let asked: Asked | undefined;
+    const held: ReadReply[] = [];
+    const give = (reply: ReadReply): void | Promise<void> => {
+      hasGiven = true;
+      return this.#receive(reply);
+    };
+    const hold = (reply: ReadReply): void => {
+      held.push(reply);
+    };
     try {
       if (this.#expired !== undefined) throw this.#expired;
-      asked = readsOf(address).ask(this.#question(shards), (reply) => {
-        hasGiven = true;
-        return this.#receive(reply);
-      });
+      asked = readsOf(address).ask(this.#question(shards), this.#timers === undefined ? give : hold);
       this.#open.add(asked);
-      return this.#settle(await asked.answer, shards, address);
+      const coverage = await asked.answer;
+      for (const [i, reply] of held.entries()) {
+        if (i % HELD_AT_A_TIME === HELD_AT_A_TIME - 1) await this.#timers?.yield();
+        if (this.#stopped !== undefined) throw this.#stopped;
+        await give(reply);
+      }
+      return this.#settle(coverage, shards, address);
     } catch (error) {
       if (this.#stopped !== undefined) throw this.#stopped;
       const isOfNode = error instanceof SilverbackError && !OF_REQUEST.has(error.code);
@@ -336,6 +373,9 @@ class Run {
   }
 }
 
+/** Held replies, of about 128 KiB, that are handed on before other work has its turn. */
+const HELD_AT_A_TIME = 8;
+
 /** Refusals that any node would give. */
 const OF_REQUEST: ReadonlySet<string> = new Set(['INVALID_ARGUMENT', 'TOO_LARGE']);
 
@@ -348,6 +388,16 @@ function cancelled(): SilverbackError {
 
 export function toWire({ name, op, value }: Matcher): WireMatcher {
   return { name, op: OPS[op], value };
+}
+
+function selectRequest(options: SelectOptions): Omit<SelectRequest, 'shards'> {
+  return {
+    matchers: options.matchers.map(toWire),
+    fromMs: options.fromMs,
+    toMs: options.toMs,
+    maxSeries: options.maxSeries ?? 0,
+    maxSamples: options.maxSamples ?? 0,
+  };
 }
 
 function labelsRequest(options: LabelsOptions, name: string): Omit<LabelsRequest, 'shards'> {

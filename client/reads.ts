@@ -18,7 +18,7 @@ const CREDIT = 4;
 
 /** What is asked: one of them. */
 export type Question = Partial<
-  Pick<ReadRequest, 'select' | 'series' | 'labelNames' | 'labelValues' | 'windowVersions' | 'cardinality'>
+  Pick<ReadRequest, 'select' | 'series' | 'labelNames' | 'labelValues' | 'windowVersions' | 'cardinality' | 'aggregate'>
 >;
 
 /** Takes a reply with content. While it returns an unsettled promise no further one is handed over. */
@@ -49,6 +49,7 @@ const BLANK: ReadRequest = {
   cardinality: null,
   credit: 0,
   cancel: false,
+  aggregate: null,
 };
 
 export class Reads {

@@ -9,9 +9,10 @@ import { Reader } from '../client/reader.ts';
 import type { Env } from '../core/env/env.ts';
 import { type Duplex, RpcServer } from '../core/grpc.ts';
 import { ChunkCodec } from '../core/kernel/codec.ts';
-import { encodeIdentity, makeLabels } from '../core/labels.ts';
+import { encodeIdentity, type Labels, makeLabels } from '../core/labels.ts';
 import type { Placement } from '../core/placement.ts';
-import { type ReadReply, type ReadRequest, shardsService } from '../core/protocol.ts';
+import { Aggregator } from '../core/promql/groups.ts';
+import { type AggregateRequest, type ReadReply, type ReadRequest, shardsService } from '../core/protocol.ts';
 import { Api } from './http/api.ts';
 import { Metrics } from './http/metrics.ts';
 import { createHttpServer } from './http/server.ts';
@@ -109,7 +110,11 @@ async function openNode(codec: ChunkCodec, shard: number): Promise<{ address: st
   const server = new RpcServer();
   server.duplex(shardsService.Read, (call: Duplex<ReadRequest, ReadReply>) => {
     call.listen({
-      request: ({ id, select, series }) => {
+      request: ({ id, select, series, aggregate }) => {
+        if (aggregate !== null) {
+          call.send(reply(id, shard, { page: groupsOf(aggregate, shard) }));
+          return;
+        }
         const asked = select ?? series;
         if (asked === null) call.send(reply(id, shard, { values }));
         else call.send(reply(id, shard, { page: asked === select ? chunked : bare }));
@@ -140,20 +145,41 @@ function pageOf(codec: ChunkCodec, shard: number, withChunks: boolean): Uint8Arr
   const parts: Uint8Array[] = [];
   const word = (value: number) => parts.push(new Uint8Array(Uint32Array.of(value).buffer));
   for (let i = 0; i < SERIES_PER_NODE; i++) {
-    const labels = { __name__: 'warm_gauge', host: `host-${i}`, node: String(shard), region: `region-${i % 3}` };
-    const identity = encodeIdentity(makeLabels(labels));
+    const identity = encodeIdentity(labelsOf(i, shard));
     word(shard);
     word(identity.length);
     parts.push(identity);
     word(withChunks ? 1 : 0);
     if (!withChunks) continue;
-    const timestamps = Float64Array.from({ length: SAMPLE_COUNT }, (_, k) => END_MS - (SAMPLE_COUNT - k) * STEP_MS);
-    const values = Float64Array.from({ length: SAMPLE_COUNT }, (_, k) => ((k * 37 + i) % 1000) / 100);
+    const { timestamps, values } = columnsOf(i);
     const chunk = codec.encode(timestamps, values).slice();
     word(chunk.length);
     parts.push(chunk);
   }
   return Buffer.concat(parts);
+}
+
+/** The aggregate page of the same series. */
+function groupsOf(request: AggregateRequest, shard: number): Uint8Array {
+  const reference = { startMs: request.startMs, stepMs: request.stepMs };
+  const aggregator = new Aggregator({ ...request, reference });
+  for (let i = 0; i < SERIES_PER_NODE; i++) {
+    const { timestamps, values } = columnsOf(i);
+    aggregator.add(labelsOf(i, shard), timestamps, values);
+  }
+  const [page] = aggregator.groups.pages(Number.POSITIVE_INFINITY);
+  return page as Uint8Array;
+}
+
+function labelsOf(i: number, shard: number): Labels {
+  return makeLabels({ __name__: 'warm_gauge', host: `host-${i}`, node: String(shard), region: `region-${i % 3}` });
+}
+
+function columnsOf(i: number): { timestamps: Float64Array; values: Float64Array } {
+  return {
+    timestamps: Float64Array.from({ length: SAMPLE_COUNT }, (_, k) => END_MS - (SAMPLE_COUNT - k) * STEP_MS),
+    values: Float64Array.from({ length: SAMPLE_COUNT }, (_, k) => ((k * 37 + i) % 1000) / 100),
+  };
 }
 
 /** A shard on each node. */

@@ -81,6 +81,19 @@ export interface SelectRequest {
   readonly maxSamples: number;
 }
 
+export interface AggregateRequest {
+  readonly select: SelectRequest | null;
+  readonly operation: string;
+  readonly grouping: readonly string[];
+  readonly without: boolean;
+  readonly function: string;
+  readonly rangeMs: number;
+  readonly startMs: number;
+  readonly stepMs: number;
+  readonly steps: number;
+  readonly perStep: boolean;
+}
+
 export interface WireCoverage {
   readonly shards: readonly number[];
   readonly fromMs: number;
@@ -114,6 +127,7 @@ export interface ReadRequest {
   readonly cardinality: RangeRequest | null;
   readonly credit: number;
   readonly cancel: boolean;
+  readonly aggregate: AggregateRequest | null;
 }
 
 export interface ReadReply {

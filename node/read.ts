@@ -10,7 +10,9 @@ import { SilverbackError, wireCode } from '../core/errors.ts';
 import { type Duplex, MAX_MESSAGE_BYTES } from '../core/grpc.ts';
 import { compareUtf8 } from '../core/labels.ts';
 import type { Matcher } from '../core/matchers.ts';
+import { type Aggregation, Groups, TooFine } from '../core/promql/groups.ts';
 import type {
+  AggregateRequest,
   LabelsRequest,
   ReadReply,
   ReadRequest,
@@ -24,6 +26,8 @@ import type { Shard, ShardCoverage, TimeRange } from './shard/shard.ts';
 
 /** Small pages of several shards travel together up to this size; values likewise. */
 const PAGE_BYTES = 128 * 1024;
+/** Values of the groups of one aggregation, over all steps: some 80 MB where they are dearest. Finer ones are to be selected. */
+const MAX_GROUP_POINTS = 4 * 1024 * 1024;
 /** A page has to leave room for the rest of its message. */
 const MAX_PAGE_BYTES = MAX_MESSAGE_BYTES - 65_536;
 
@@ -186,14 +190,9 @@ type Last = Partial<ReadReply>;
 type Answer = (node: ReadContext['node'], read: Read) => Promise<Last>;
 
 /** Undefined: the request opens no read. */
-function answerTo({
-  select,
-  series,
-  labelNames,
-  labelValues,
-  windowVersions,
-  cardinality,
-}: ReadRequest): Answer | undefined {
+function answerTo(request: ReadRequest): Answer | undefined {
+  const { select, series, labelNames, labelValues, windowVersions, cardinality, aggregate } = request;
+  if (aggregate !== null) return (node, read) => sendGroups(node, aggregate, read);
   if (select !== null) {
     return (node, read) => {
       const query = queryOf(select);
@@ -290,6 +289,35 @@ async function sendValues(
   }
   if (values.length > 0) await read.room();
   return { values: first === 0 ? values : values.slice(first), coverage };
+}
+
+/**
+ * Aggregates over the asked shards. A shard's groups join those of the others once it is done, so that one which is found
+ * damaged midway leaves nothing behind.
+ */
+async function sendGroups(node: ReadContext['node'], request: AggregateRequest, read: Read): Promise<Last> {
+  const { select } = request;
+  if (select === null) throw new SilverbackError('INVALID_ARGUMENT', 'an aggregation without a selection');
+  const aggregation: Aggregation = { ...request, reference: { startMs: request.startMs, stepMs: request.stepMs } };
+  const query = queryOf(select);
+  const groups = new Groups(aggregation);
+  let coverage: WireCoverage[];
+  try {
+    coverage = await eachShard(node, select, async (shard) => {
+      groups.absorb(await shard.aggregate(query, aggregation, MAX_GROUP_POINTS - groups.pointCount, read.signal));
+    });
+  } catch (error) {
+    if (!(error instanceof TooFine)) throw error;
+    await read.room();
+    return { page: TooFine.page };
+  }
+  let last: Uint8Array | undefined;
+  for (const page of groups.pages(PAGE_BYTES)) {
+    if (last !== undefined) await read.send({ page: last });
+    last = page;
+  }
+  await read.room();
+  return { page: last as Uint8Array, coverage };
 }
 
 /** Reads the asked shards in turn. Returns the ledger: no part of the range of any of them is left out. */

@@ -1,10 +1,11 @@
 /** Evaluates aggregations: series go straight into their group's arrays as they come. */
 import { compareLabels, type Labels } from '../../core/labels.ts';
-import { type Accumulator, AGGREGATIONS, type ChooseRow, type FoldRow } from './aggregations.ts';
+import type { Accumulator } from '../../core/promql/accumulate.ts';
+import { Keyer, labelsKey, METRIC_NAME, withLabel } from '../../core/promql/labelset.ts';
+import { AGGREGATIONS, type ChooseRow, type FoldRow } from './aggregations.ts';
 import type { Aggregate, Expr } from './ast.ts';
 import { type Context, collect, fold } from './context.ts';
 import { QueryError } from './error.ts';
-import { Keyer, labelsKey, METRIC_NAME, withLabel } from './labelset.ts';
 import { formatFloat, isLabelName, quote } from './literal.ts';
 import { type Cursor, EMPTY, Kept, type Names, Slot } from './vector.ts';
 
@@ -16,7 +17,7 @@ export async function aggregate(expr: Aggregate, context: Context): Promise<Curs
 }
 
 /** Whether the groups still tell metric names apart. */
-function groupNames(expr: Aggregate): Names {
+export function groupNames(expr: Aggregate): Names {
   return !expr.without && expr.grouping.includes(METRIC_NAME) ? 'many' : 'none';
 }
 

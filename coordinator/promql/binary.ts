@@ -1,10 +1,11 @@
 /** Binary operators: between scalars, between a vector and a scalar, and between vectors, whose series are matched by labels. */
 import { compareUtf8, type Labels, labelValue } from '../../core/labels.ts';
+import { dropName, Keyer, keep, labelsKey, METRIC_NAME, withLabel, without } from '../../core/promql/labelset.ts';
 import type { Binary, Matching } from './ast.ts';
 import { typeOf } from './check.ts';
 import { type Context, collect, fold } from './context.ts';
 import { QueryError } from './error.ts';
-import { dropName, Keyer, keep, labelString, labelsKey, METRIC_NAME, withLabel, without } from './labelset.ts';
+import { labelString } from './literal.ts';
 import { DUPLICATE, Mapped, mergeInto } from './map.ts';
 import { OPERATORS, type OperatorRow } from './operators.ts';
 import { type Cursor, Kept, type Names, Slot } from './vector.ts';

@@ -1,21 +1,13 @@
 /** What the implementations of functions, aggregations and operators may ask of the evaluation they run in. */
+
 import type { Matcher } from '../../core/matchers.ts';
+import type { Reference } from '../../core/promql/window.ts';
 import type { SeriesSet } from '../query/queryable.ts';
 import type { Annotations } from './annotations.ts';
 import type { Expr, MatrixSelector, Subquery, VectorSelector } from './ast.ts';
 import type { Budget } from './budget.ts';
 import type { SampleCounter } from './counter.ts';
-import {
-  BUSY,
-  type Cursor,
-  DONE,
-  type Grid,
-  Kept,
-  type QueryGrid,
-  type RangeInput,
-  type Reference,
-  Slot,
-} from './vector.ts';
+import { BUSY, type Cursor, DONE, type Grid, Kept, type QueryGrid, type RangeInput, Slot } from './vector.ts';
 
 export interface Context {
   readonly grid: Grid;

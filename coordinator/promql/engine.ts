@@ -1,12 +1,15 @@
 /**
  * The PromQL engine's door: text or tree in, columns out. It sees data only through a `Queryable`.
  */
+
 import type { Env } from '../../core/env/env.ts';
 import { compareLabels, type Labels } from '../../core/labels.ts';
 import type { Matcher } from '../../core/matchers.ts';
-import type { Coverage, Queryable, SeriesSet, TimeRange } from '../query/queryable.ts';
+import type { Groups } from '../../core/promql/groups.ts';
+import { Samples } from '../../core/promql/window.ts';
+import type { Coverage, Metadata, Queryable, SeriesSet, TimeRange } from '../query/queryable.ts';
 import { Annotations } from './annotations.ts';
-import { type Expr, type MatrixSelector, type Subquery, unwrap, type VectorSelector } from './ast.ts';
+import { type Aggregate, type Expr, type MatrixSelector, type Subquery, unwrap, type VectorSelector } from './ast.ts';
 import { Budget } from './budget.ts';
 import { typeName, typeOf } from './check.ts';
 import { collect } from './context.ts';
@@ -14,11 +17,11 @@ import { SampleCounter } from './counter.ts';
 import { QueryError } from './error.ts';
 import { Evaluation, scalarSlot } from './evaluate.ts';
 import { parse, position } from './parse.ts';
-import { Plan } from './plan.ts';
+import { Plan, type PushedAggregation, type Reads } from './plan.ts';
 import { print } from './print.ts';
 import { gridTimes } from './range.ts';
 import type { MatrixSeries, MatrixValue, Value } from './value.ts';
-import { BUSY, DONE, type Grid, type QueryGrid, Samples, type Slot } from './vector.ts';
+import { BUSY, DONE, type Grid, type QueryGrid, type Slot } from './vector.ts';
 
 export interface EngineOptions {
   /** How far back an instant selector looks for a sample: `(t - lookback, t]`. Default 5 minutes. */
@@ -107,7 +110,7 @@ export class Engine {
   reads(expr: Expr, time: QueryTime, lookbackMs = this.#options.lookbackMs): readonly TimeRange[] | undefined {
     try {
       const grid = gridOf(time, this.#options.maxPoints);
-      return [...new Plan(grid, lookbackMs, this.#options.subqueryStepMs).selections(expr).values()];
+      return [...new Plan(grid, lookbackMs, this.#options.subqueryStepMs).reads(expr, 'none').selections.values()];
     } catch (error) {
       if (error instanceof QueryError) return undefined;
       throw error;
@@ -146,13 +149,14 @@ export class Engine {
       const plan = new Plan(grid, options.lookbackMs ?? this.#options.lookbackMs, this.#options.subqueryStepMs);
       const annotations = new Annotations((offset) => position(text, offset));
       const reader = new Selections(queryable, stop.signal, annotations, this.#options.maxSeries);
-      const selected = await reader.readAll(plan.selections(expr));
+      const pushes = queryable.aggregate === undefined ? 'none' : options.perStepStats ? 'per step' : 'in total';
+      const { selected, aggregated } = await reader.readAll(plan.reads(expr, pushes));
       budget.check('query preparation');
       const selectedMs = clock.monotonicMs();
       const samples = new SampleCounter(grid.count, options.perStepStats ?? false);
       const selectNow = (matchers: readonly Matcher[], fromMs: number, toMs: number): Promise<SeriesSet> =>
         reader.read(matchers, { fromMs, toMs });
-      const evaluation = new Evaluation({ plan, budget, annotations, selected, selectNow }, grid, samples);
+      const evaluation = new Evaluation({ plan, budget, annotations, selected, aggregated, selectNow }, grid, samples);
       const value = await evaluate(expr, evaluation, 'timeMs' in time);
       const endedMs = clock.monotonicMs();
       return {
@@ -218,6 +222,7 @@ class Selections {
   readonly #annotations: Annotations;
   readonly #maxSeries: number;
   readonly #coverage = new Map<string, Coverage>();
+  readonly #counted = new Set<string>();
   seriesCount = 0;
 
   constructor(queryable: Queryable, signal: AbortSignal, annotations: Annotations, maxSeries: number) {
@@ -232,30 +237,63 @@ class Selections {
   }
 
   /** All at once. Selectors that ask for the same share one answer: they are read one after the other. */
-  async readAll(selections: ReadonlyMap<VectorSelector, TimeRange>): Promise<Map<VectorSelector, SeriesSet>> {
+  async readAll({ selections, aggregations }: Reads): Promise<{
+    selected: Map<VectorSelector, SeriesSet>;
+    aggregated: Map<Aggregate, Groups>;
+  }> {
     const asked = new Map<string, Promise<SeriesSet>>();
-    const pending = [...selections].map(async ([selector, range]) => {
-      const key = JSON.stringify([range.fromMs, range.toMs, selector.matchers]);
-      const answer = asked.get(key) ?? this.read(selector.matchers, range);
+    const selected = new Map<VectorSelector, SeriesSet>();
+    const aggregated = new Map<Aggregate, Groups>();
+    const select = async (selector: VectorSelector, range: TimeRange): Promise<void> => {
+      const key = selectionKey(selector, range);
+      const answer = asked.get(key) ?? this.read(selector.matchers, range, key);
       asked.set(key, answer);
-      return [selector, await answer] as const;
-    });
-    return new Map(await Promise.all(pending));
+      selected.set(selector, await answer);
+    };
+    const aggregate = async (expr: Aggregate, pushed: PushedAggregation): Promise<void> => {
+      const groups = await this.#aggregate(pushed);
+      if (groups === undefined) await select(pushed.selector, pushed.range);
+      else aggregated.set(expr, groups);
+    };
+    await Promise.all([
+      ...Array.from(selections, ([selector, range]) => select(selector, range)),
+      ...Array.from(aggregations, ([expr, pushed]) => aggregate(expr, pushed)),
+    ]);
+    return { selected, aggregated };
   }
 
-  async read(matchers: readonly Matcher[], range: TimeRange): Promise<SeriesSet> {
+  async #aggregate({ selector, range, aggregation }: PushedAggregation): Promise<Groups | undefined> {
+    const request = { ...range, matchers: selector.matchers, aggregation };
+    const answer = await this.#queryable.aggregate?.(request, { signal: this.#signal });
+    if (answer === undefined) return undefined;
+    this.#took(answer, answer.groups.looked.series, selectionKey(selector, range));
+    return answer.groups;
+  }
+
+  async read(matchers: readonly Matcher[], range: TimeRange, key?: string): Promise<SeriesSet> {
     const set = await this.#queryable.select({ ...range, matchers }, { signal: this.#signal });
-    for (const warning of set.warnings) this.#annotations.storage(warning);
-    for (const entry of set.coverage) this.#coverage.set(JSON.stringify(entry), entry);
-    this.seriesCount += set.count;
+    this.#took(set, set.count, key);
+    return set;
+  }
+
+  /** Series of the same selection, by `key`, count once. */
+  #took({ warnings, coverage }: Metadata, seriesCount: number, key: string | undefined): void {
+    for (const warning of warnings) this.#annotations.storage(warning);
+    for (const entry of coverage) this.#coverage.set(JSON.stringify(entry), entry);
+    if (key !== undefined && this.#counted.has(key)) return;
+    if (key !== undefined) this.#counted.add(key);
+    this.seriesCount += seriesCount;
     if (this.seriesCount > this.#maxSeries) {
       throw new QueryError(
         'execution',
         `the query selects ${this.seriesCount} series where at most ${this.#maxSeries} are allowed`,
       );
     }
-    return set;
   }
+}
+
+function selectionKey({ matchers }: VectorSelector, { fromMs, toMs }: TimeRange): string {
+  return JSON.stringify([fromMs, toMs, matchers]);
 }
 
 async function evaluate(expr: Expr, evaluation: Evaluation, instant: boolean): Promise<Value> {

@@ -1,10 +1,21 @@
 /** Evaluates the syntax tree: which implementation answers for a node, on which grid. */
+
 import { NO_LABELS } from '../../core/labels.ts';
 import type { Matcher } from '../../core/matchers.ts';
+import type { Groups } from '../../core/promql/groups.ts';
+import type { Reference } from '../../core/promql/window.ts';
 import type { SeriesSet } from '../query/queryable.ts';
-import { aggregate } from './aggregate.ts';
+import { aggregate, groupNames } from './aggregate.ts';
 import type { Annotations } from './annotations.ts';
-import { type Call, type Expr, type MatrixSelector, type Subquery, unwrap, type VectorSelector } from './ast.ts';
+import {
+  type Aggregate,
+  type Call,
+  type Expr,
+  type MatrixSelector,
+  type Subquery,
+  unwrap,
+  type VectorSelector,
+} from './ast.ts';
 import { scalarBinary, vectorBinary } from './binary.ts';
 import type { Budget } from './budget.ts';
 import { typeOf } from './check.ts';
@@ -17,9 +28,10 @@ import type { MapFunction, WindowFunction } from './functions/row.ts';
 import { FUNCTIONS } from './functions/table.ts';
 import { Distinct, Mapped, Repeated } from './map.ts';
 import type { Plan } from './plan.ts';
-import { InstantCursor, RangeCursor, SelectedRange, SubqueryRange, Windows } from './range.ts';
+import { mergedGroups } from './push.ts';
+import { CallWindows, InstantCursor, RangeCursor, SelectedRange, SubqueryRange } from './range.ts';
 import { SmoothedCursor } from './smooth.ts';
-import { type Cursor, EMPTY, type Grid, type QueryGrid, type RangeInput, type Reference, Slot } from './vector.ts';
+import { type Cursor, EMPTY, type Grid, type QueryGrid, type RangeInput, Slot } from './vector.ts';
 
 /** What all parts of a query share. */
 export interface Shared {
@@ -28,6 +40,8 @@ export interface Shared {
   readonly annotations: Annotations;
   /** The planned selections, read. */
   readonly selected: ReadonlyMap<VectorSelector, SeriesSet>;
+  /** The aggregations that were computed elsewhere. */
+  readonly aggregated: ReadonlyMap<Aggregate, Groups>;
   readonly selectNow: (matchers: readonly Matcher[], fromMs: number, toMs: number) => Promise<SeriesSet>;
 }
 
@@ -83,7 +97,7 @@ export class Evaluation implements Context {
       case 'selector':
         return this.#selector(expr);
       case 'aggregate':
-        return aggregate({ ...expr, expr: unwrap(expr.expr) }, this);
+        return this.#aggregate(expr);
       case 'binary':
         return vectorBinary(expr, this);
       case 'call':
@@ -144,6 +158,12 @@ export class Evaluation implements Context {
     return new InstantCursor(set, namesOf(expr), this.reference(expr), this);
   }
 
+  #aggregate(expr: Aggregate): Promise<Cursor> {
+    const groups = this.#shared.aggregated.get(expr);
+    if (groups !== undefined) return mergedGroups(expr, groups, groupNames(expr), this);
+    return aggregate({ ...expr, expr: unwrap(expr.expr) }, this);
+  }
+
   async #call(call: Call): Promise<Cursor> {
     const row = FUNCTIONS.get(call.name);
     if (row?.kind === 'map') return this.#map(call, row);
@@ -170,7 +190,7 @@ export class Evaluation implements Context {
     }
     if (input === undefined) throw new QueryError('execution', `${call.name}() has no range vector`);
     if (input.extent !== undefined) checkExtent(input.extent, call.name);
-    const windows = new Windows(input, call, scalars, this);
+    const windows = new CallWindows(input, call, scalars, this);
     const cursor = new RangeCursor(input, windows, row.kernel, row);
     return input.names === 'many' && !row.keepsName ? new Distinct(cursor) : cursor;
   }

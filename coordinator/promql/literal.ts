@@ -1,4 +1,5 @@
 /** PromQL's literals, both ways: strings with Go's escapes, numbers, durations. */
+import type { Labels } from '../../core/labels.ts';
 
 /** A literal that breaks a rule; the parser adds where it stands. */
 export class LiteralError extends Error {}
@@ -202,4 +203,12 @@ export function formatFloat(v: number): string {
         ? digits + '0'.repeat(point - digits.length)
         : `${digits.slice(0, point)}.${digits.slice(point)}`;
   return negative ? `-${body}` : body;
+}
+
+/** As Prometheus writes label sets in errors: the metric name is one of the labels. */
+export function labelString(labels: Labels): string {
+  const parts: string[] = [];
+  for (let i = 0; i < labels.length; i += 2)
+    parts.push(`${labelName(labels[i] as string)}=${quote(labels[i + 1] as string)}`);
+  return `{${parts.join(', ')}}`;
 }

@@ -1,8 +1,8 @@
 /** Cursors that change the series of another, and what keeps their label sets apart when names go. */
 
+import { dropName, labelsKey } from '../../core/promql/labelset.ts';
 import { type Context, collect } from './context.ts';
 import { QueryError } from './error.ts';
-import { dropName, labelsKey } from './labelset.ts';
 import { BUSY, type Cursor, Kept, type Names, type Progress, SERIES, type Slot } from './vector.ts';
 
 export const DUPLICATE = 'vector cannot contain metrics with the same labelset';

@@ -2,11 +2,31 @@
  * What a query needs to know before it reads: the grid of every part, the durations that depend on the
  * query's range, and for each selector the times whose samples it will look at.
  */
+
+import { type Aggregation, MAX_STEPS } from '../../core/promql/groups.ts';
+import type { Reference } from '../../core/promql/window.ts';
 import type { TimeRange } from '../query/queryable.ts';
-import type { At, DurationExpr, Expr, MatrixSelector, Subquery, VectorSelector } from './ast.ts';
+import type { Aggregate, At, DurationExpr, Expr, MatrixSelector, Subquery, VectorSelector } from './ast.ts';
 import { QueryError } from './error.ts';
 import { isStepInvariant } from './invariant.ts';
-import type { Grid, QueryGrid, Reference } from './vector.ts';
+import { pushable } from './push.ts';
+import type { Grid, QueryGrid } from './vector.ts';
+
+/** Whether aggregations are computed where the series are, and whether they count samples by step. */
+export type Pushes = 'none' | 'in total' | 'per step';
+
+/** An aggregation that is read instead of its selector. */
+export interface PushedAggregation {
+  readonly selector: VectorSelector;
+  readonly range: TimeRange;
+  readonly aggregation: Aggregation;
+}
+
+export interface Reads {
+  readonly selections: Map<VectorSelector, TimeRange>;
+  readonly aggregations: Map<Aggregate, PushedAggregation>;
+  readonly pushes: Pushes;
+}
 
 export class Plan {
   /** The whole query's grid. */
@@ -78,21 +98,21 @@ export class Plan {
     return grid.count > 1 && isStepInvariant(expr) ? { ...grid, count: 1 } : grid;
   }
 
-  /** The times whose samples each selector looks at. */
-  selections(expr: Expr): Map<VectorSelector, TimeRange> {
-    const found = new Map<VectorSelector, TimeRange>();
+  /** What is to be read: the times whose samples each selector looks at, but for aggregations that `pushes` takes away. */
+  reads(expr: Expr, pushes: Pushes): Reads {
+    const found: Reads = { selections: new Map(), aggregations: new Map(), pushes };
     this.#visit(expr, this.query, found);
     return found;
   }
 
-  #visit(expr: Expr, outer: Grid, found: Map<VectorSelector, TimeRange>): void {
+  #visit(expr: Expr, outer: Grid, found: Reads): void {
     const grid = this.gridOf(expr, outer);
     switch (expr.kind) {
       case 'selector':
-        found.set(expr, this.#instantRange(expr, grid));
+        found.selections.set(expr, this.#instantRange(expr, grid));
         return;
       case 'matrix':
-        found.set(expr.selector, this.#matrixRange(expr, grid));
+        found.selections.set(expr.selector, this.#matrixRange(expr, grid));
         return;
       case 'subquery': {
         const inner = this.inner(expr, grid);
@@ -100,6 +120,7 @@ export class Plan {
         return;
       }
       case 'aggregate':
+        if (found.pushes !== 'none' && this.#push(expr, grid, found)) return;
         if (expr.param) this.#visit(expr.param, grid, found);
         this.#visit(expr.expr, grid, found);
         return;
@@ -117,6 +138,28 @@ export class Plan {
       case 'paren':
         this.#visit(expr.expr, grid, found);
     }
+  }
+
+  /** Hands an aggregation to where the series are, when it can be computed there. */
+  #push(expr: Aggregate, grid: Grid, found: Reads): boolean {
+    const input = pushable(expr);
+    if (input === undefined || grid.count > MAX_STEPS) return false;
+    const { selector, matrix, call } = input;
+    found.aggregations.set(expr, {
+      selector,
+      range: matrix === undefined ? this.#instantRange(selector, grid) : this.#matrixRange(matrix, grid),
+      aggregation: {
+        operation: expr.op,
+        grouping: expr.grouping,
+        without: expr.without,
+        function: call?.name ?? '',
+        rangeMs: matrix === undefined ? this.lookbackMs : this.rangeMs(matrix.range),
+        reference: this.reference(selector, grid),
+        steps: grid.count,
+        perStep: found.pushes === 'per step',
+      },
+    });
+    return true;
   }
 
   #instantRange(node: VectorSelector, grid: Grid): TimeRange {

@@ -3,12 +3,14 @@
  * looks at. Windows are index pairs into the columns, so that nothing is copied per step.
  */
 import type { Labels } from '../../core/labels.ts';
+import { dropName } from '../../core/promql/labelset.ts';
+import { latest } from '../../core/promql/over.ts';
+import { stripStale } from '../../core/promql/stale.ts';
+import { type Reference, type Samples, Windows } from '../../core/promql/window.ts';
 import type { SeriesSet } from '../query/queryable.ts';
 import { namedLikeCounter } from './annotations.ts';
 import { type Call, type Expr, unwrap, type VectorSelector } from './ast.ts';
 import type { Context } from './context.ts';
-import { dropName } from './labelset.ts';
-import { isStale, stripStale } from './stale.ts';
 import {
   BUSY,
   type Cursor,
@@ -17,8 +19,6 @@ import {
   type Names,
   type Progress,
   type RangeInput,
-  type Reference,
-  Samples,
   SERIES,
   Slot,
 } from './vector.ts';
@@ -108,70 +108,24 @@ export function gridTimes(grid: Grid): Float64Array {
   return Float64Array.from({ length: grid.count }, (_, i) => grid.startMs + i * grid.stepMs);
 }
 
-/** A series' samples with the windows of all steps: window `i` is the samples from `low[i]` to below `high[i]`. */
-export class Windows extends Samples {
-  readonly low: Int32Array;
-  readonly high: Int32Array;
-  readonly rangeMs: number;
-  readonly extent: VectorSelector['extent'];
+/** The windows of a call of the language. */
+export class CallWindows extends Windows {
   /** The call's scalar arguments in order, by step. */
   readonly scalars: readonly Float64Array[];
   readonly call: Call;
   readonly context: Context;
-  /** The steps to compute now. */
-  from = 0;
-  to = 0;
-  readonly #reference: Reference;
 
   constructor(input: RangeInput, call: Call, scalars: readonly Float64Array[], context: Context) {
-    super();
-    this.low = new Int32Array(context.grid.count);
-    this.high = new Int32Array(context.grid.count);
-    this.rangeMs = input.rangeMs;
-    this.extent = input.extent;
+    const { rangeMs, reference, extent } = input;
+    super({ rangeMs, reference, extent, steps: context.grid.count, lookbackMs: context.lookbackMs });
     this.scalars = scalars;
     this.call = call;
     this.context = context;
-    this.#reference = input.reference;
-  }
-
-  /** Where the window of a step ends (inclusive), ms. It begins, exclusive, `rangeMs` earlier. */
-  end(step: number): number {
-    return this.#reference.startMs + step * this.#reference.stepMs;
-  }
-
-  /** Finds all windows in one pass over the samples. Returns how many samples they hold together. */
-  sweep(): number {
-    const { timestamps, count, low, high, rangeMs } = this;
-    const { startMs, stepMs } = this.#reference;
-    const before = this.extent === undefined ? rangeMs : rangeMs + this.context.lookbackMs;
-    const after = this.extent === 'smoothed' ? this.context.lookbackMs : 0;
-    const perStep = this.context.samples.perStep;
-    // Where a window begins, an earlier one ended, when the range is a whole number of steps: no need to search for it.
-    const earlier = after === 0 && stepMs > 0 && before % stepMs === 0 ? before / stepMs : low.length;
-    let lo = 0;
-    let hi = 0;
-    let visited = 0;
-    for (let i = 0; i < low.length; i++) {
-      const end = startMs + i * stepMs;
-      while (hi < count && (timestamps[hi] as number) <= end + after) hi++;
-      if (i >= earlier) lo = high[i - earlier] as number;
-      else while (lo < hi && (timestamps[lo] as number) <= end - before) lo++;
-      low[i] = lo;
-      high[i] = hi;
-      visited += hi - lo;
-      if (perStep) perStep[i] = (perStep[i] as number) + hi - lo;
-    }
-    this.context.samples.total += visited;
-    return visited;
   }
 }
 
-/**
- * Computes a range function for the steps `w.from` to below `w.to`: writes values and presence, and adds
- * the present ones to `slot.pointCount`.
- */
-export type Kernel = (w: Windows, slot: Slot) => void;
+/** A `WindowKernel` that may look at the call too. */
+export type Kernel = (w: CallWindows, slot: Slot) => void;
 
 export interface KernelOptions {
   readonly keepsName?: boolean;
@@ -185,13 +139,13 @@ export interface KernelOptions {
 export class RangeCursor implements Cursor {
   readonly names: Names;
   readonly #input: RangeInput;
-  readonly #windows: Windows;
+  readonly #windows: CallWindows;
   readonly #kernel: Kernel;
   readonly #options: KernelOptions;
   #open = false;
   #checkedName = '';
 
-  constructor(input: RangeInput, windows: Windows, kernel: Kernel, options: KernelOptions) {
+  constructor(input: RangeInput, windows: CallWindows, kernel: Kernel, options: KernelOptions) {
     this.names = options.keepsName ? input.names : 'none';
     this.#input = input;
     this.#windows = windows;
@@ -205,7 +159,10 @@ export class RangeCursor implements Cursor {
     if (!this.#open) {
       const progress = this.#input.next(w);
       if (progress !== SERIES) return progress;
-      if (w.sweep() === 0) return BUSY;
+      const { samples } = w.context;
+      const visited = w.sweep(samples.perStep);
+      samples.total += visited;
+      if (visited === 0) return BUSY;
       slot.pointCount = 0;
       w.to = 0;
       this.#open = true;
@@ -232,7 +189,7 @@ export class RangeCursor implements Cursor {
     return to;
   }
 
-  #checkName(w: Windows): void {
+  #checkName(w: CallWindows): void {
     const name = w.labels[0] === '__name__' ? (w.labels[1] as string) : nameOf(w.labels);
     if (name === this.#checkedName) return;
     this.#checkedName = name;
@@ -287,40 +244,4 @@ export class InstantCursor implements Cursor {
     slot.labels = this.#set.labels(index);
     return SERIES;
   }
-}
-
-/** Picks for every step the latest sample, and writes what `answers` has at its place, divided. Returns the number of points. */
-function latest(
-  timestamps: Float64Array,
-  values: Float64Array,
-  answers: Float64Array,
-  divisor: number,
-  reference: Reference,
-  lookbackMs: number,
-  slot: Slot,
-): number {
-  const out = slot.values;
-  const present = slot.present;
-  const count = timestamps.length;
-  const { startMs, stepMs } = reference;
-  let next = 0;
-  let points = 0;
-  for (let i = 0; i < out.length; i++) {
-    const time = startMs + i * stepMs;
-    while (next < count && (timestamps[next] as number) <= time) next++;
-    const at = next - 1;
-    if (at < 0 || (timestamps[at] as number) <= time - lookbackMs) {
-      present[i] = 0;
-      continue;
-    }
-    const value = values[at] as number;
-    if (Number.isNaN(value) && isStale(values, at)) {
-      present[i] = 0;
-      continue;
-    }
-    out[i] = divisor === 1 ? (answers[at] as number) : (answers[at] as number) / divisor;
-    present[i] = 1;
-    points++;
-  }
-  return points;
 }

@@ -1,8 +1,10 @@
 /** A `smoothed` instant selector (experimental): between two samples its value lies on the line through them. */
+
+import { stripStale } from '../../core/promql/stale.ts';
+import type { Reference } from '../../core/promql/window.ts';
 import type { SeriesSet } from '../query/queryable.ts';
 import type { Context } from './context.ts';
-import { stripStale } from './stale.ts';
-import { BUSY, type Cursor, DONE, type Names, type Progress, type Reference, SERIES, type Slot } from './vector.ts';
+import { BUSY, type Cursor, DONE, type Names, type Progress, SERIES, type Slot } from './vector.ts';
 
 export class SmoothedCursor implements Cursor {
   readonly names: Names;

@@ -5,6 +5,7 @@
  * them up (an aggregation) gives the same slot again and again.
  */
 import { type Labels, NO_LABELS } from '../../core/labels.ts';
+import type { Points, Reference, Samples } from '../../core/promql/window.ts';
 import type { VectorSelector } from './ast.ts';
 
 /** Evaluation times: `startMs + i * stepMs` for `i` below `count`. */
@@ -20,7 +21,7 @@ export interface QueryGrid extends Grid {
 }
 
 /** One series over the steps of a grid. Where `present` is 0, `values` says nothing. */
-export class Slot {
+export class Slot implements Points {
   labels: Labels = NO_LABELS;
   readonly values: Float64Array;
   readonly present: Uint8Array;
@@ -81,20 +82,6 @@ export class Kept implements Cursor {
     this.#at = this.#slots.length;
     return rest;
   }
-}
-
-/** Times at which a selector looks at the data: `startMs + i * stepMs`, offset and @ applied (with @, the step is 0). */
-export interface Reference {
-  readonly startMs: number;
-  readonly stepMs: number;
-}
-
-/** One series' samples: the first `count` of both columns, without stale markers, valid until the next series. */
-export class Samples {
-  labels: Labels = NO_LABELS;
-  timestamps: Float64Array = new Float64Array(0);
-  values: Float64Array = new Float64Array(0);
-  count = 0;
 }
 
 /** A range vector. */

@@ -2,15 +2,18 @@
  * The cluster as the PromQL engine sees it: a fan-out through the client's reader, one call per node,
  * whose pages are kept as they came and decoded one series at a time.
  */
-import type { Reader } from '../../client/reader.ts';
+import type { Reader, SelectOptions } from '../../client/reader.ts';
 import { Cardinality } from '../../core/cardinality.ts';
 import { SilverbackError } from '../../core/errors.ts';
 import type { ChunkCodec } from '../../core/kernel/codec.ts';
 import type { Labels } from '../../core/labels.ts';
 import type { Matcher } from '../../core/matchers.ts';
+import { Groups, TooFine } from '../../core/promql/groups.ts';
 import type { WindowVersions } from './cache.ts';
 import { Page } from './page.ts';
 import type {
+  Aggregated,
+  AggregateRequest,
   Columns,
   Coverage,
   Metadata,
@@ -22,7 +25,10 @@ import type {
 } from './queryable.ts';
 
 export interface ClusterOptions {
-  readonly reader: Pick<Reader, 'select' | 'series' | 'labelNames' | 'labelValues' | 'windowVersions' | 'cardinality'>;
+  readonly reader: Pick<
+    Reader,
+    'select' | 'aggregate' | 'series' | 'labelNames' | 'labelValues' | 'windowVersions' | 'cardinality'
+  >;
   readonly codec: Pick<ChunkCodec, 'decode'>;
   /** Series of one selection; past it the selection fails with TOO_LARGE. Undefined: no limit. */
   readonly maxSeries?: number;
@@ -39,18 +45,12 @@ export class Cluster implements Queryable {
     this.#options = options;
   }
 
-  async select({ matchers, fromMs, toMs }: SelectRequest, context: QueryContext): Promise<SeriesSet> {
-    const { reader, codec, maxSeries, maxSamples } = this.#options;
+  async select(request: SelectRequest, context: QueryContext): Promise<SeriesSet> {
+    const { fromMs, toMs } = request;
+    const { reader, codec, maxSeries } = this.#options;
     const pages: Page[] = [];
     const { coverage } = await reader.select(
-      {
-        matchers,
-        // Samples begin at 1970; a selector with an offset or at the epoch may ask for earlier.
-        fromMs: Math.max(0, fromMs),
-        toMs: Math.max(0, toMs),
-        ...(maxSeries === undefined ? {} : { maxSeries }),
-        ...(maxSamples === undefined ? {} : { maxSamples }),
-      },
+      this.#selection(request),
       (bytes) => {
         pages.push(new Page(bytes));
       },
@@ -61,6 +61,27 @@ export class Cluster implements Queryable {
       throw new SilverbackError('TOO_LARGE', `the selection has ${set.count} series, at most ${maxSeries} are allowed`);
     }
     return set;
+  }
+
+  async aggregate(request: AggregateRequest, context: QueryContext): Promise<Aggregated | undefined> {
+    const { reader, maxSeries } = this.#options;
+    const { aggregation } = request;
+    const groups = new Groups(aggregation);
+    try {
+      const { coverage } = await reader.aggregate(
+        { ...this.#selection(request), aggregation },
+        (bytes) => groups.take(bytes),
+        this.#context(context),
+      );
+      const { series } = groups.looked;
+      if (maxSeries !== undefined && series > maxSeries) {
+        throw new SilverbackError('TOO_LARGE', `the selection has ${series} series, at most ${maxSeries} are allowed`);
+      }
+      return { groups, coverage: coverage.map(withoutEmptyReason), warnings: [] };
+    } catch (error) {
+      if (error instanceof TooFine) return undefined;
+      throw error;
+    }
   }
 
   async labelNames(
@@ -122,6 +143,18 @@ export class Cluster implements Queryable {
     const range = { fromMs: 0, toMs: LAST_MS };
     const { values, coverage } = await this.#options.reader.cardinality(range, this.#context(context));
     return { found: new Cardinality(values), coverage: coverage.map(withoutEmptyReason) };
+  }
+
+  #selection({ matchers, fromMs, toMs }: SelectRequest): SelectOptions {
+    const { maxSeries, maxSamples } = this.#options;
+    return {
+      matchers,
+      // Samples begin at 1970; a selector with an offset or at the epoch may ask for earlier.
+      fromMs: Math.max(0, fromMs),
+      toMs: Math.max(0, toMs),
+      ...(maxSeries === undefined ? {} : { maxSeries }),
+      ...(maxSamples === undefined ? {} : { maxSamples }),
+    };
   }
 
   #context({ signal }: QueryContext): { signal: AbortSignal; timeoutMs?: number } {

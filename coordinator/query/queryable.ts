@@ -4,6 +4,7 @@
  */
 import type { Labels } from '../../core/labels.ts';
 import type { Matcher } from '../../core/matchers.ts';
+import type { Aggregation, Groups } from '../../core/promql/groups.ts';
 
 /** Milliseconds, both ends inclusive: a selector `(t-range, t]` asks for `fromMs = t-range+1`. */
 export interface TimeRange {
@@ -46,6 +47,15 @@ export interface SeriesSet {
   readonly sampleCount: number;
 }
 
+export interface AggregateRequest extends SelectRequest {
+  readonly aggregation: Aggregation;
+}
+
+/** An aggregation of a selection, from where the series are. */
+export interface Aggregated extends Metadata {
+  readonly groups: Groups;
+}
+
 export interface QueryContext {
   /** Aborted when the client went away or the query's time is up. */
   readonly signal: AbortSignal;
@@ -59,6 +69,10 @@ export interface Metadata {
 export interface Queryable {
   /** Order of the series is unspecified; each label set occurs once. Rejects with a SilverbackError. */
   select(request: SelectRequest, context: QueryContext): Promise<SeriesSet>;
+  /**
+   * The same, aggregated. Undefined when the selection is the cheaper question; absent where series are at hand anyway.
+   */
+  aggregate?(request: AggregateRequest, context: QueryContext): Promise<Aggregated | undefined>;
   /** Names of the labels of the series matching any of `selectors` (all series when empty), sorted by UTF-8 bytes. */
   labelNames(
     range: TimeRange,

@@ -25,7 +25,7 @@ export interface SelectLimits {
   readonly maxSampleCount: number;
 }
 
-interface Source {
+export interface Source {
   readonly kernel: ShardKernel;
   readonly catalogue: Catalogue;
   readonly blocks: BlockStore;
@@ -45,6 +45,19 @@ interface View {
 
 type Fetched = Map<SealedBlock, Map<number, Uint8Array>>;
 
+/** Takes series one by one: `begin`, its chunks in time order, `end` or `abandon`. */
+export interface SeriesSink {
+  begin(id: SeriesId): void;
+  /** A view of a block or of the kernel's memory: the latter is good until the next call on the kernel. */
+  chunk(chunk: Uint8Array): void;
+  /** Ends the series; false when it had no chunks and was left out. */
+  end(): boolean;
+  /** The series comes again. */
+  abandon(): void;
+  /** No further series before the user of `eachSeries` had its turn. */
+  readonly isFull: boolean;
+}
+
 /**
  * The pages of `ids` (ascending, resolved when `catalogue.releaseCount` was `releaseCount`). Series without samples in the
  * range are left out, as far as chunk bounds tell. Throws TOO_LARGE past a limit, CORRUPT for a block that cannot be read.
@@ -58,8 +71,35 @@ export async function* selectPages(
   slicer: Slicer,
 ): AsyncGenerator<Uint8Array> {
   if (ids.length === 0) return;
-  const { kernel, catalogue, blocks, deletions } = source;
   const page = new Page(source.shard);
+  const sink: SeriesSink = {
+    begin: (id) => page.begin(source.kernel.identity(id)),
+    chunk: (chunk) => page.chunk(chunk),
+    end: () => page.end(),
+    abandon: () => page.abandon(),
+    get isFull() {
+      return page.byteCount >= PAGE_BYTES;
+    },
+  };
+  try {
+    for await (const _ of eachSeries(source, ids, releaseCount, range, limits, slicer, sink)) yield page.take();
+    if (page.byteCount > 0) yield page.take();
+  } finally {
+    page.release();
+  }
+}
+
+/** Gives the series to `sink`, as `selectPages` says. Yields whenever the sink is full. */
+export async function* eachSeries(
+  source: Source,
+  ids: Uint32Array,
+  releaseCount: number,
+  range: { readonly fromMs: number; readonly toMs: number },
+  limits: SelectLimits,
+  slicer: Slicer,
+  sink: SeriesSink,
+): AsyncGenerator<void> {
+  const { kernel, catalogue, blocks, deletions } = source;
   let views = viewsOf(source, range);
   let version = blocks.version;
   let fetched: Fetched = new Map();
@@ -69,7 +109,7 @@ export async function* selectPages(
   /** Adds a series; a block whose chunk has to be fetched first, if there is one. */
   const add = (id: SeriesId): SealedBlock | undefined => {
     let samples = 0;
-    page.begin(kernel.identity(id));
+    sink.begin(id);
     for (const view of views) {
       const { block } = view;
       let sealed: Uint8Array | undefined;
@@ -78,7 +118,7 @@ export async function* selectPages(
         if (entry >= 0) {
           sealed = block.chunk(entry) ?? fetched.get(block)?.get(entry);
           if (sealed === undefined) {
-            page.abandon();
+            sink.abandon();
             return block;
           }
         }
@@ -88,7 +128,7 @@ export async function* selectPages(
         const alive = kernel.chunk(id, view.startMs, sealed, range.fromMs, range.toMs, dead);
         if (alive === undefined) continue;
         samples += chunkInfo(alive).sampleCount;
-        page.chunk(alive);
+        sink.chunk(alive);
         continue;
       }
       const merged = view.open ? kernel.chunk(id, view.startMs, sealed, range.fromMs, range.toMs) : undefined;
@@ -97,49 +137,44 @@ export async function* selectPages(
       const info = chunkInfo(chunk);
       if (info.maxMs < range.fromMs || info.minMs > range.toMs) continue;
       samples += info.sampleCount;
-      page.chunk(chunk);
+      sink.chunk(chunk);
     }
     sampleCount += samples;
-    if (page.end()) seriesCount++;
+    if (sink.end()) seriesCount++;
     return undefined;
   };
 
-  try {
-    for (let first = 0; first < ids.length; first += GROUP) {
-      const group = ids.subarray(first, first + GROUP);
-      fetched = new Map();
-      for (let i = 0; i < group.length; ) {
-        const id = group[i] as SeriesId;
-        if (!catalogue.releasedSince(id, releaseCount)) {
-          const wanted = add(id);
-          if (wanted !== undefined) {
-            await fetchGroup(source, wanted, group, fetched);
-            views = viewsOf(source, range);
-            version = blocks.version;
-            continue;
-          }
-          if (seriesCount > limits.maxSeriesCount) {
-            throw tooLarge(source.shard, `more than ${limits.maxSeriesCount} series match`);
-          }
-          if (sampleCount > limits.maxSampleCount) {
-            throw tooLarge(source.shard, `the series that match hold more than ${limits.maxSampleCount} samples`);
-          }
-          slicer.spend(8);
+  for (let first = 0; first < ids.length; first += GROUP) {
+    const group = ids.subarray(first, first + GROUP);
+    fetched = new Map();
+    for (let i = 0; i < group.length; ) {
+      const id = group[i] as SeriesId;
+      if (!catalogue.releasedSince(id, releaseCount)) {
+        const wanted = add(id);
+        if (wanted !== undefined) {
+          await fetchGroup(source, wanted, group, fetched);
+          views = viewsOf(source, range);
+          version = blocks.version;
+          continue;
         }
-        i++;
-        const full = page.byteCount >= PAGE_BYTES;
-        if (full) yield page.take();
-        if (slicer.due()) await slicer.pause();
-        else if (!full) continue;
-        // Others had their turn: windows may have opened, sealed, or left memory.
-        views = viewsOf(source, range);
-        if (version !== blocks.version) fetched = new Map();
-        version = blocks.version;
+        if (seriesCount > limits.maxSeriesCount) {
+          throw tooLarge(source.shard, `more than ${limits.maxSeriesCount} series match`);
+        }
+        if (sampleCount > limits.maxSampleCount) {
+          throw tooLarge(source.shard, `the series that match hold more than ${limits.maxSampleCount} samples`);
+        }
+        slicer.spend(8);
       }
+      i++;
+      const full = sink.isFull;
+      if (full) yield;
+      if (slicer.due()) await slicer.pause();
+      else if (!full) continue;
+      // Others had their turn: windows may have opened, sealed, or left memory.
+      views = viewsOf(source, range);
+      if (version !== blocks.version) fetched = new Map();
+      version = blocks.version;
     }
-    if (page.byteCount > 0) yield page.take();
-  } finally {
-    page.release();
   }
 }
 

@@ -21,6 +21,8 @@ import { SilverbackError } from '../../core/errors.ts';
 import { type SeriesId, ShardKernel, WINDOW_MS } from '../../core/kernel/shard.ts';
 import { compareUtf8 } from '../../core/labels.ts';
 import { compileMatcher, type Matcher } from '../../core/matchers.ts';
+import type { Aggregation, Groups } from '../../core/promql/groups.ts';
+import { aggregateSeries } from './aggregate.ts';
 import { BlockStore, isUnsound, type SealedBlock } from './blocks.ts';
 import { Catalogue } from './catalogue.ts';
 import { loadCheckpoint, writeCheckpoint } from './checkpoint.ts';
@@ -34,7 +36,7 @@ import { Recorder } from './recorder.ts';
 import { Replica } from './replica.ts';
 import { replayLog, restoreCheckpoint } from './restore.ts';
 import { digestWindow, hasDead, livingMembersOf, sealWindow, type Windows } from './seal.ts';
-import { identityPages, type SelectLimits, selectPages } from './select.ts';
+import { identityPages, type SelectLimits, type Source, selectPages } from './select.ts';
 import { Intake, type Sender } from './sender.ts';
 import { Slicer } from './slicer.ts';
 
@@ -278,15 +280,24 @@ export class Shard {
     const slicer = this.#slicer(signal);
     const releaseCount = this.#catalogue.releaseCount;
     const ids = await this.#catalogue.resolve(request.matchers.map(compileMatcher), slicer);
-    const source = {
-      kernel: this.#kernel,
-      catalogue: this.#catalogue,
-      blocks: this.#blocks,
-      deletions: this.#deletions,
-      shard: this.#settings.shard,
-      unsound: (block: SealedBlock, error: unknown) => this.#unsound(block, error),
-    };
-    yield* selectPages(source, ids, releaseCount, request, request, slicer);
+    yield* selectPages(this.#source(), ids, releaseCount, request, request, slicer);
+  }
+
+  /**
+   * An aggregation of the same series; otherwise as `select`.
+   * @throws TooFine past `maxPointCount` values of all groups and steps
+   */
+  async aggregate(
+    request: ShardSelect,
+    aggregation: Aggregation,
+    maxPointCount: number,
+    signal?: AbortSignal,
+  ): Promise<Groups> {
+    const slicer = this.#slicer(signal);
+    const releaseCount = this.#catalogue.releaseCount;
+    const ids = await this.#catalogue.resolve(request.matchers.map(compileMatcher), slicer);
+    const options = { ...request, aggregation, maxPointCount };
+    return aggregateSeries(this.#source(), ids, releaseCount, options, slicer);
   }
 
   /**
@@ -712,6 +723,17 @@ export class Shard {
   }
 
   // ---- helpers ----------------------------------------------------------------------------------
+
+  #source(): Source {
+    return {
+      kernel: this.#kernel,
+      catalogue: this.#catalogue,
+      blocks: this.#blocks,
+      deletions: this.#deletions,
+      shard: this.#settings.shard,
+      unsound: (block, error) => this.#unsound(block, error),
+    };
+  }
 
   #slicer(signal?: AbortSignal): Slicer {
     const closed = this.#closed.signal;

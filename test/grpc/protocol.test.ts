@@ -71,6 +71,18 @@ describe('protocol', () => {
     const matcher = { name: 'a', op: 'NRE', value: 'b' } as const;
     const select = { shards: [1, 2], matchers: [matcher], fromMs: -5, toMs: 5, maxSeries: 1, maxSamples: 2 };
     const labels = { shards: [1], fromMs: 0, toMs: 9, selectors: [{ matchers: [matcher] }], name: 'n' };
+    const aggregate = {
+      select,
+      operation: 'sum',
+      grouping: ['a'],
+      without: true,
+      function: 'rate',
+      rangeMs: 3,
+      startMs: -4,
+      stepMs: 5,
+      steps: 6,
+      perStep: true,
+    };
     const request = {
       hello: null,
       id: 7,
@@ -82,6 +94,7 @@ describe('protocol', () => {
       cardinality: { shards: [3], fromMs: 1, toMs: 2 },
       credit: 3,
       cancel: true,
+      aggregate,
     };
     expect(shardsService.Read.requestDeserialize(shardsService.Read.requestSerialize(request))).toEqual(request);
 
@@ -122,6 +135,7 @@ describe('protocol', () => {
       ReadReply: answer,
       Coverage: coverage,
       SelectRequest: select,
+      AggregateRequest: aggregate,
       Matcher: matcher,
       LabelsRequest: labels,
       ShardOutcome: outcome,

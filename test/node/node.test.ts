@@ -4,8 +4,11 @@ import { credentials, Client as GrpcClient } from '@grpc/grpc-js';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Client } from '../../client/client.ts';
 import { Reader } from '../../client/reader.ts';
+import { Engine } from '../../coordinator/promql/engine.ts';
+import { Cluster } from '../../coordinator/query/cluster.ts';
+import type { Queryable } from '../../coordinator/query/queryable.ts';
 import { Channel } from '../../core/grpc.ts';
-import { chunkInfo } from '../../core/kernel/codec.ts';
+import { ChunkCodec, chunkInfo } from '../../core/kernel/codec.ts';
 import { decodeIdentity, formatLabels } from '../../core/labels.ts';
 import {
   type ReadReply,
@@ -112,6 +115,37 @@ describe('a node', () => {
     expect(coverage.map(({ shard, state, reason }) => [shard, state, reason])).toEqual(
       [0, 1, 2, 3].map((shard) => [shard, 'complete', '']),
     );
+  });
+
+  it('aggregates as the engine does by itself', async () => {
+    const { address } = await startAll();
+    await clientOf(address).write(SAMPLES);
+    const reader = readerOf(address);
+    const cluster = new Cluster({ reader, codec: ChunkCodec.create(), maxSeries: 20, maxSamples: 100 });
+    const plain: Queryable = {
+      select: cluster.select.bind(cluster),
+      series: cluster.series.bind(cluster),
+      labelNames: cluster.labelNames.bind(cluster),
+      labelValues: cluster.labelValues.bind(cluster),
+    };
+    const engine = new Engine(env);
+    const time = { startMs: 0, endMs: 120_000, stepMs: 7_000 };
+    for (const query of [
+      'sum by (i) (rate(m[1m]))',
+      'max(m)',
+      'count without (i) (m)',
+      'avg(avg_over_time(m[50s] offset 5s))',
+      'group by (i) (m) * sum(m @ 40)',
+    ]) {
+      const pushed = await engine.query(cluster, query, time, { perStepStats: true });
+      const own = await engine.query(plain, query, time, { perStepStats: true });
+      expect(pushed.value, query).toEqual(own.value);
+      expect(pushed.coverage, query).toEqual(own.coverage);
+      expect(pushed.infos, query).toEqual(own.infos);
+      expect(pushed.stats.samplesPerStep, query).toEqual(own.stats.samplesPerStep);
+    }
+    const few = new Cluster({ reader, codec: ChunkCodec.create(), maxSeries: 1 });
+    await expect(engine.query(few, 'sum(m)', time)).rejects.toMatchObject({ code: 'TOO_LARGE' });
   });
 
   it('answers labels and series', async () => {
@@ -445,6 +479,7 @@ describe('a read stream', () => {
     cardinality: null,
     credit: 0,
     cancel: false,
+    aggregate: null,
   };
   const HELLO = { version: 1, clusterId: 'c', caller: 'test' };
 

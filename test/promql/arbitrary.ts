@@ -76,8 +76,10 @@ export const dataset: fc.Arbitrary<readonly RandomSeries[]> = fc
   )
   .map((all) => all.filter((series) => series.timestamps.length % 9 !== 0));
 
-export function storeOf(data: readonly RandomSeries[]): MemoryStore {
-  const store = new MemoryStore();
+export function storeOf<S extends MemoryStore = MemoryStore>(
+  data: readonly RandomSeries[],
+  store: S = new MemoryStore() as S,
+): S {
   for (const { labels, timestamps, values } of data) {
     const column = new Float64Array(values.length);
     values.forEach((value, i) => {

@@ -1,16 +1,20 @@
 /** A Queryable in memory, for tests of the engine: series in the order in which they came. */
 
 import type {
+  Aggregated,
+  AggregateRequest,
   Columns,
   Coverage,
   Metadata,
   Queryable,
+  QueryContext,
   SelectRequest,
   SeriesSet,
   TimeRange,
 } from '../../coordinator/query/queryable.ts';
 import { compareUtf8, type Labels, labelValue, makeLabels } from '../../core/labels.ts';
 import { compileMatcher, type Matcher } from '../../core/matchers.ts';
+import { Aggregator, Groups } from '../../core/promql/groups.ts';
 
 const NONE: Metadata = { coverage: [], warnings: [] };
 
@@ -68,6 +72,22 @@ export class MemoryStore implements Queryable {
     };
   }
 
+  /** As a cluster would: by three nodes, whose pages are merged. */
+  protected async aggregateApart(request: AggregateRequest, context: QueryContext): Promise<Aggregated> {
+    const set = await this.select(request, context);
+    const groups = new Groups(request.aggregation);
+    for (let node = 0; node < 3; node++) {
+      const aggregator = new Aggregator(request.aggregation);
+      for (let i = node; i < set.count; i += 3) {
+        const { timestamps, values } = set.columns(i);
+        let isDone = aggregator.add(set.labels(i), timestamps, values);
+        while (!isDone) isDone = aggregator.resume();
+      }
+      for (const page of aggregator.groups.pages(400)) groups.take(page);
+    }
+    return { groups, coverage: this.coverage, warnings: this.warnings };
+  }
+
   async series(range: TimeRange, selectors: readonly (readonly Matcher[])[]): Promise<Metadata & { series: Labels[] }> {
     const all = selectors.length === 0 ? [[]] : selectors;
     const found = new Set(all.flatMap((matchers) => this.#matching(matchers)));
@@ -101,4 +121,14 @@ function cut({ timestamps, values }: Columns, { fromMs, toMs }: TimeRange): Colu
   while (from < to && (timestamps[from] as number) < fromMs) from++;
   while (to > from && (timestamps[to - 1] as number) > toMs) to--;
   return { timestamps: timestamps.subarray(from, to), values: values.subarray(from, to) };
+}
+
+/** A store that also aggregates. */
+export class AggregatingStore extends MemoryStore {
+  aggregateCount = 0;
+
+  aggregate(request: AggregateRequest, context: QueryContext): Promise<Aggregated> {
+    this.aggregateCount++;
+    return this.aggregateApart(request, context);
+  }
 }

@@ -101,6 +101,11 @@ class Bench {
         return { coverage: covered(request) };
       },
       cardinality: async () => ({ values: [], coverage: [] }),
+      aggregate: async (request, receive) => {
+        const groups = await this.shard.aggregate({ ...EVERYTHING, ...request }, request.aggregation, 1e6);
+        for (const page of groups.pages(1e5)) await receive(page);
+        return { coverage: covered(request) };
+      },
       windowVersions: async (range) => ({
         values: Array.from(this.shard.windowVersions(range), ([startMs, version]) => `${startMs} ${SHARD} ${version}`),
         coverage: covered(range),

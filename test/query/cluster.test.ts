@@ -54,6 +54,7 @@ function cluster(pages: readonly Uint8Array[], options: Partial<ClusterOptions> 
         ],
       };
     },
+    aggregate: async () => ({ coverage: [] }),
     async series(_request, receive) {
       for (const bytes of pages) await receive(bytes);
       return { coverage: [] };

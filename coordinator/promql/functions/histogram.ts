@@ -3,9 +3,9 @@
  * defined on native histograms alone (histogram_count and others) find none and answer nothing.
  */
 import { type Labels, labelValue } from '../../../core/labels.ts';
+import { labelsKey, METRIC_NAME, withLabel, without } from '../../../core/promql/labelset.ts';
 import type { Call, Expr, Span } from '../ast.ts';
 import { type Context, collect } from '../context.ts';
-import { labelsKey, METRIC_NAME, withLabel, without } from '../labelset.ts';
 import { formatFloat } from '../literal.ts';
 import { mergeSlots } from '../map.ts';
 import { type Cursor, EMPTY, Kept, Slot } from '../vector.ts';

@@ -1,10 +1,10 @@
 /** info(): adds the labels of info metrics, such as target_info, to the series they describe (experimental). */
 import { formatLabels, type Labels, labelValue } from '../../../core/labels.ts';
 import { compileMatcher, type Matcher } from '../../../core/matchers.ts';
+import { labelsKey, METRIC_NAME, withLabel } from '../../../core/promql/labelset.ts';
 import type { Call, Expr } from '../ast.ts';
 import { type Context, collect } from '../context.ts';
 import { QueryError } from '../error.ts';
-import { labelsKey, METRIC_NAME, withLabel } from '../labelset.ts';
 import { InstantCursor } from '../range.ts';
 import { type Cursor, Kept, Slot } from '../vector.ts';
 import type { VectorFunction } from './row.ts';

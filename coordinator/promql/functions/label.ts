@@ -1,10 +1,10 @@
 /** Functions of label sets: label_replace and label_join. */
 import { RE2JS, RE2JSSyntaxException } from 're2js';
 import { type Labels, labelValue } from '../../../core/labels.ts';
+import { METRIC_NAME, withLabel } from '../../../core/promql/labelset.ts';
 import type { Call, Expr } from '../ast.ts';
 import { type Context, collect } from '../context.ts';
 import { QueryError } from '../error.ts';
-import { METRIC_NAME, withLabel } from '../labelset.ts';
 import { isLabelName } from '../literal.ts';
 import { mergeSlots } from '../map.ts';
 import { type Cursor, Kept, type Names } from '../vector.ts';

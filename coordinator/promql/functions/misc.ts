@@ -1,10 +1,10 @@
 /** Between scalars and vectors, absence, timestamps, time. */
 import { type Labels, NO_LABELS } from '../../../core/labels.ts';
+import { METRIC_NAME, withLabel } from '../../../core/promql/labelset.ts';
 import { type Call, type Expr, unwrap, type VectorSelector } from '../ast.ts';
 import { type Context, fold } from '../context.ts';
-import { METRIC_NAME, withLabel } from '../labelset.ts';
 import { Mapped } from '../map.ts';
-import { InstantCursor, Windows } from '../range.ts';
+import { CallWindows, InstantCursor } from '../range.ts';
 import { BUSY, type Cursor, DONE, EMPTY, Kept, Slot } from '../vector.ts';
 import type { FunctionRow } from './row.ts';
 
@@ -58,13 +58,13 @@ async function absentOverTime(call: Call, context: Context): Promise<Cursor> {
   const arg = unwrap(call.args[0] as Expr);
   if (arg.kind !== 'matrix' && arg.kind !== 'subquery') return EMPTY;
   const input = await context.range(arg);
-  const windows = new Windows(input, call, [], context);
+  const windows = new CallWindows(input, call, [], context);
   const seen = new Uint8Array(context.grid.count);
   for (;;) {
     const progress = input.next(windows);
     if (progress === DONE) break;
     if (progress !== BUSY) {
-      windows.sweep();
+      context.samples.total += windows.sweep(context.samples.perStep);
       for (let i = 0; i < seen.length; i++) if ((windows.high[i] as number) > (windows.low[i] as number)) seen[i] = 1;
     }
     if (context.budget.due()) await context.budget.pause();

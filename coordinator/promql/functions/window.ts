@@ -1,15 +1,17 @@
 /** The `..._over_time` family, regressions and smoothing: a window of samples to one value. */
+
+import { count, extreme, last, mean, one, total } from '../../../core/promql/over.ts';
+import { Kahan } from '../../../core/promql/sum.ts';
 import type { Expr } from '../ast.ts';
 import { QueryError } from '../error.ts';
 import { quantile, sortNanFirst } from '../quantile.ts';
-import type { Kernel, Windows } from '../range.ts';
-import { Kahan, kahanMean, kahanSum } from '../sum.ts';
+import type { CallWindows, Kernel } from '../range.ts';
 import type { Slot } from '../vector.ts';
 import type { WindowFunction } from './row.ts';
 
 /** A kernel that looks at each window by itself. `at` may ask for windows of at least `least` samples. */
-function each(at: (w: Windows, from: number, to: number, step: number) => number, least = 1): Kernel {
-  return (w: Windows, slot: Slot): void => {
+function each(at: (w: CallWindows, from: number, to: number, step: number) => number, least = 1): Kernel {
+  return (w: CallWindows, slot: Slot): void => {
     for (let i = w.from; i < w.to; i++) {
       const from = w.low[i] as number;
       const to = w.high[i] as number;
@@ -24,47 +26,10 @@ function each(at: (w: Windows, from: number, to: number, step: number) => number
   };
 }
 
-const seconds = (w: Windows, at: number): number => (w.timestamps[at] as number) / 1000;
-
-/** Candidates of a sliding extreme: indices whose values ascend (or descend) from the best one on. */
-let deque = new Int32Array(64);
-
-/**
- * The first of the largest (`sign` 1) or smallest (`sign` -1) values of each window, NaN only when there is nothing
- * else. A monotone deque: every sample enters and leaves once, however many windows hold it.
- */
-function extreme(sign: 1 | -1): Kernel {
-  return (w, slot) => {
-    const { values, low, high } = w;
-    if (deque.length < w.count) deque = new Int32Array(2 * w.count);
-    const candidates = deque;
-    let head = 0;
-    let tail = 0;
-    let next = low[w.from] as number;
-    for (let i = w.from; i < w.to; i++) {
-      const from = low[i] as number;
-      const to = high[i] as number;
-      if (next < from) next = from;
-      for (; next < to; next++) {
-        const v = sign * (values[next] as number);
-        if (Number.isNaN(v)) continue;
-        while (tail > head && sign * (values[candidates[tail - 1] as number] as number) < v) tail--;
-        candidates[tail++] = next;
-      }
-      while (head < tail && (candidates[head] as number) < from) head++;
-      if (to === from) {
-        slot.present[i] = 0;
-        continue;
-      }
-      slot.values[i] = (head < tail ? values[candidates[head] as number] : values[to - 1]) as number;
-      slot.present[i] = 1;
-      slot.pointCount++;
-    }
-  };
-}
+const seconds = (w: CallWindows, at: number): number => (w.timestamps[at] as number) / 1000;
 
 /** Where the last of the largest (or smallest) values of a window stands. */
-function extremeAt(sign: 1 | -1): (w: Windows, from: number, to: number) => number {
+function extremeAt(sign: 1 | -1): (w: CallWindows, from: number, to: number) => number {
   return (w, from, to) => {
     let best = from;
     for (let i = from; i < to; i++) {
@@ -75,7 +40,7 @@ function extremeAt(sign: 1 | -1): (w: Windows, from: number, to: number) => numb
   };
 }
 
-function variance(w: Windows, from: number, to: number): number {
+function variance(w: CallWindows, from: number, to: number): number {
   const mean = new Kahan();
   const aux = new Kahan();
   for (let i = from; i < to; i++) {
@@ -95,7 +60,7 @@ class SortedWindow {
   #to = 0;
 
   /** The values of `[from, to)` of a series, sorted, NaN first; the first `to - from` of the answer. */
-  slide(w: Windows, from: number, to: number): Float64Array {
+  slide(w: CallWindows, from: number, to: number): Float64Array {
     const changed = Math.abs(from - this.#from) + Math.abs(to - this.#to);
     if (from < this.#from || to < this.#to || from >= this.#to || changed * 4 > to - from) {
       if (this.#values.length < to - from) this.#values = new Float64Array(2 * (to - from));
@@ -162,7 +127,7 @@ const quantiles: Kernel = (w, slot) => {
 
 let deviations = new Float64Array(64);
 
-function medianDeviation(w: Windows, from: number, to: number): number {
+function medianDeviation(w: CallWindows, from: number, to: number): number {
   const count = to - from;
   if (deviations.length < count) deviations = new Float64Array(2 * count);
   deviations.set(w.values.subarray(from, to));
@@ -175,7 +140,7 @@ function medianDeviation(w: Windows, from: number, to: number): number {
 }
 
 /** Least squares over `[from, to)`; the intercept is at `interceptMs`. */
-function regress(w: Windows, from: number, to: number, interceptMs: number): { slope: number; intercept: number } {
+function regress(w: CallWindows, from: number, to: number, interceptMs: number): { slope: number; intercept: number } {
   const { timestamps, values } = w;
   const x = new Kahan();
   const y = new Kahan();
@@ -204,7 +169,7 @@ function regress(w: Windows, from: number, to: number, interceptMs: number): { s
   return { slope, intercept: sumY / n - (slope * sumX) / n };
 }
 
-function smooth(w: Windows, from: number, to: number, step: number): number {
+function smooth(w: CallWindows, from: number, to: number, step: number): number {
   const sf = w.scalars[0]?.[step] as number;
   const tf = w.scalars[1]?.[step] as number;
   const { values } = w;
@@ -240,9 +205,9 @@ const matrix = { kind: 'window', returns: 'vector', args: ['matrix'] } as const;
 const constant = { ...matrix, constantTime: true } as const;
 
 export const WINDOW: readonly WindowFunction[] = [
-  { ...constant, name: 'count_over_time', kernel: each((_, from, to) => to - from) },
-  { ...constant, name: 'present_over_time', kernel: each(() => 1) },
-  { ...constant, name: 'last_over_time', keepsName: true, kernel: each((w, _, to) => w.values[to - 1] as number) },
+  { ...constant, name: 'count_over_time', kernel: count },
+  { ...constant, name: 'present_over_time', kernel: one },
+  { ...constant, name: 'last_over_time', keepsName: true, kernel: last },
   {
     ...constant,
     name: 'first_over_time',
@@ -255,8 +220,8 @@ export const WINDOW: readonly WindowFunction[] = [
   { ...constant, name: 'min_over_time', kernel: extreme(-1) },
   { ...matrix, name: 'ts_of_max_over_time', experimental: true, kernel: each(extremeAt(1)) },
   { ...matrix, name: 'ts_of_min_over_time', experimental: true, kernel: each(extremeAt(-1)) },
-  { ...matrix, name: 'sum_over_time', kernel: each((w, from, to) => kahanSum(w.values, from, to)) },
-  { ...matrix, name: 'avg_over_time', kernel: each((w, from, to) => kahanMean(w.values, from, to)) },
+  { ...matrix, name: 'sum_over_time', kernel: total },
+  { ...matrix, name: 'avg_over_time', kernel: mean },
   { ...matrix, name: 'stdvar_over_time', kernel: each(variance) },
   { ...matrix, name: 'stddev_over_time', kernel: each((w, from, to) => Math.sqrt(variance(w, from, to))) },
   { ...matrix, name: 'mad_over_time', experimental: true, kernel: each(medianDeviation) },

@@ -1,6 +1,5 @@
 /** Label sets as the language changes them: what functions, aggregations and matching make of the series' labels. */
-import { compareUtf8, type Labels, labelValue, NO_LABELS } from '../../core/labels.ts';
-import { labelName, quote } from './literal.ts';
+import { compareUtf8, type Labels, labelValue, NO_LABELS } from '../labels.ts';
 
 export const METRIC_NAME = '__name__';
 
@@ -52,14 +51,6 @@ export function withLabel(labels: Labels, name: string, value: string): Labels {
   }
   if (!placed) list.push(name, value);
   return flat(list);
-}
-
-/** As Prometheus writes label sets in errors: the metric name is one of the labels. */
-export function labelString(labels: Labels): string {
-  const parts: string[] = [];
-  for (let i = 0; i < labels.length; i += 2)
-    parts.push(`${labelName(labels[i] as string)}=${quote(labels[i + 1] as string)}`);
-  return `{${parts.join(', ')}}`;
 }
 
 const SEPARATOR = '\u{fdd0}';
