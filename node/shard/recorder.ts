@@ -23,6 +23,8 @@ export class Recorder {
   #segment = -1;
   /** `catalogue.releaseCount` when it began. */
   #segmentReleases = 0;
+  /** Of the last deletion that was logged, whoever it came from. */
+  #deletionSequence = 0;
 
   constructor(kernel: ShardKernel, catalogue: Catalogue, log: Log) {
     this.#kernel = kernel;
@@ -52,7 +54,13 @@ export class Recorder {
     const list = encodeDeletions(deletions);
     this.#log.admit(definitions.length + list.length + 2 * RECORD_OVERHEAD_BYTES);
     this.#log.append(RecordKind.DEFINITION, origin, definitions);
-    return this.#log.append(RecordKind.DELETION, origin, list);
+    this.#deletionSequence = this.#log.append(RecordKind.DELETION, origin, list);
+    return this.#deletionSequence;
+  }
+
+  /** Resolves when every deletion made so far survives a power cut. Throws what `Log.synced` throws. */
+  deletionsDurable(): Promise<void> {
+    return this.#log.synced(this.#deletionSequence);
   }
 
   /** Hands a slice that is not empty to the log. Returns the last sequence. Throws as `Log.append`. */

@@ -75,8 +75,6 @@ export class Intake {
   #closed = false;
   #pressed = false;
   #acceptedCount = 0;
-  /** Of the last deletion in the log, 0 before the first. */
-  #deletionSequence = 0;
   #refusedCount = 0;
 
   constructor(clock: Clock, parts: IntakeParts, settings: ShardSettings) {
@@ -124,7 +122,7 @@ export class Intake {
 
   /**
    * Deletes an interval of some living series, at most MAX_LISTED. In force when this returns, durable when
-   * `deletionsDurable` says so. Throws RESOURCE_EXHAUSTED past the limit, and what the log throws.
+   * `Recorder.deletionsDurable` says so. Throws RESOURCE_EXHAUSTED past the limit, and what the log throws.
    */
   delete(ids: readonly SeriesId[], fromMs: number, toMs: number): void {
     if (this.#closed) throw this.#closedError();
@@ -140,13 +138,8 @@ export class Intake {
       const message = `shard ${this.#settings.shard} keeps ${count} deletions, ${fresh.length} more would exceed the ${maxDeletionCount} that are accepted`;
       throw new SilverbackError('RESOURCE_EXHAUSTED', message, { retryAfterMs: 60_000 });
     }
-    this.#deletionSequence = this.#recorder.delete(fresh, OWN_ORIGIN);
+    this.#recorder.delete(fresh, OWN_ORIGIN);
     for (const deletion of fresh) this.#deletions.add(deletion);
-  }
-
-  /** Resolves when every deletion made so far survives a power cut. Throws what `Log.synced` throws. */
-  deletionsDurable(): Promise<void> {
-    return this.#log.synced(this.#deletionSequence);
   }
 
   close(): void {

@@ -196,7 +196,7 @@ export class Shard {
       deletions: this.#deletions,
       shard: settings.shard,
       // What recovery finds in log and checkpoint is durable.
-      deletionsDurable: () => this.#intake?.deletionsDurable() ?? Promise.resolve(),
+      deletionsDurable: () => this.#recorder?.deletionsDurable() ?? Promise.resolve(),
     };
   }
 
@@ -226,7 +226,7 @@ export class Shard {
       count += living.length;
       await slicer.pause();
     }
-    await this.#intake.deletionsDurable();
+    await this.#recorder.deletionsDurable();
     return count;
   }
 

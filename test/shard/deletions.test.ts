@@ -3,10 +3,12 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { type SeriesId, WINDOW_MS } from '../../core/kernel/shard.ts';
 import { Budget } from '../../node/shard/budget.ts';
+import { encodeDefinition } from '../../node/shard/definitions.ts';
 import { type Deletion, Deletions, encodeDeletions, readDeletions } from '../../node/shard/deletions.ts';
+import { RECORD_OVERHEAD_BYTES, RecordKind } from '../../node/shard/segment.ts';
 import { Shard } from '../../node/shard/shard.ts';
 import { Sim } from '../sim/sim.ts';
-import { batchOf, bitsOf, contentsOf, EVERYTHING, readPage, type Sample } from './model.ts';
+import { batchOf, bitsOf, contentsOf, EVERYTHING, readPage, type Sample, undeleted } from './model.ts';
 
 const HOUR = 3_600_000;
 const START_MS = Date.UTC(2026, 0, 1);
@@ -100,8 +102,8 @@ function minutely(series: string, fromMs: number, count: number): Sample[] {
   return Array.from({ length: count }, (_, i) => ({ series, timestampMs: fromMs + i * 60_000, bits: bitsOf(i) }));
 }
 
-async function opened(sim: Sim, limits = {}) {
-  const options = { shard: 1, budget: new Budget(1 << 30), sealDelayMs: 0, sealIdleMs: 0, limits };
+async function opened(sim: Sim, limits = {}, more = {}) {
+  const options = { shard: 1, budget: new Budget(1 << 30), sealDelayMs: 0, sealIdleMs: 0, limits, ...more };
   return sim.settle(Shard.open(sim.boot(), '/d', options));
 }
 
@@ -169,6 +171,55 @@ test('blocks that a deletion does not touch are handed out as they are', async (
   expect(sealed()).toBe(120 - 31);
   expect((await sim.settle(contentsOf(shard))).lines()).toHaveLength(120 - 31);
 });
+
+/** A log record as `Replica.apply` takes it. */
+function record(kind: RecordKind, payload: Uint8Array): Uint8Array {
+  const header = Buffer.alloc(RECORD_OVERHEAD_BYTES);
+  header[0] = kind;
+  header.writeUInt32LE(payload.length, 2);
+  return Buffer.concat([header, payload]);
+}
+
+test.each(['made here', 'from another copy'])(
+  'no power cut leaves a block without what a deletion %s took, and no deletion',
+  async (from) => {
+    const [fromMs, toMs] = [START_MS - 4 * HOUR, START_MS - 3.5 * HOUR];
+    const ofS0 = [{ name: 's', op: '=' as const, value: 's0' }];
+    let goneCount = 0;
+    for (let seed = 0; seed < 80; seed++) {
+      const sim = new Sim(seed);
+      const shard = await opened(sim, {}, { checkpointIntervalMs: 1, log: { segmentBytes: 4096 } });
+      await append(sim, shard, minutely('s0', fromMs, 60));
+      // Until the block is all that holds them: the log's segments go with the checkpoints.
+      for (let i = 0; i < 8; i++) {
+        for (let k = 0; k < 10; k++) await append(sim, shard, minutely('s1', START_MS + (i * 10 + k) * 1_000, 1));
+        await sim.advance(10);
+        await sim.settle(shard.tick());
+      }
+      expect(shard.stats().blockCount).toBe(1);
+      expect(shard.stats().problems).toEqual([]);
+      if (from === 'made here') shard.delete(ofS0, fromMs, toMs).catch(() => undefined);
+      else {
+        const { value: page } = await sim.settle(shard.select({ ...EVERYTHING, matchers: ofS0 }).next());
+        const [{ identity } = { identity: new Uint8Array(0) }] = readPage(page as Uint8Array);
+        const definition = record(RecordKind.DEFINITION, encodeDefinition(7, identity.slice()));
+        const deletion = record(RecordKind.DELETION, encodeDeletions([{ id: id(7), fromMs, toMs }]));
+        await sim.settle(shard.replica(1).apply(Buffer.concat([definition, deletion])));
+      }
+      shard.clean().catch(() => undefined);
+      await sim.steps(1 + seed);
+      sim.crash();
+      const again = await opened(sim);
+      const left = await sim.settle(contentsOf(again));
+      const isDeleted = undeleted(left, [{ series: 's0', fromMs, toMs }]).length === 0;
+      const kept = left.lines().filter((one) => one.startsWith('s0'));
+      expect(kept, `seed ${seed}`).toHaveLength(isDeleted ? 29 : 60);
+      if (isDeleted) goneCount++;
+    }
+    expect(goneCount).toBeGreaterThan(0);
+    expect(goneCount).toBeLessThan(80);
+  },
+);
 
 test('a window of which nothing is left has no block, and a later sample of it is found', async () => {
   const sim = new Sim(4);
