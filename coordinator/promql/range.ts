@@ -23,9 +23,6 @@ import {
   Slot,
 } from './vector.ts';
 
-/** Samples that one call of a kernel may visit, about a millisecond's worth. */
-const SLICE_SAMPLES = 200_000;
-
 /** The range vector of a selector. */
 export class SelectedRange implements RangeInput {
   readonly names: Names;
@@ -167,8 +164,7 @@ export class RangeCursor implements Cursor {
       w.to = 0;
       this.#open = true;
     }
-    w.from = w.to;
-    w.to = this.#options.constantTime ? steps : this.#sliceEnd(w.from);
+    w.nextSlice(this.#options.constantTime === true);
     this.#kernel(w, slot);
     if (w.to < steps) return BUSY;
     this.#open = false;
@@ -176,17 +172,6 @@ export class RangeCursor implements Cursor {
     if (this.#options.counter) this.#checkName(w);
     slot.labels = this.#options.keepsName ? w.labels : dropName(w.labels);
     return SERIES;
-  }
-
-  #sliceEnd(from: number): number {
-    const { low, high } = this.#windows;
-    let visits = 0;
-    let to = from;
-    while (to < low.length && visits < SLICE_SAMPLES) {
-      visits += 1 + (high[to] as number) - (low[to] as number);
-      to++;
-    }
-    return to;
   }
 
   #checkName(w: CallWindows): void {

@@ -251,9 +251,6 @@ function fill(column: Float64Array | Uint32Array | Uint8Array, page: Uint8Array,
   bytesOf(column).set(page.subarray(from, from + column.byteLength));
 }
 
-/** Samples that one slice of a series may visit, about a millisecond's worth. */
-const SLICE_SAMPLES = 200_000;
-
 /** Computes an aggregation series by series. */
 export class Aggregator {
   readonly groups: Groups;
@@ -306,23 +303,11 @@ export class Aggregator {
     const w = this.#windows;
     const { steps } = this.#aggregation;
     const { kernel, wide, keepsName } = this.#function as WindowFunction;
-    w.from = w.to;
-    w.to = wide ? this.#sliceEnd(w.from) : steps;
+    w.nextSlice(!wide);
     kernel(w, this.#points);
     if (w.to < steps) return false;
     if (this.#points.pointCount > 0) this.groups.add(keepsName ? w.labels : dropName(w.labels), this.#points);
     return true;
-  }
-
-  #sliceEnd(from: number): number {
-    const { low, high } = this.#windows;
-    let visits = 0;
-    let to = from;
-    while (to < low.length && visits < SLICE_SAMPLES) {
-      visits += 1 + (high[to] as number) - (low[to] as number);
-      to++;
-    }
-    return to;
   }
 
   #latest(labels: Labels, timestamps: Float64Array, values: Float64Array): void {

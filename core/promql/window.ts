@@ -38,6 +38,9 @@ export interface WindowOptions {
   readonly extent?: Extent | undefined;
 }
 
+/** Samples that one slice of a series may visit, about a millisecond's worth. */
+const SLICE_SAMPLES = 200_000;
+
 /** A series' samples with the windows of all steps: window `i` is the samples from `low[i]` to below `high[i]`. */
 export class Windows extends Samples {
   readonly low: Int32Array;
@@ -63,6 +66,17 @@ export class Windows extends Samples {
   /** Where the window of a step ends (inclusive), ms. It begins, exclusive, `rangeMs` earlier. */
   end(step: number): number {
     return this.#reference.startMs + step * this.#reference.stepMs;
+  }
+
+  /** Puts `from` and `to` around the next steps: all that are left, or as many as keep to the bound of a slice, at least one. */
+  nextSlice(all: boolean): void {
+    const { low, high } = this;
+    this.from = this.to;
+    let to = all ? low.length : this.from;
+    for (let visits = 0; to < low.length && visits < SLICE_SAMPLES; to++) {
+      visits += 1 + (high[to] as number) - (low[to] as number);
+    }
+    this.to = to;
   }
 
   /** Finds all windows in one pass over the samples. Returns how many samples they hold together; adds them to `perStep`. */
