@@ -2,9 +2,9 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Expr } from '../../coordinator/promql/ast.ts';
 import { QueryError } from '../../coordinator/promql/error.ts';
-import { toJson } from '../../coordinator/promql/json.ts';
 import { parse, parseSelector } from '../../coordinator/promql/parse.ts';
 import { format, print } from '../../coordinator/promql/print.ts';
+import { toTree } from '../../coordinator/promql/tree.ts';
 import { scalarExpression, vectorExpression } from './arbitrary.ts';
 
 const experimental = { experimental: true };
@@ -190,9 +190,9 @@ describe('parseSelector', () => {
   });
 });
 
-describe('toJson', () => {
+describe('toTree', () => {
   it('has the shape of parse_query', () => {
-    expect(toJson(parse('sum by (a) (rate(foo{b!="c"}[5m] offset 1m)) > 1'))).toEqual({
+    expect(toTree(parse('sum by (a) (rate(foo{b!="c"}[5m] offset 1m)) > 1'))).toEqual({
       type: 'binaryExpr',
       op: '>',
       bool: false,
@@ -212,9 +212,7 @@ describe('toJson', () => {
               type: 'matrixSelector',
               name: 'foo',
               range: 300_000,
-              rangeExpr: null,
               offset: 60_000,
-              offsetExpr: null,
               matchers: [
                 { name: 'b', value: 'c', type: '!=' },
                 { name: '__name__', value: 'foo', type: '=' },
