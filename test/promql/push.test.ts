@@ -106,6 +106,28 @@ describe('an aggregation where the series are', () => {
     });
   }
 
+  it('carries what sums lose from node to node', async () => {
+    // Dealt out over three nodes in turn: each node's sum loses its small values, which the compensation keeps.
+    const values = [1e16, 1, -1e16, 1, 1e16, 1, -1e16, 3, 5];
+    const filled = <S extends MemoryStore>(store: S): S => {
+      for (const [i, value] of values.entries()) {
+        store.add(
+          { __name__: 'm', i: String(i) },
+          { timestamps: Float64Array.of(START_MS), values: Float64Array.of(value) },
+        );
+      }
+      return store;
+    };
+    for (const [query, expected] of [
+      ['sum(m)', 11],
+      ['avg(m)', 11 / 9],
+    ] as const) {
+      const pushed = await ask(filled(new AggregatingStore()), query, { timeMs: START_MS });
+      if (typeof pushed === 'string') throw new Error(pushed);
+      expect([...points(pushed).values()][0], query).toBeCloseTo(expected, 12);
+    }
+  });
+
   it('gives the same inside of other expressions', { timeout: 120_000 }, async () => {
     const isUnstable = /topk|bottomk|limitk|limit_ratio/;
     await fc.assert(
