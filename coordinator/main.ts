@@ -136,6 +136,7 @@ async function main(): Promise<void> {
   });
   const cache = new ResultCache({
     clock: env.clock,
+    timers: env.timers,
     engine,
     queryable,
     windowVersions: (range, context) => queryable.windowVersions(range, context),

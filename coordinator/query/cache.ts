@@ -11,7 +11,8 @@
  *
  * A query whose steps depend on its own start or end, or that reads no window that has ended, passes by and costs nothing.
  */
-import type { Clock } from '../../core/env/env.ts';
+import type { Clock, Timers } from '../../core/env/env.ts';
+import { SilverbackError } from '../../core/errors.ts';
 import { WINDOW_MS } from '../../core/kernel/shard.ts';
 import { compareLabels, formatLabels } from '../../core/labels.ts';
 import type { DurationExpr, Expr } from '../promql/ast.ts';
@@ -29,6 +30,7 @@ export interface WindowVersions {
 
 export interface ResultCacheOptions {
   readonly clock: Pick<Clock, 'nowMs'>;
+  readonly timers: Pick<Timers, 'after'>;
   readonly engine: Pick<Engine, 'query' | 'parse' | 'reads'>;
   readonly queryable: Queryable;
   readonly windowVersions: (range: TimeRange, context: QueryContext) => Promise<WindowVersions>;
@@ -103,11 +105,8 @@ export class ResultCache {
     const groups = options.perStepStats === true ? undefined : this.#groups(text, time, options);
     if (groups === undefined) return { ...(await engine.query(queryable, text, time, options)), cachedSteps: 0 };
 
-    const signal = options.signal ?? NEVER;
-    const known = await this.#options.windowVersions(hull(groups), { signal });
-    if (!isComplete(known.coverage)) {
-      return { ...(await engine.query(queryable, text, time, options)), cachedSteps: 0 };
-    }
+    const known = await this.#versions(groups, options);
+    if (known === undefined) return { ...(await engine.query(queryable, text, time, options)), cachedSteps: 0 };
     const key = keyOf(text, time, options);
     const found = groups.map((group) => this.#find(key, group, known.versions));
     const first = found.indexOf(undefined);
@@ -166,7 +165,8 @@ export class ResultCache {
       // The engine says it again, in its own order of complaints.
       return undefined;
     }
-    if (!isStepwise(expr)) return undefined;
+    // The engine's bound of steps holds for the query as a whole, however much of it is kept.
+    if (!isStepwise(expr) || engine.reads(expr, time, options.lookbackMs) === undefined) return undefined;
     const stepCount = Math.floor((endMs - startMs) / stepMs) + 1;
     const groups: Group[] = [];
     let useful = false;
@@ -185,6 +185,28 @@ export class ResultCache {
       from = to;
     }
     return useful ? groups : undefined;
+  }
+
+  /**
+   * The versions of all that the query reads; undefined when not all of them are to be had soon: then the query is evaluated
+   * as if there were no cache, and says itself what is wrong.
+   */
+  async #versions(groups: readonly Group[], { signal }: QueryOptions): Promise<WindowVersions | undefined> {
+    const stop = new AbortController();
+    const cancel = () => stop.abort();
+    const timer = this.#options.timers.after(VERSIONS_MS, cancel);
+    signal?.addEventListener('abort', cancel);
+    try {
+      if (signal?.aborted === true) return undefined;
+      const known = await this.#options.windowVersions(hull(groups), { signal: stop.signal });
+      return isComplete(known.coverage) ? known : undefined;
+    } catch (error) {
+      if (error instanceof SilverbackError) return undefined;
+      throw error;
+    } finally {
+      timer.cancel();
+      signal?.removeEventListener('abort', cancel);
+    }
   }
 
   #find(key: string, group: Group, versions: ReadonlyMap<number, string>): Stretch | undefined {
@@ -246,7 +268,8 @@ export class ResultCache {
   }
 }
 
-const NEVER = new AbortController().signal;
+/** How long versions are waited for, on top of the time that the query has. */
+const VERSIONS_MS = 1_000;
 /** A query over more windows than this (six weeks) is not looked up. */
 const MAX_GROUPS = 512;
 

@@ -3,6 +3,7 @@ import { expect, test } from 'vitest';
 import { Engine } from '../../coordinator/promql/engine.ts';
 import { type RangeTime, ResultCache } from '../../coordinator/query/cache.ts';
 import { Cluster, type ClusterOptions } from '../../coordinator/query/cluster.ts';
+import { SilverbackError } from '../../core/errors.ts';
 import { ChunkCodec } from '../../core/kernel/codec.ts';
 import { WINDOW_MS } from '../../core/kernel/shard.ts';
 import { Budget } from '../../node/shard/budget.ts';
@@ -84,6 +85,7 @@ class Bench {
   readonly sim: Sim;
   shard!: Shard;
   readonly cache: ResultCache;
+  versionsFail: SilverbackError | undefined;
   readonly #engine: Engine;
   readonly #cluster: Cluster;
   readonly #budget = new Budget(1 << 30);
@@ -106,10 +108,16 @@ class Bench {
         for (const page of groups.pages(1e5)) await receive(page);
         return { coverage: covered(request) };
       },
-      windowVersions: async (range) => ({
-        values: Array.from(this.shard.windowVersions(range), ([startMs, version]) => `${startMs} ${SHARD} ${version}`),
-        coverage: covered(range),
-      }),
+      windowVersions: async (range) => {
+        if (this.versionsFail !== undefined) throw this.versionsFail;
+        return {
+          values: Array.from(
+            this.shard.windowVersions(range),
+            ([startMs, version]) => `${startMs} ${SHARD} ${version}`,
+          ),
+          coverage: covered(range),
+        };
+      },
       series: async () => ({ coverage: [] }),
       labelNames: unused,
       labelValues: unused,
@@ -122,6 +130,7 @@ class Bench {
     this.#cluster = new Cluster({ reader, codec });
     this.cache = new ResultCache({
       clock: env.clock,
+      timers: { after: () => ({ cancel: () => undefined }) },
       engine: this.#engine,
       queryable: this.#cluster,
       windowVersions: (range, context) => this.#cluster.windowVersions(range, context),
@@ -158,8 +167,8 @@ class Bench {
     return { value, infos };
   }
 
-  kept(text: string, time: RangeTime) {
-    return this.sim.settle(this.cache.query(text, time));
+  kept(text: string, time: RangeTime, signal?: AbortSignal) {
+    return this.sim.settle(this.cache.query(text, time, signal === undefined ? {} : { signal }));
   }
 }
 
@@ -254,6 +263,28 @@ test('the window that is being written is never kept', async () => {
   const { cachedSteps } = await bench.kept('m', time);
   expect(cachedSteps).toBeGreaterThan(0);
   expect(cachedSteps).toBeLessThanOrEqual(72);
+});
+
+test('a query of too many steps is refused however much of it is kept', async () => {
+  const bench = await filled();
+  const step = { stepMs: 1_000 };
+  for (let window = 0; window < 4; window++) {
+    const startMs = FIRST_MS + window * WINDOW_MS;
+    await bench.kept('m', { startMs, endMs: startMs + WINDOW_MS - 1_000, ...step });
+  }
+  const whole = { startMs: FIRST_MS, endMs: FIRST_MS + 4 * WINDOW_MS - 1_000, ...step };
+  expect((await bench.kept('m', { ...whole, endMs: FIRST_MS + WINDOW_MS })).cachedSteps).toBeGreaterThan(0);
+  await expect(bench.kept('m', whole)).rejects.toThrow('exceeded maximum resolution of 11,000 points');
+});
+
+test('while no versions are to be had, queries are answered without what is kept', async () => {
+  const bench = await filled();
+  const { value } = await bench.kept('m', DAY);
+  bench.versionsFail = new SilverbackError('UNAVAILABLE', 'no answer');
+  expect(await bench.kept('m', DAY)).toMatchObject({ cachedSteps: 0, value });
+  const controller = new AbortController();
+  controller.abort();
+  await expect(bench.kept('m', DAY, controller.signal)).rejects.toMatchObject({ type: 'canceled' });
 });
 
 test('what is kept stays within its bytes', async () => {
