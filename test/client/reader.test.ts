@@ -267,7 +267,7 @@ describe('a reader', () => {
     a.select = gives(1);
     b.select = (_request, _send, signal) => new Promise((resolve) => signal.addEventListener('abort', () => resolve()));
     const { pages, ledger } = await select(readerOf(new StaticPlacement(placementOf([[a.address], [b.address]]))), {
-      timeoutMs: 200,
+      timeoutMs: 2_000,
     });
     expect(pages).toEqual([1]);
     expect(ledger.map(({ state }) => state)).toEqual(['complete', 'missing']);

@@ -47,7 +47,8 @@ function pair(): [FakeNode, FakeNode, StaticPlacement] {
   return [a, b, new StaticPlacement(placementOf([[a.address], [b.address]]))];
 }
 
-const BRIEF = { timeoutMs: 5_000 };
+/** Far more than any of these writes needs: not a limit, but an end. */
+const BRIEF = { timeoutMs: 30_000 };
 
 describe('a writer', () => {
   it('brings each shard to its owner and acknowledges', async () => {
@@ -203,9 +204,10 @@ describe('a writer', () => {
     expect((await writer.write([batch(0, [[1, 1]])], BRIEF)).acknowledgedCount).toBe(1);
     // Two refused, with definitions that were not taken in; one that the node does not know; one stored.
     expect(a.requests).toHaveLength(4);
-    a.judge = () => ({ code: 'RESOURCE_EXHAUSTED', message: 'full', retryAfterMs: 20 });
-    const { results } = await writer.write([batch(0, [[1, 2]])], { timeoutMs: 200 });
-    expect(results[0]).toMatchObject({ code: 'RESOURCE_EXHAUSTED', retryAfterMs: 20, acknowledgedCount: 0 });
+    // One refusal, and then out of time while it waits: with more of them the last might be out when time is up.
+    a.judge = () => ({ code: 'RESOURCE_EXHAUSTED', message: 'full', retryAfterMs: 60_000 });
+    const { results } = await writer.write([batch(0, [[1, 2]])], { timeoutMs: 2_000 });
+    expect(results[0]).toMatchObject({ code: 'RESOURCE_EXHAUSTED', retryAfterMs: 60_000, acknowledgedCount: 0 });
     expect(results[0]?.message).toContain('full');
   });
 
@@ -268,8 +270,8 @@ describe('a writer', () => {
     a.hold = (answer) => held.push(answer);
     const writer = writerTo(placement, { maxInFlightPerNode: 1 });
     const [sent, unsent] = await Promise.all([
-      writer.write([batch(0, [[1, 1]])], { timeoutMs: 200 }),
-      writer.write([batch(0, [[1, 2]])], { timeoutMs: 200 }),
+      writer.write([batch(0, [[1, 1]])], { timeoutMs: 2_000 }),
+      writer.write([batch(0, [[1, 2]])], { timeoutMs: 2_000 }),
     ]);
     expect(sent.results[0]).toMatchObject({ code: 'UNCONFIRMED', acknowledgedCount: 0 });
     expect(unsent.results[0]).toMatchObject({ code: 'UNAVAILABLE', acknowledgedCount: 0 });
