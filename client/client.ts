@@ -87,6 +87,8 @@ export interface QueryOptions {
   /** Default 2 minutes. */
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal;
+  /** Answer from copies in this region only. Default: the nearest that answer. */
+  readonly region?: string;
 }
 
 /** [Unix seconds, value as text]: as Prometheus's HTTP API gives samples. */
@@ -102,6 +104,8 @@ export interface QueryCoverage {
     readonly end: number;
     readonly state: 'complete' | 'unconfirmed' | 'missing';
     readonly reason?: string;
+    /** Whose samples these are: `region/node`. */
+    readonly copies?: readonly string[];
   }[];
 }
 
@@ -550,9 +554,10 @@ export class Client {
     this.#metrics.write(Math.floor(this.#env.clock.nowMs()));
   }
 
-  async #ask(request: QueryRequest, options: QueryOptions): Promise<QueryResult> {
+  async #ask(asked: Omit<QueryRequest, 'region'>, options: QueryOptions): Promise<QueryResult> {
     this.#checkOpen();
-    const timeoutMs = options.timeoutMs ?? 120_000;
+    const { timeoutMs = 120_000, region = '' } = options;
+    const request = { ...asked, region };
     let failure = new SilverbackError('UNAVAILABLE', 'there are no endpoints to ask');
     for (const channel of this.#endpoints) {
       try {

@@ -9,7 +9,7 @@ import { SilverbackError } from '../core/errors.ts';
 import { Channel, type ChannelCredentials } from '../core/grpc.ts';
 import { compareUtf8 } from '../core/labels.ts';
 import type { Matcher } from '../core/matchers.ts';
-import type { Placement, PlacementView } from '../core/placement.ts';
+import type { Copy, Placement, PlacementView } from '../core/placement.ts';
 import type { Aggregation } from '../core/promql/groups.ts';
 import type { LabelsRequest, ReadReply, SelectRequest, WireCoverage, WireMatcher } from '../core/protocol.ts';
 import { preferred } from './placement.ts';
@@ -23,6 +23,8 @@ export interface Coverage {
   readonly state: 'complete' | 'unconfirmed' | 'missing';
   /** Why it is not complete, in words an operator can act on; empty when it is. */
   readonly reason: string;
+  /** Whose samples these are, `region/node`; undefined when no copy answered. */
+  readonly copy?: string;
 }
 
 /** Milliseconds, both ends inclusive. */
@@ -53,6 +55,8 @@ export interface ReadContext {
   readonly signal: AbortSignal;
   /** Default 2 minutes. A node that is not done by then is `missing`. */
   readonly timeoutMs?: number;
+  /** Only copies in this region are asked. */
+  readonly region?: string;
 }
 
 /**
@@ -180,22 +184,28 @@ export class Reader {
     handOn: 'at once' | 'whole' = 'at once',
   ): Promise<Coverage[]> {
     const { env } = this.#options;
-    const { signal, timeoutMs = DEFAULT_TIMEOUT_MS } = context;
+    const { signal, timeoutMs = DEFAULT_TIMEOUT_MS, region } = context;
     if (signal.aborted) throw cancelled();
     let placement = this.#options.placement.current() ?? (await this.#options.placement.refresh());
-    const run = new Run(range, question, receive, handOn === 'whole' ? env.timers : undefined);
+    const run = new Run(range, question, receive, {
+      region,
+      holdsBack: handOn === 'whole' ? env.timers : undefined,
+    });
     const cancel = () => run.stop(cancelled());
     signal.addEventListener('abort', cancel);
     const timer = env.timers.after(timeoutMs, () => run.expire(timeoutMs));
     try {
-      let groups = this.#firstGroups(placement);
+      let groups =
+        region === undefined
+          ? this.#firstGroups(placement)
+          : this.#groups(placement, [...placement.copies.keys()], new Map(), region);
       for (;;) {
         const answered = await Promise.all(groups.map((group) => run.ask(group, (address) => this.#reads(address))));
         const open = answered.flat();
         if (open.length === 0) return run.ledger;
         placement = await this.#options.placement.refresh().catch(() => placement);
         if (signal.aborted) throw cancelled();
-        groups = this.#groups(placement, open, run.tried);
+        groups = this.#groups(placement, open, run.tried, region);
       }
     } finally {
       timer.cancel();
@@ -212,17 +222,25 @@ export class Reader {
     return this.#grouped.groups;
   }
 
-  #groups(placement: Placement, shards: readonly number[], tried: ReadonlyMap<number, ReadonlySet<string>>): Group[] {
-    const groups = new Map<string | undefined, number[]>();
+  /** By the next copy to ask. With `region`, of that region's only. */
+  #groups(
+    placement: Placement,
+    shards: readonly number[],
+    tried: ReadonlyMap<number, ReadonlySet<string>>,
+    region?: string,
+  ): Group[] {
+    const groups = new Map<string | undefined, Group & { readonly shards: number[] }>();
     for (const shard of shards) {
       // A joining copy is better than none; it says itself what it lacks.
       const copies = preferred(placement.copies[shard] ?? [], this.#options.region, ['active', 'leaving', 'joining']);
-      const address = copies.find((copy) => !tried.get(shard)?.has(copy.address))?.address;
-      const group = groups.get(address);
-      if (group === undefined) groups.set(address, [shard]);
-      else group.push(shard);
+      const copy = copies.find(
+        (one) => !tried.get(shard)?.has(one.address) && (region === undefined || one.region === region),
+      );
+      const group = groups.get(copy?.address);
+      if (group === undefined) groups.set(copy?.address, { copy, shards: [shard] });
+      else group.shards.push(shard);
     }
-    return [...groups].map(([address, members]) => ({ address, shards: members }));
+    return [...groups.values()];
   }
 
   #reads(address: string): Reads {
@@ -240,7 +258,7 @@ export class Reader {
 
 /** Shards that are asked of one node; of none when no copy is left to try. */
 interface Group {
-  readonly address: string | undefined;
+  readonly copy: Copy | undefined;
   readonly shards: readonly number[];
 }
 
@@ -253,22 +271,24 @@ class Run {
   readonly #question: (shards: readonly number[]) => Question;
   readonly #receive: ReplyReceiver;
   readonly #timers: Env['timers'] | undefined;
+  readonly #region: string | undefined;
   readonly #open = new Set<Asked>();
   readonly #reasons = new Map<number, string>();
   #stopped: SilverbackError | undefined;
   #expired: SilverbackError | undefined;
 
-  /** With `timers`, a node's replies are held until it is done, and handed on in turn with other work. */
+  /** With `holdsBack`, a node's replies are held until it is done, and handed on in turn with other work. */
   constructor(
     range: ReadRange,
     question: (shards: readonly number[]) => Question,
     receive: ReplyReceiver,
-    timers: Env['timers'] | undefined,
+    { region, holdsBack }: { readonly region: string | undefined; readonly holdsBack: Env['timers'] | undefined },
   ) {
     this.#range = range;
     this.#question = question;
     this.#receive = receive;
-    this.#timers = timers;
+    this.#region = region;
+    this.#timers = holdsBack;
   }
 
   /** Ends the whole read with this error. */
@@ -287,11 +307,13 @@ class Run {
    * Asks one node and enters its answer into the ledger. Resolves with the shards that another copy may still give.
    * Rejects with what concerns the whole read.
    */
-  async ask({ address, shards }: Group, readsOf: (address: string) => Reads): Promise<readonly number[]> {
-    if (address === undefined) {
-      for (const shard of shards) this.#missing(shard, this.#reasons.get(shard) ?? `no node holds shard ${shard}`);
+  async ask({ copy, shards }: Group, readsOf: (address: string) => Reads): Promise<readonly number[]> {
+    if (copy === undefined) {
+      const where = this.#region === undefined ? 'node' : `node of region ${this.#region}`;
+      for (const shard of shards) this.#missing(shard, this.#reasons.get(shard) ?? `no ${where} holds shard ${shard}`);
       return [];
     }
+    const { address } = copy;
     let hasGiven = false;
     let asked: Asked | undefined;
     const held: ReadReply[] = [];
@@ -312,7 +334,7 @@ class Run {
         if (this.#stopped !== undefined) throw this.#stopped;
         await give(reply);
       }
-      return this.#settle(coverage, shards, address);
+      return this.#settle(coverage, shards, copy);
     } catch (error) {
       if (this.#stopped !== undefined) throw this.#stopped;
       const isOfNode = error instanceof SilverbackError && !OF_REQUEST.has(error.code);
@@ -326,10 +348,11 @@ class Run {
     }
   }
 
-  #settle(coverage: readonly WireCoverage[], shards: readonly number[], address: string): readonly number[] {
+  #settle(coverage: readonly WireCoverage[], shards: readonly number[], copy: Copy): readonly number[] {
+    const name = `${copy.region}/${copy.node}`;
     const [only] = coverage;
     if (coverage.length === 1 && only?.state === 'COMPLETE' && only.shards.length === shards.length) {
-      this.#enter(only, only.shards);
+      this.#enter(only, only.shards, name);
       return [];
     }
     const { fromMs, toMs } = this.#range;
@@ -340,9 +363,9 @@ class Run {
         (entry) => entry.state === 'MISSING' && entry.fromMs <= fromMs && entry.toMs >= toMs,
       );
       if (isEmpty) {
-        this.#note(shard, address, entries[0]?.reason ?? `the node said nothing about shard ${shard}`);
+        this.#note(shard, copy.address, entries[0]?.reason ?? `the node said nothing about shard ${shard}`);
         open.push(shard);
-      } else for (const entry of entries) this.#enter(entry, [shard]);
+      } else for (const entry of entries) this.#enter(entry, [shard], name);
     }
     return open;
   }
@@ -368,8 +391,8 @@ class Run {
     this.ledger.push({ shard, fromMs, toMs, state: 'missing', reason });
   }
 
-  #enter({ fromMs, toMs, state, reason }: WireCoverage, shards: readonly number[]): void {
-    for (const shard of shards) this.ledger.push({ shard, fromMs, toMs, state: STATES[state], reason });
+  #enter({ fromMs, toMs, state, reason }: WireCoverage, shards: readonly number[], copy: string): void {
+    for (const shard of shards) this.ledger.push({ shard, fromMs, toMs, state: STATES[state], reason, copy });
   }
 }
 

@@ -42,12 +42,12 @@ async function sendPlacements(view: PlacementView, call: ReplyStream<PlacementRe
 }
 
 async function answerQuery(api: Api, request: QueryRequest, { signal }: CallContext): Promise<QueryReply> {
-  const { query, timeMs, startMs, endMs, stepMs } = request;
+  const { query, timeMs, startMs, endMs, stepMs, region } = request;
   const isRange = stepMs > 0;
   const seconds = (ms: number): string => String(ms / 1000);
   const parameters = isRange
-    ? { query, start: seconds(startMs), end: seconds(endMs), step: seconds(stepMs) }
-    : { query, time: seconds(timeMs) };
+    ? { query, region, start: seconds(startMs), end: seconds(endMs), step: seconds(stepMs) }
+    : { query, region, time: seconds(timeMs) };
   const row = API_ROWS.find(({ path }) => path === (isRange ? '/query_range' : '/query')) as ApiRow;
   const { status, pieces } = await api.answer(row, {
     params: new Params(new URLSearchParams(parameters).toString()),

@@ -23,6 +23,7 @@ import { ETCD_SETTINGS, etcdOptions } from '../core/meta/flags.ts';
 import { keepPlacement } from '../core/meta/placer.ts';
 import { addMetaService } from '../core/meta/service.ts';
 import { openView } from '../core/meta/view.ts';
+import { regionsOf } from '../core/placement.ts';
 import { addClusterService } from './grpc.ts';
 import { Api } from './http/api.ts';
 import { Metrics } from './http/metrics.ts';
@@ -150,6 +151,7 @@ async function main(): Promise<void> {
     timeoutMs: settings.queryTimeoutMs,
     version: await version(),
     settings: writtenSettings(settings),
+    regions: () => regionsOf(placement.current()),
     cardinality: (context) => queryable.cardinality(context),
   });
 

@@ -24,6 +24,12 @@ export interface Placement {
   readonly copies: readonly (readonly Copy[])[];
 }
 
+/** Names of the regions that hold copies, sorted. */
+export function regionsOf(placement: Placement | undefined): string[] | undefined {
+  if (placement === undefined) return undefined;
+  return [...new Set(placement.copies.flat().map(({ region }) => region))].sort();
+}
+
 /** A view that follows the placement. What a client, a coordinator's fan-out and a node need of it. */
 export interface PlacementView {
   current(): Placement | undefined;

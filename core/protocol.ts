@@ -239,6 +239,7 @@ export interface QueryRequest {
   readonly startMs: number;
   readonly endMs: number;
   readonly stepMs: number;
+  readonly region: string;
 }
 
 export interface QueryReply {

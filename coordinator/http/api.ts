@@ -30,6 +30,8 @@ export interface ApiOptions {
   readonly version: string;
   /** The process's settings as a person writes them, by name. */
   readonly settings?: Readonly<Record<string, string>>;
+  /** Names of the regions that there are, sorted; undefined while nothing is placed. */
+  readonly regions?: () => readonly string[] | undefined;
   /** How many series carry which labels, where that is known. */
   readonly cardinality?: (
     context: QueryContext,
@@ -129,11 +131,13 @@ async function evaluate(
   }
   try {
     const query = params.text('query');
+    const region = regionOf(api, params);
     const options = {
       signal,
       timeoutMs: asked === undefined ? timeoutMs : Math.min(asked, timeoutMs),
       perStepStats: params.text('stats') === 'all',
       ...(lookbackMs === undefined ? {} : { lookbackMs }),
+      ...(region === undefined ? {} : { region }),
     };
     const keeps = 'stepMs' in time && cache !== undefined && !isTrue(params.text('nocache'));
     return await (keeps ? cache.query(query, time, options) : engine.query(queryable, query, time, options));
@@ -142,6 +146,20 @@ async function evaluate(
     const ofText = error instanceof QueryError && error.type === 'bad_data' && !error.message.startsWith('exceeded');
     throw ofText ? invalid('query', error.message) : error;
   }
+}
+
+/** The region whose copies alone are to be read; undefined: the nearest that answers. */
+function regionOf({ options }: Api, params: Params): string | undefined {
+  const region = params.text('region');
+  if (region === '') return undefined;
+  const known = options.regions?.();
+  if (known === undefined || known.includes(region)) return region;
+  throw invalid('region', `there is no region ${JSON.stringify(region)}, there are ${known.join(', ')}`);
+}
+
+function contextOf(api: Api, { params, signal }: ApiCall): QueryContext {
+  const region = regionOf(api, params);
+  return region === undefined ? { signal } : { signal, region };
 }
 
 function queried(
@@ -185,11 +203,12 @@ function statsJson(
   return `{"timings":${JSON.stringify(timings)},"samples":{"totalQueryableSamples":${totalQueryableSamples},"peakSamples":${peakSamples}${steps}},"cache":{"steps":${cachedSteps}}}`;
 }
 
-async function series({ options }: Api, { params, signal }: ApiCall): Promise<Found> {
+async function series(api: Api, call: ApiCall): Promise<Found> {
+  const { params } = call;
   const selectors = params.selectors();
   if (selectors.length === 0) throw new SilverbackError('INVALID_ARGUMENT', 'no match[] parameter provided');
   const limit = params.limit();
-  const found = await options.queryable.series(params.range(), selectors, { signal });
+  const found = await api.options.queryable.series(params.range(), selectors, contextOf(api, call));
   const kept = limit > 0 ? found.series.slice(0, limit) : found.series;
   return {
     data: () => seriesJson(kept),
@@ -212,17 +231,20 @@ function* seriesJson(series: readonly Labels[]): Generator<Buffer> {
   yield Buffer.from(`${text}]`);
 }
 
-async function labelNames({ options }: Api, { params, signal }: ApiCall): Promise<Found> {
+async function labelNames(api: Api, call: ApiCall): Promise<Found> {
+  const { params } = call;
   const limit = params.limit();
-  const found = await options.queryable.labelNames(params.range(), params.selectors(), { signal });
+  const found = await api.options.queryable.labelNames(params.range(), params.selectors(), contextOf(api, call));
   return texts(found.names, limit, found);
 }
 
-async function labelValues({ options }: Api, { params, name, signal }: ApiCall): Promise<Found> {
+async function labelValues(api: Api, call: ApiCall): Promise<Found> {
+  const { params, name } = call;
   const label = unescapeName(name);
   if (label === '') throw new SilverbackError('INVALID_ARGUMENT', `invalid label name: ${JSON.stringify(name)}`);
   const limit = params.limit();
-  const found = await options.queryable.labelValues(label, params.range(), params.selectors(), { signal });
+  const context = contextOf(api, call);
+  const found = await api.options.queryable.labelValues(label, params.range(), params.selectors(), context);
   return texts(found.values, limit, found);
 }
 

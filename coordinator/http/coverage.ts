@@ -9,7 +9,8 @@ interface Group {
   readonly toMs: number;
   readonly state: CoverageState;
   readonly reason: string;
-  readonly shards: number[];
+  readonly shards: Set<number>;
+  readonly copies: Set<string>;
 }
 
 export class Ledger {
@@ -22,35 +23,38 @@ export class Ledger {
   constructor(coverage: readonly Coverage[]) {
     const groups = new Map<string, Group>();
     let worst: CoverageState = 'complete';
-    for (const { shard, fromMs, toMs, state, reason = '' } of coverage) {
+    for (const { shard, fromMs, toMs, state, reason = '', copy } of coverage) {
       if (RANK[state] > RANK[worst]) worst = state;
       const key = `${fromMs} ${toMs} ${state} ${reason}`;
-      const group = groups.get(key);
-      if (group === undefined) groups.set(key, { fromMs, toMs, state, reason, shards: [shard] });
-      else group.shards.push(shard);
+      let group = groups.get(key);
+      if (group === undefined) {
+        group = { fromMs, toMs, state, reason, shards: new Set(), copies: new Set() };
+        groups.set(key, group);
+      }
+      group.shards.add(shard);
+      if (copy !== undefined) group.copies.add(copy);
     }
     this.state = worst;
     this.isEmpty = coverage.length > 0 && coverage.every(({ state }) => state === 'missing');
     this.#groups = [...groups.values()];
-    for (const { shards } of this.#groups) shards.sort((a, b) => a - b);
   }
 
   /** `missing; shards=3,5-7`, or `complete`. */
   header(): string {
     const worst = this.#groups.filter(({ state }) => state === this.state);
     if (this.state === 'complete' || worst.length === 0) return 'complete';
-    const shards = [...new Set(worst.flatMap((group) => group.shards))].sort((a, b) => a - b);
-    return `${this.state}; shards=${spans(shards)}`;
+    return `${this.state}; shards=${spans(new Set(worst.flatMap(({ shards }) => [...shards])))}`;
   }
 
-  /** A JSON object: the worst state, and which shards and times (seconds) are in which. */
+  /** A JSON object: the worst state, which shards and times (seconds) are in which, and whose samples they are. */
   json(): string {
-    const ranges = this.#groups.map(({ fromMs, toMs, state, reason, shards }) => ({
+    const ranges = this.#groups.map(({ fromMs, toMs, state, reason, shards, copies }) => ({
       shards: spans(shards),
       start: fromMs / 1000,
       end: toMs / 1000,
       state,
       ...(reason === '' ? {} : { reason }),
+      ...(copies.size === 0 ? {} : { copies: [...copies].sort() }),
     }));
     return JSON.stringify({ state: this.state, ranges });
   }
@@ -59,7 +63,7 @@ export class Ledger {
     return this.#groups
       .filter(({ state }) => state !== 'complete')
       .map(({ fromMs, toMs, state, reason, shards }) => {
-        const which = `${shards.length === 1 ? 'shard' : 'shards'} ${spans(shards)}`;
+        const which = `${shards.size === 1 ? 'shard' : 'shards'} ${spans(shards)}`;
         return `the answer is not complete: ${which} from ${when(fromMs)} to ${when(toMs)} ${state}${reason && `: ${reason}`}`;
       });
   }
@@ -70,7 +74,8 @@ function when(timeMs: number): string {
 }
 
 /** `0,2-5` */
-function spans(sorted: readonly number[]): string {
+function spans(shards: ReadonlySet<number>): string {
+  const sorted = [...shards].sort((a, b) => a - b);
   const out: string[] = [];
   for (let i = 0; i < sorted.length; ) {
     const first = sorted[i] as number;

@@ -7,7 +7,7 @@ import { compareLabels, type Labels } from '../../core/labels.ts';
 import type { Matcher } from '../../core/matchers.ts';
 import type { Groups } from '../../core/promql/groups.ts';
 import { Samples } from '../../core/promql/window.ts';
-import type { Coverage, Metadata, Queryable, SeriesSet, TimeRange } from '../query/queryable.ts';
+import type { Coverage, Metadata, Queryable, QueryContext, SeriesSet, TimeRange } from '../query/queryable.ts';
 import { Annotations } from './annotations.ts';
 import { type Aggregate, type Expr, type MatrixSelector, type Subquery, unwrap, type VectorSelector } from './ast.ts';
 import { Budget } from './budget.ts';
@@ -52,6 +52,8 @@ export interface QueryOptions {
   readonly timeoutMs?: number;
   /** Also count samples for each step (`stats=all`). */
   readonly perStepStats?: boolean;
+  /** Of `QueryContext`. */
+  readonly region?: string;
 }
 
 export interface QueryStats {
@@ -148,7 +150,9 @@ export class Engine {
       budget.check('query setup');
       const plan = new Plan(grid, options.lookbackMs ?? this.#options.lookbackMs, this.#options.subqueryStepMs);
       const annotations = new Annotations((offset) => position(text, offset));
-      const reader = new Selections(queryable, stop.signal, annotations, this.#options.maxSeries);
+      const { region } = options;
+      const context = { signal: stop.signal, ...(region === undefined ? {} : { region }) };
+      const reader = new Selections(queryable, context, annotations, this.#options.maxSeries);
       const pushes = queryable.aggregate === undefined ? 'none' : options.perStepStats ? 'per step' : 'in total';
       const { selected, aggregated } = await reader.readAll(plan.reads(expr, pushes));
       budget.check('query preparation');
@@ -218,16 +222,16 @@ function checkType(expr: Expr, time: QueryTime): void {
 /** Reads the selectors' data, each selection once, and gathers what is said about it. */
 class Selections {
   readonly #queryable: Queryable;
-  readonly #signal: AbortSignal;
+  readonly #context: QueryContext;
   readonly #annotations: Annotations;
   readonly #maxSeries: number;
   readonly #coverage = new Map<string, Coverage>();
   readonly #counted = new Set<string>();
   seriesCount = 0;
 
-  constructor(queryable: Queryable, signal: AbortSignal, annotations: Annotations, maxSeries: number) {
+  constructor(queryable: Queryable, context: QueryContext, annotations: Annotations, maxSeries: number) {
     this.#queryable = queryable;
-    this.#signal = signal;
+    this.#context = context;
     this.#annotations = annotations;
     this.#maxSeries = maxSeries;
   }
@@ -264,14 +268,14 @@ class Selections {
 
   async #aggregate({ selector, range, aggregation }: PushedAggregation): Promise<Groups | undefined> {
     const request = { ...range, matchers: selector.matchers, aggregation };
-    const answer = await this.#queryable.aggregate?.(request, { signal: this.#signal });
+    const answer = await this.#queryable.aggregate?.(request, this.#context);
     if (answer === undefined) return undefined;
     this.#took(answer, answer.groups.looked.series, selectionKey(selector, range));
     return answer.groups;
   }
 
   async read(matchers: readonly Matcher[], range: TimeRange, key?: string): Promise<SeriesSet> {
-    const set = await this.#queryable.select({ ...range, matchers }, { signal: this.#signal });
+    const set = await this.#queryable.select({ ...range, matchers }, this.#context);
     this.#took(set, set.count, key);
     return set;
   }

@@ -7,6 +7,7 @@
  * - Versions are asked for before the samples are read: a write in between makes a stretch look older than it is, never newer.
  * - A stretch is kept only when every copy it was read from was complete, and all windows it read have ended: one that is
  *   written to every second would never be of use.
+ * - Versions and samples of a shard come from the same copy: another one may lag, and not know it yet.
  * - Late samples, deletions, a restart or another copy of a shard give other versions; nothing has to be told about them.
  *
  * A query whose steps depend on its own start or end, or that reads no window that has ended, passes by and costs nothing.
@@ -113,7 +114,7 @@ export class ResultCache {
     const last = found.lastIndexOf(undefined);
     const fresh = first < 0 ? undefined : groups.slice(first, last + 1);
     const result = fresh === undefined ? undefined : await this.#evaluate(text, time, options, fresh);
-    if (result !== undefined && fresh !== undefined) this.#keep(key, fresh, known.versions, result);
+    if (result !== undefined && fresh !== undefined) this.#keep(key, fresh, known, result);
 
     const evaluated = fresh === undefined ? 0 : count(fresh);
     const cachedSteps = count(groups) - evaluated;
@@ -191,14 +192,15 @@ export class ResultCache {
    * The versions of all that the query reads; undefined when not all of them are to be had soon: then the query is evaluated
    * as if there were no cache, and says itself what is wrong.
    */
-  async #versions(groups: readonly Group[], { signal }: QueryOptions): Promise<WindowVersions | undefined> {
+  async #versions(groups: readonly Group[], { signal, region }: QueryOptions): Promise<WindowVersions | undefined> {
     const stop = new AbortController();
     const cancel = () => stop.abort();
     const timer = this.#options.timers.after(VERSIONS_MS, cancel);
     signal?.addEventListener('abort', cancel);
     try {
       if (signal?.aborted === true) return undefined;
-      const known = await this.#options.windowVersions(hull(groups), { signal: stop.signal });
+      const context = { signal: stop.signal, ...(region === undefined ? {} : { region }) };
+      const known = await this.#options.windowVersions(hull(groups), context);
       return isComplete(known.coverage) ? known : undefined;
     } catch (error) {
       if (error instanceof SilverbackError) return undefined;
@@ -231,8 +233,9 @@ export class ResultCache {
     return engine.query(queryable, text, { startMs, endMs, stepMs: time.stepMs }, options);
   }
 
-  #keep(key: string, fresh: readonly Group[], versions: ReadonlyMap<number, string>, result: QueryResult): void {
+  #keep(key: string, fresh: readonly Group[], known: WindowVersions, result: QueryResult): void {
     if (result.warnings.length > 0 || !isComplete(result.coverage)) return;
+    if (!isOfSameCopies(result.coverage, known.coverage)) return;
     const nowMs = this.#options.clock.nowMs();
     const whole = seriesOf(result);
     for (const group of fresh) {
@@ -250,7 +253,7 @@ export class ResultCache {
       const name = `${key}${group.windowStartMs}`;
       const before = this.#stretches.get(name);
       if (before !== undefined) this.#drop(name, before);
-      const stamps = new Map(group.windows.map((window) => [window, versions.get(window)]));
+      const stamps = new Map(group.windows.map((window) => [window, known.versions.get(window)]));
       const { firstMs, lastMs } = group;
       this.#stretches.set(name, { firstMs, lastMs, versions: stamps, series, infos: result.infos, bytes });
       this.#bytes += bytes;
@@ -284,12 +287,18 @@ const NO_STATS = {
 };
 
 /** Queries that share steps share this. */
-function keyOf(text: string, { startMs, stepMs }: RangeTime, { lookbackMs }: QueryOptions): string {
-  return `${text}\0${stepMs}\0${startMs % stepMs}\0${lookbackMs ?? ''}\0`;
+function keyOf(text: string, { startMs, stepMs }: RangeTime, { lookbackMs, region }: QueryOptions): string {
+  return `${text}\0${stepMs}\0${startMs % stepMs}\0${lookbackMs ?? ''}\0${region ?? ''}\0`;
 }
 
 function isComplete(coverage: readonly Coverage[]): boolean {
   return coverage.every(({ state }) => state === 'complete');
+}
+
+/** Whether each shard's samples come from the copy that gave its versions. */
+function isOfSameCopies(samples: readonly Coverage[], versions: readonly Coverage[]): boolean {
+  const copies = new Map(versions.map(({ shard, copy }) => [shard, copy]));
+  return samples.every(({ shard, copy }) => copies.get(shard) === copy);
 }
 
 function count(groups: readonly Group[]): number {

@@ -2,7 +2,7 @@
  * The cluster as the PromQL engine sees it: a fan-out through the client's reader, one call per node,
  * whose pages are kept as they came and decoded one series at a time.
  */
-import type { Reader, SelectOptions } from '../../client/reader.ts';
+import type { ReadContext, Reader, SelectOptions } from '../../client/reader.ts';
 import { Cardinality } from '../../core/cardinality.ts';
 import { SilverbackError } from '../../core/errors.ts';
 import type { ChunkCodec } from '../../core/kernel/codec.ts';
@@ -157,9 +157,9 @@ export class Cluster implements Queryable {
     };
   }
 
-  #context({ signal }: QueryContext): { signal: AbortSignal; timeoutMs?: number } {
+  #context({ signal, region }: QueryContext): ReadContext {
     const { timeoutMs } = this.#options;
-    return timeoutMs === undefined ? { signal } : { signal, timeoutMs };
+    return { signal, ...(timeoutMs === undefined ? {} : { timeoutMs }), ...(region === undefined ? {} : { region }) };
   }
 }
 

@@ -26,6 +26,8 @@ export interface Coverage {
   readonly state: CoverageState;
   /** Why it is not complete, in words an operator can act on. */
   readonly reason?: string;
+  /** The copy whose samples these are, `region/node`; undefined when none answered, or where there are no copies. */
+  readonly copy?: string;
 }
 
 /** The samples of one series, in time order, timestamps unique, ms. Stale markers are among them. */
@@ -59,6 +61,8 @@ export interface Aggregated extends Metadata {
 export interface QueryContext {
   /** Aborted when the client went away or the query's time is up. */
   readonly signal: AbortSignal;
+  /** Read copies in this region only. Default: the nearest that answers. */
+  readonly region?: string;
 }
 
 export interface Metadata {

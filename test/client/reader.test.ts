@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { StaticPlacement } from '../../client/placement.ts';
-import { type Coverage, Reader } from '../../client/reader.ts';
+import { type Coverage, type ReadContext, Reader } from '../../client/reader.ts';
 import { SilverbackError } from '../../core/errors.ts';
 import type { SelectRequest } from '../../core/protocol.ts';
 import { complete, env, FakeNode, placementOf, type SentReply } from './fake.ts';
@@ -38,7 +38,7 @@ function gives(byte: number) {
   };
 }
 
-async function select(reader: Reader, context: { signal?: AbortSignal; timeoutMs?: number } = {}) {
+async function select(reader: Reader, context: Partial<ReadContext> = {}) {
   const pages: number[] = [];
   const request = { ...RANGE, matchers: [{ name: 'a', op: '!~' as const, value: 'b' }], maxSeries: 7 };
   const receive = (page: Uint8Array) => void pages.push(page[0] as number);
@@ -87,6 +87,30 @@ describe('a reader', () => {
     expect(ledger[1]?.reason).toContain(b.address);
     expect(ledger[1]?.reason).toContain('ECONNREFUSED');
     expect(ledger[2]).toMatchObject({ shard: 2, state: 'missing', reason: 'no node holds shard 2' });
+  });
+
+  it('asks copies of one region only when told to, and names the copy whose samples they are', async () => {
+    a.select = gives(1);
+    b.select = gives(2);
+    const copyOf = (region: string, node: string, address: string) =>
+      ({ region, zone: 'z', node, address, state: 'active', epoch: 1 }) as const;
+    const both = [copyOf('east', 'a', a.address), copyOf('west', 'b', b.address)];
+    const copies = [both, both, [copyOf('east', 'a', a.address)]];
+    const reader = readerOf(new StaticPlacement({ ...placementOf([[], [], []]), copies }));
+    const nearest = await select(reader);
+    expect(nearest.ledger.map(({ copy }) => copy)).toEqual(['east/a', 'east/a', 'east/a']);
+    const { pages, ledger } = await select(reader, { region: 'west' });
+    expect(pages).toEqual([2]);
+    expect(ledger.map(({ state, copy, reason }) => [state, copy, reason])).toEqual([
+      ['complete', 'west/b', ''],
+      ['complete', 'west/b', ''],
+      ['missing', undefined, 'no node of region west holds shard 2'],
+    ]);
+    b.stop();
+    const alone = await select(reader, { region: 'west' });
+    expect(alone.pages).toEqual([]);
+    expect(alone.ledger.map(({ state }) => state)).toEqual(['missing', 'missing', 'missing']);
+    a.stop();
   });
 
   it('asks the next copy where the first is gone or has nothing', async () => {

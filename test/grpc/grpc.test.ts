@@ -27,7 +27,7 @@ async function serve(server: RpcServer): Promise<{ channel: Channel; address: st
   return { channel, address };
 }
 
-const QUERY: QueryRequest = { query: 'up', timeMs: 1, startMs: 0, endMs: 0, stepMs: 0 };
+const QUERY: QueryRequest = { query: 'up', timeMs: 1, startMs: 0, endMs: 0, stepMs: 0, region: '' };
 const PLACEMENT: PlacementReply = { clusterId: '', shardCount: 0, revision: 0, shards: [] };
 
 async function failure(promise: Promise<unknown>): Promise<SilverbackError> {

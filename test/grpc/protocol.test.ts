@@ -119,7 +119,7 @@ describe('protocol', () => {
     const status = { node: 'n', version: 'v', ready: true, shards: [shard] };
     expect(shardsService.Status.responseDeserialize(shardsService.Status.responseSerialize(status))).toEqual(status);
 
-    const query = { query: 'up', timeMs: 1, startMs: 2, endMs: 3, stepMs: 4 };
+    const query = { query: 'up', timeMs: 1, startMs: 2, endMs: 3, stepMs: 4, region: 'east' };
     expect(clusterService.Query.requestDeserialize(clusterService.Query.requestSerialize(query))).toEqual(query);
 
     const erase = { hello: null, shards: [1], matchers: [], fromMs: 1, toMs: 2 };

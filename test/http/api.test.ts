@@ -210,6 +210,38 @@ describe('what an answer covers', () => {
     },
   );
 
+  it('reads one region when asked to, and says whose copies it read', async () => {
+    const { store, url } = server;
+    store.coverage = [3, 4, 5].map((shard) => ({
+      ...{ shard, fromMs: 0, toMs: 1000, state: 'complete' as const },
+      copy: `west/west-${shard % 2}`,
+    }));
+    const paths = [
+      'query?query=up',
+      'query_range?query=up&start=0&end=1&step=1',
+      'series?match[]=up',
+      'labels?',
+      'label/job/values?',
+    ];
+    for (const path of paths) {
+      expect((await fetch(`${url}/api/v1/${path}&region=west`)).status).toBe(200);
+      expect((await fetch(`${url}/api/v1/${path}`)).status).toBe(200);
+      expect(store.askedRegions.splice(0)).toEqual(['west', undefined]);
+      const refused = await fetch(`${url}/api/v1/${path}&region=mars`);
+      expect(refused.status).toBe(400);
+      expect(await refused.json()).toMatchObject({
+        errorType: 'bad_data',
+        error: 'invalid parameter "region": there is no region "mars", there are east, west',
+      });
+    }
+    expect(store.askedRegions).toEqual([]);
+    const answer = await fetch(`${url}/api/v1/query?query=up&region=west`);
+    expect(answer.headers.get('x-silverback-coverage')).toBe('complete');
+    expect(await answer.json()).toMatchObject({
+      data: { coverage: { ranges: [{ shards: '3-5', copies: ['west/west-0', 'west/west-1'] }] } },
+    });
+  });
+
   it('answers 503 when nothing at all is known', async () => {
     server.store.coverage = [missing];
     expect((await get('/api/v1/query?query=up')).status).toBe(503);

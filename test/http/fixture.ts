@@ -31,6 +31,7 @@ export class FakeStore implements Queryable {
   coverage: Coverage[] = [{ shard: 0, fromMs: 0, toMs: 1, state: 'complete' }];
   hold: ((context: QueryContext) => Promise<void>) | undefined;
   readonly asked: (readonly [fromMs: number, toMs: number])[] = [];
+  readonly askedRegions: (string | undefined)[] = [];
 
   #matching(selectors: readonly (readonly Matcher[])[]): StoredSeries[] {
     return this.series_.filter(
@@ -42,6 +43,7 @@ export class FakeStore implements Queryable {
 
   async select({ matchers, fromMs, toMs }: SelectRequest, context: QueryContext): Promise<SeriesSet> {
     await this.hold?.(context);
+    this.askedRegions.push(context.region);
     const found = this.#matching([matchers]);
     return {
       count: found.length,
@@ -59,7 +61,12 @@ export class FakeStore implements Queryable {
     };
   }
 
-  async labelNames({ fromMs, toMs }: { fromMs: number; toMs: number }, selectors: readonly (readonly Matcher[])[]) {
+  async labelNames(
+    { fromMs, toMs }: { fromMs: number; toMs: number },
+    selectors: readonly (readonly Matcher[])[],
+    { region }: QueryContext,
+  ) {
+    this.askedRegions.push(region);
     this.asked.push([fromMs, toMs]);
     const names = new Set(this.#matching(selectors).flatMap(({ labels }) => labels.filter((_, i) => i % 2 === 0)));
     return { names: [...names].sort(compareUtf8), coverage: this.coverage, warnings: [] };
@@ -69,14 +76,21 @@ export class FakeStore implements Queryable {
     name: string,
     { fromMs, toMs }: { fromMs: number; toMs: number },
     selectors: readonly (readonly Matcher[])[],
+    { region }: QueryContext,
   ) {
+    this.askedRegions.push(region);
     this.asked.push([fromMs, toMs]);
     const values = new Set(this.#matching(selectors).map(({ labels }) => labelValue(labels, name)));
     values.delete('');
     return { values: [...values].sort(compareUtf8), coverage: this.coverage, warnings: [] };
   }
 
-  async series({ fromMs, toMs }: { fromMs: number; toMs: number }, selectors: readonly (readonly Matcher[])[]) {
+  async series(
+    { fromMs, toMs }: { fromMs: number; toMs: number },
+    selectors: readonly (readonly Matcher[])[],
+    { region }: QueryContext,
+  ) {
+    this.askedRegions.push(region);
     this.asked.push([fromMs, toMs]);
     return { series: this.#matching(selectors).map(({ labels }) => labels), coverage: this.coverage, warnings: [] };
   }
@@ -116,6 +130,7 @@ export async function serve(
     queryable: store,
     timeoutMs: 10_000,
     version: '0.0.0',
+    regions: () => ['east', 'west'],
     cardinality: async () => {
       const shard = new ShardCardinality();
       for (const { labels } of store.series_) {

@@ -64,7 +64,7 @@ describe('Cluster', () => {
     const ask = async (request: Partial<Parameters<typeof clusterService.Query.requestSerialize>[0]>) => {
       const { status, body } = await channel.unary(
         clusterService.Query,
-        { query: 'up', timeMs: 0, startMs: 0, endMs: 0, stepMs: 0, ...request },
+        { query: 'up', timeMs: 0, startMs: 0, endMs: 0, stepMs: 0, region: '', ...request },
         { timeoutMs: 5000 },
       );
       return { status, json: JSON.parse(Buffer.from(body).toString()) as unknown };
@@ -90,6 +90,8 @@ describe('Cluster', () => {
         },
       },
     });
+    await ask({ region: 'east' });
+    expect(fixture.store.askedRegions.at(-1)).toBe('east');
     expect(await ask({ query: 'up(' })).toMatchObject({ status: 400, json: { errorType: 'bad_data' } });
   });
 });

@@ -1,8 +1,9 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { Engine } from '../../coordinator/promql/engine.ts';
+import { Engine, type QueryOptions } from '../../coordinator/promql/engine.ts';
 import { type RangeTime, ResultCache } from '../../coordinator/query/cache.ts';
 import { Cluster, type ClusterOptions } from '../../coordinator/query/cluster.ts';
+import type { Env } from '../../core/env/env.ts';
 import { SilverbackError } from '../../core/errors.ts';
 import { ChunkCodec } from '../../core/kernel/codec.ts';
 import { WINDOW_MS } from '../../core/kernel/shard.ts';
@@ -84,29 +85,36 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 class Bench {
   readonly sim: Sim;
   shard!: Shard;
+  /** The copy that samples come from; undefined: the same that versions do. */
+  otherCopy: Shard | undefined;
   readonly cache: ResultCache;
   versionsFail: SilverbackError | undefined;
+  #env: Env;
   readonly #engine: Engine;
   readonly #cluster: Cluster;
   readonly #budget = new Budget(1 << 30);
 
   constructor(seed: number, maxBytes = 1 << 20) {
     this.sim = new Sim(seed);
-    const env = this.sim.boot();
-    const covered = (range: { fromMs: number; toMs: number }) => [
-      { shard: SHARD, fromMs: range.fromMs, toMs: range.toMs, state: 'complete' as const, reason: '' },
+    this.#env = this.sim.boot();
+    const env = this.#env;
+    const covered = ({ fromMs, toMs }: { fromMs: number; toMs: number }, copy = 'east/e1') => [
+      { shard: SHARD, fromMs, toMs, state: 'complete' as const, reason: '', copy },
     ];
+    const source = (): [Shard, string] => (this.otherCopy ? [this.otherCopy, 'west/w1'] : [this.shard, 'east/e1']);
     const unused = async () => ({ values: [], coverage: [] });
     const reader: ClusterOptions['reader'] = {
       select: async (request, receive) => {
-        for await (const page of this.shard.select({ ...EVERYTHING, ...request })) await receive(page);
-        return { coverage: covered(request) };
+        const [shard, copy] = source();
+        for await (const page of shard.select({ ...EVERYTHING, ...request })) await receive(page);
+        return { coverage: covered(request, copy) };
       },
       cardinality: async () => ({ values: [], coverage: [] }),
       aggregate: async (request, receive) => {
-        const groups = await this.shard.aggregate({ ...EVERYTHING, ...request }, request.aggregation, 1e6);
+        const [shard, copy] = source();
+        const groups = await shard.aggregate({ ...EVERYTHING, ...request }, request.aggregation, 1e6);
         for (const page of groups.pages(1e5)) await receive(page);
-        return { coverage: covered(request) };
+        return { coverage: covered(request, copy) };
       },
       windowVersions: async (range) => {
         if (this.versionsFail !== undefined) throw this.versionsFail;
@@ -139,8 +147,12 @@ class Bench {
   }
 
   async open(): Promise<void> {
-    const env = this.sim.boot();
-    this.shard = await this.sim.settle(Shard.open(env, '/d', { ...OPTIONS, budget: this.#budget }));
+    this.#env = this.sim.boot();
+    this.shard = await this.copyIn('/d');
+  }
+
+  copyIn(directory: string): Promise<Shard> {
+    return this.sim.settle(Shard.open(this.#env, directory, { ...OPTIONS, budget: this.#budget }));
   }
 
   async restart(): Promise<void> {
@@ -167,8 +179,8 @@ class Bench {
     return { value, infos };
   }
 
-  kept(text: string, time: RangeTime, signal?: AbortSignal) {
-    return this.sim.settle(this.cache.query(text, time, signal === undefined ? {} : { signal }));
+  kept(text: string, time: RangeTime, options: QueryOptions = {}) {
+    return this.sim.settle(this.cache.query(text, time, options));
   }
 }
 
@@ -284,7 +296,28 @@ test('while no versions are to be had, queries are answered without what is kept
   expect(await bench.kept('m', DAY)).toMatchObject({ cachedSteps: 0, value });
   const controller = new AbortController();
   controller.abort();
-  await expect(bench.kept('m', DAY, controller.signal)).rejects.toMatchObject({ type: 'canceled' });
+  await expect(bench.kept('m', DAY, { signal: controller.signal })).rejects.toMatchObject({ type: 'canceled' });
+});
+
+test('an answer of another copy than the versions is not kept', async () => {
+  for (const query of ['m', 'sum(m)']) {
+    const bench = await filled();
+    const { value } = await bench.fresh(query, DAY);
+    // A copy that lags and does not know it: it holds nothing yet.
+    bench.otherCopy = await bench.copyIn('/lagging');
+    expect((await bench.kept(query, DAY)).value).toMatchObject({ series: [] });
+    bench.otherCopy = undefined;
+    expect(await bench.kept(query, DAY)).toMatchObject({ cachedSteps: 0, value });
+    expect(await bench.kept(query, DAY)).toMatchObject({ cachedSteps: 97, value });
+  }
+});
+
+test('what one region answered is not the answer of another', async () => {
+  const bench = await filled();
+  await bench.kept('m', DAY);
+  expect((await bench.kept('m', DAY, { region: 'east' })).cachedSteps).toBe(0);
+  expect((await bench.kept('m', DAY, { region: 'east' })).cachedSteps).toBe(97);
+  expect((await bench.kept('m', DAY, { region: 'west' })).cachedSteps).toBe(0);
 });
 
 test('what is kept stays within its bytes', async () => {
