@@ -1,7 +1,12 @@
 import { defineConfig } from 'vitest/config';
 
 /** Tests that start real processes from dist/: one at a time, after the others, with time to wait for processes. */
-const PROCESS_TESTS = ['test/local/**/*.test.ts', 'test/real/**/*.test.ts', 'test/crash/**/*.test.ts'];
+const PROCESS_TESTS = [
+  'test/local/**/*.test.ts',
+  'test/real/**/*.test.ts',
+  'test/crash/**/*.test.ts',
+  'test/chaos/**/*.test.ts',
+];
 
 export default defineConfig({
   test: {

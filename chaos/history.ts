@@ -36,6 +36,24 @@ export class Ranges {
     return false;
   }
 
+  /** What is here and not in `other`, of `[from, to)`. */
+  without(other: Ranges, from = Number.NEGATIVE_INFINITY, to = Number.POSITIVE_INFINITY): Ranges {
+    const left = new Ranges();
+    const bounds = other.#bounds;
+    let at = 0;
+    for (const [first, last] of this) {
+      let next = Math.max(first, from);
+      const end = Math.min(last, to);
+      while (at < bounds.length && (bounds[at + 1] as number) <= next) at += 2;
+      for (let i = at; i < bounds.length && (bounds[i] as number) < end; i += 2) {
+        left.add(next, bounds[i] as number);
+        next = Math.max(next, bounds[i + 1] as number);
+      }
+      left.add(next, end);
+    }
+    return left;
+  }
+
   get size(): number {
     let size = 0;
     for (const [from, to] of this) size += to - from;
@@ -148,6 +166,8 @@ export interface Verdict {
   /** What must not be, whatever was lost: the first few in words. */
   readonly wrong: readonly string[];
   readonly wrongCount: number;
+  /** Ticks that are there, by series. */
+  readonly found: ReadonlyMap<number, Ranges>;
 }
 
 const NAMED = 10;
@@ -156,6 +176,7 @@ const NAMED = 10;
 export class Check {
   readonly #history: History;
   readonly #seen = new Set<number>();
+  readonly #found = new Map<number, Ranges>();
   readonly #lost = new Map<number, Ranges>();
   readonly #wrong: string[] = [];
   readonly #expected = new Float64Array(1);
@@ -197,6 +218,7 @@ export class Check {
       found.add(tick, tick + 1);
       this.#seenCount++;
     }
+    this.#found.set(series, found);
     this.#miss(series, found);
   }
 
@@ -212,21 +234,12 @@ export class Check {
       lost: this.#lost,
       wrong: this.#wrong,
       wrongCount: this.#wrongCount,
+      found: this.#found,
     };
   }
 
   #miss(series: number, found: Ranges): void {
-    const lost = new Ranges();
-    for (const [from, to] of this.#history.acknowledged[series] as Ranges) {
-      let next = from;
-      for (const [foundFrom, foundTo] of found) {
-        if (foundTo <= next) continue;
-        if (foundFrom >= to) break;
-        lost.add(next, foundFrom);
-        next = Math.max(next, foundTo);
-      }
-      lost.add(next, to);
-    }
+    const lost = (this.#history.acknowledged[series] as Ranges).without(found);
     if (lost.size === 0) return;
     this.#lost.set(series, lost);
     this.#lostCount += lost.size;

@@ -18,6 +18,7 @@ import { nodeEnv } from '../core/env/node.ts';
 import { type ErrorCode, SilverbackError } from '../core/errors.ts';
 import { Channel, type ChannelCredentials } from '../core/grpc.ts';
 import { formatLabels } from '../core/labels.ts';
+import { viewReachedAt } from '../core/peers.ts';
 import type { PlacementView } from '../core/placement.ts';
 import { type AckLevel, clusterService, type QueryReply, type QueryRequest } from '../core/protocol.ts';
 import { backoffMs } from './backoff.ts';
@@ -70,6 +71,8 @@ export interface ClientOptions {
   readonly maxSeries?: number;
   /** Told of each loss. Default: a process warning, at most one in 10 s. */
   readonly onDrop?: (dropped: Dropped) => void;
+  /** host:port by `region/node`, for nodes that are to be reached elsewhere than where they registered. */
+  readonly peerAddresses?: Readonly<Record<string, string>>;
   /** Where the shards are. Default: asked of `endpoints`. */
   readonly placement?: PlacementView;
   /** The outside world. Default: the real one. */
@@ -209,7 +212,10 @@ export class Client {
       options.placement === undefined
         ? new FollowedPlacement({ env, endpoints: options.endpoints, caller, ...credentials })
         : undefined;
-    this.#placement = options.placement ?? (this.#ownPlacement as FollowedPlacement);
+    const known = options.placement ?? (this.#ownPlacement as FollowedPlacement);
+    const { peerAddresses } = options;
+    this.#placement =
+      peerAddresses === undefined ? known : viewReachedAt(known, new Map(Object.entries(peerAddresses)));
     this.#writer = new Writer({
       env,
       placement: this.#placement,

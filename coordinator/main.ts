@@ -23,6 +23,7 @@ import { ETCD_SETTINGS, etcdOptions } from '../core/meta/flags.ts';
 import { keepPlacement } from '../core/meta/placer.ts';
 import { addMetaService } from '../core/meta/service.ts';
 import { openView } from '../core/meta/view.ts';
+import { viewReachedAt } from '../core/peers.ts';
 import { regionsOf } from '../core/placement.ts';
 import { addClusterService } from './grpc.ts';
 import { Api } from './http/api.ts';
@@ -59,6 +60,7 @@ async function main(): Promise<void> {
       'dataDir',
       'region',
       'placedRegions',
+      'peerAddresses',
       'nodeName',
       'nodeCount',
       'shardCount',
@@ -114,7 +116,8 @@ async function main(): Promise<void> {
     }),
   );
 
-  const link = { env, placement, caller: nodeName, region };
+  const reached = viewReachedAt(placement, settings.peerAddresses ?? new Map());
+  const link = { env, placement: reached, caller: nodeName, region };
   const reader = new Reader(link);
   const eraser = new Eraser(link);
   const readiness = new Readiness(link);

@@ -75,6 +75,16 @@ const addresses = value('HOST:PORT, or several with commas between', (input) => 
   const list = input.split(',').map((one) => one.trim());
   return list.every((one) => address.safeParse(one).success) ? list : undefined;
 });
+const peerAddresses = value('REGION/NODE=HOST:PORT, each node once, with commas between', (input) => {
+  const found = new Map<string, string>();
+  for (const one of input.split(',')) {
+    const [peer = '', at = '', ...rest] = one.trim().split('=');
+    const isPeer = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}\/[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(peer);
+    if (!isPeer || rest.length > 0 || found.has(peer) || !address.safeParse(at).success) return undefined;
+    found.set(peer, at);
+  }
+  return found;
+});
 const shardCount = value('a power of two from 1 to 65536', (input) => {
   const count = /^\d+$/.test(input) ? Number(input) : 0;
   return count >= 1 && count <= 65_536 && (count & (count - 1)) === 0 ? count : undefined;
@@ -173,6 +183,14 @@ const SETTINGS = {
   },
   region: { name: 'region', operand: 'NAME', schema: name, default: 'local', help: 'region this process belongs to' },
   zone: { name: 'zone', operand: 'NAME', schema: name, default: 'a', help: 'failure zone this process belongs to' },
+  peerAddresses: {
+    name: 'peer-address',
+    operand: 'REGION/NODE=HOST:PORT',
+    schema: peerAddresses,
+    default: undefined,
+    help: 'reach this node there and not where it registered: through a proxy or tunnel',
+    repeatable: true,
+  },
   placedRegions: {
     name: 'place-regions',
     operand: 'NAME,...',
@@ -272,6 +290,8 @@ const SETTINGS = {
 interface Setting {
   /** Nobody is shown its value. */
   readonly secret?: true;
+  /** Given more than once, as a flag, the values are put together with commas, as the file has them. */
+  readonly repeatable?: true;
   readonly name: string;
   readonly operand: string | undefined;
   readonly schema: z.ZodType;
@@ -333,6 +353,7 @@ export function writtenSettings(settings: { readonly [P in SettingKey]?: unknown
     const found = settings[key as SettingKey];
     if (found === undefined) continue;
     if (secret === true) written[label] = '<secret>';
+    else if (found instanceof Map) written[label] = [...found].map(([peer, at]) => `${peer}=${at}`).join(',');
     else if (typeof found !== 'number') written[label] = String(found);
     else if (key.endsWith('Ms')) written[label] = found === Number.POSITIVE_INFINITY ? 'off' : writtenDuration(found);
     else written[label] = key.endsWith('Bytes') ? writtenSize(found) : String(found);
@@ -374,7 +395,11 @@ function parseFlags(program: Program<SettingKey>): Record<string, string> | unde
         ? `--${row.name} <${row.operand}>`
         : `--${fallback === 'false' ? '' : 'no-'}${row.name}`;
     const note = row.operand === undefined || fallback === undefined ? '' : ` (default ${fallback})`;
-    command.addOption(new Option(flag, row.help + note));
+    const option = new Option(flag, row.help + note);
+    if (row.repeatable === true) {
+      option.argParser((one: string, before?: string) => (before === undefined ? one : `${before},${one}`));
+    }
+    command.addOption(option);
   }
   command.addOption(new Option('--config <FILE>', 'YAML file with any of these settings; a flag wins over the file'));
   try {

@@ -13,6 +13,7 @@ import { register } from '../core/meta/member.ts';
 import { connectMeta } from '../core/meta/remote.ts';
 import type { MetaStore } from '../core/meta/store.ts';
 import { openView } from '../core/meta/view.ts';
+import { reachedAt } from '../core/peers.ts';
 import { claimDirectory } from './directory.ts';
 import { serveHttp } from './http.ts';
 import { Metrics } from './metrics.ts';
@@ -43,6 +44,7 @@ async function main(): Promise<void> {
       'httpPort',
       'dataDir',
       'meta',
+      'peerAddresses',
       ...ETCD_SETTINGS,
       'maxSampleAgeMs',
       'memoryBudgetBytes',
@@ -128,7 +130,7 @@ async function main(): Promise<void> {
     await claim.record(living);
     const view = openView(env, meta);
     view.onChange((placement) => {
-      replication.follow(placement);
+      replication.follow(reachedAt(placement, settings.peerAddresses ?? new Map()));
       node.follow(placement).then(
         () => log.info({ shards: node.assigned(), revision: placement.revision }, 'placement followed'),
         (error: unknown) => fail(log, error),

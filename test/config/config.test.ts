@@ -20,6 +20,7 @@ async function run(...argv: string[]) {
       'shardCount',
       'memoryBudgetBytes',
       'dataDir',
+      'peerAddresses',
     ],
     defaults: { dataDir: '/elsewhere' },
     argv,
@@ -43,6 +44,7 @@ describe('settings', () => {
       shardCount: undefined,
       memoryBudgetBytes: 2 * 2 ** 30,
       dataDir: '/elsewhere',
+      peerAddresses: undefined,
     });
   });
 
@@ -72,6 +74,23 @@ describe('settings', () => {
       shardCount: 32,
     });
     expect((await run('--config', 'empty.yaml')).settings?.httpPort).toBe(9090);
+  });
+
+  test('addresses of peers add up, from flags and from the file', async () => {
+    const { settings } = await run('--peer-address', 'eu/a=h:1', '--peer-address', 'us/b=h:2,us/c=[::1]:3');
+    const peers = new Map([
+      ['eu/a', 'h:1'],
+      ['us/b', 'h:2'],
+      ['us/c', '[::1]:3'],
+    ]);
+    expect(settings?.peerAddresses).toEqual(peers);
+    expect(parseConfig('peer-address: eu/a=h:1, us/b=h:2,us/c=[::1]:3', 'f')).toEqual({ peerAddresses: peers });
+    expect(writtenSettings({ peerAddresses: peers })).toEqual({ 'peer-address': 'eu/a=h:1,us/b=h:2,us/c=[::1]:3' });
+    for (const bad of ['a=h:1', 'eu/a', 'eu/a=h', 'eu/a=h:1,eu/a=h:2', 'eu/a=h:1=2', '']) {
+      await expect(run('--peer-address', bad)).rejects.toThrow(
+        `--peer-address: expected REGION/NODE=HOST:PORT, each node once, with commas between, got "${bad}"`,
+      );
+    }
   });
 
   test('help is printed, with every flag and its default', async () => {

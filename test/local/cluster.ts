@@ -30,6 +30,18 @@ export function isFree(port: number): Promise<boolean> {
   });
 }
 
+/**
+ * A free port below those that the system gives to outgoing connections: one of those, tried again and again while nobody
+ * listens, ends up connected to itself, and whoever wants to listen there could not have it back.
+ */
+export async function freePort(): Promise<number> {
+  for (let tries = 0; tries < 200; tries++) {
+    const port = 10_000 + Math.floor(Math.random() * 10_000);
+    if (await isFree(port)) return port;
+  }
+  throw new Error('no free port was found');
+}
+
 /** A port P such that all that `npm start -- --http-port P` takes is free. */
 export async function freeHttpPort(nodes = 2): Promise<number> {
   for (let tries = 0; tries < 200; tries++) {

@@ -1,10 +1,10 @@
 /** A real etcd of one member on free ports, in a directory of its own, that can be killed and started again. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Etcd3 } from 'etcd3';
+import { freePort } from '../local/cluster.ts';
 
 /** Where the program is; undefined where there is none, and then `npm test` said so. */
 export const ETCD = process.env['SILVERBACK_TEST_ETCD'];
@@ -99,21 +99,4 @@ export class EtcdServer {
     await this.kill();
     await rm(this.#directory, { recursive: true, force: true });
   }
-}
-
-/**
- * A free port below those that the system gives to outgoing connections: one of those, tried again and again while etcd is
- * down, ends up connected to itself, and etcd could not have it back.
- */
-async function freePort(): Promise<number> {
-  for (let tries = 0; tries < 200; tries++) {
-    const port = 10_000 + Math.floor(Math.random() * 10_000);
-    const free = await new Promise<boolean>((answer) => {
-      const server = createServer();
-      server.once('error', () => answer(false));
-      server.listen({ host: '127.0.0.1', port, exclusive: true }, () => server.close(() => answer(true)));
-    });
-    if (free) return port;
-  }
-  throw new Error('no free port was found');
 }

@@ -1,16 +1,17 @@
 /**
  * The real programs that tests run against. What is on the PATH is used as it is. What is missing is taken out of its
  * Debian package into a cache folder, without installing it: nothing starts, no port is bound, no root is needed, and
- * nothing is left on the machine outside node_modules. One that needs the libraries of other packages is installed.
+ * nothing is left on the machine outside node_modules. One that needs the libraries of other packages is installed. One
+ * that Debian lacks is built with Go, where there is Go, in Go's own caches.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { ROOT } from '../../coordinator/local/build.js';
 
 /**
  * One row per part: the program, the package that holds it, the variable that tells a test where it is, what is not
- * tested without it. `installed`: unpacking is not enough, it is installed, which takes root.
+ * tested without it. `installed`: unpacking is not enough, it is installed, which takes root. `source`: built from there.
  */
 const PARTS = [
   {
@@ -38,12 +39,18 @@ const PARTS = [
     proves: 'test/web, test/real: the web page in a real browser',
     installed: true,
   },
+  {
+    program: 'toxiproxy-server',
+    source: 'github.com/Shopify/toxiproxy/v2/cmd/server@v2.12.0',
+    variable: 'SILVERBACK_TEST_TOXIPROXY',
+    proves: 'test/chaos: real processes under network faults',
+  },
 ];
 
 const CACHE = join(ROOT, 'node_modules/.cache/silverback-parts');
 
-function run(command, args, cwd) {
-  const result = spawnSync(command, args, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+function run(command, args, cwd, env = process.env) {
+  const result = spawnSync(command, args, { cwd, env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
   const ok = result.error === undefined && result.status === 0;
   return { ok, output: result.error?.message ?? `${result.stdout}${result.stderr}`.trim() };
 }
@@ -80,6 +87,23 @@ function install(part) {
   return installed.ok ? undefined : `apt-get install ${part.package}: ${installed.output.split('\n').at(-1)}`;
 }
 
+/** Builds the program where an unpacked one would lie; returns what went wrong, or undefined. */
+function compile(part, folder) {
+  if (onPath('go') === undefined) return 'building it takes Go';
+  const bin = join(folder, 'usr/bin');
+  mkdirSync(bin, { recursive: true });
+  const built = run('go', ['install', part.source], folder, { ...process.env, GOBIN: bin });
+  if (!built.ok) return `go install ${part.source}: ${built.output.split('\n').at(-1)}`;
+  // Go names a program after its folder.
+  renameSync(join(bin, 'server'), join(bin, part.program));
+  return undefined;
+}
+
+function obtain(part, folder) {
+  if (part.source !== undefined) return compile(part, folder);
+  return part.installed ? install(part) : unpack(part, folder);
+}
+
 /**
  * @returns {{ skipped: string[], environment: Record<string, string> }} what cannot be tested here and why,
  * and the variables through which tests find the programs
@@ -93,9 +117,10 @@ export function fetchParts() {
     let problem;
     if (onPath(part.program) === undefined && !existsSync(unpacked)) {
       const how = part.installed ? 'installed' : 'unpacked into node_modules/.cache';
-      console.log(`fetching ${part.package} (Debian package, ${how}) ...`);
+      const what = part.source === undefined ? `${part.package} (Debian package, ${how})` : `${part.source} (with Go)`;
+      console.log(`fetching ${what} ...`);
       rmSync(folder, { recursive: true, force: true });
-      problem = part.installed ? install(part) : unpack(part, folder);
+      problem = obtain(part, folder);
     }
     const program = onPath(part.program) ?? unpacked;
     if (problem === undefined && !run(program, ['--version']).ok) problem = `${program} --version fails`;

@@ -1,0 +1,140 @@
+/**
+ * The network between real processes: one proxy of a real Toxiproxy for each link, on loopback, and what can be wrong with it.
+ * Everything stays as it is until it is healed.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { type Toxic, type Proxy as ToxicProxy, Toxiproxy } from 'toxiproxy-node-client';
+import { eventually, freePort } from '../test/local/cluster.ts';
+
+const HOST = '127.0.0.1';
+const START_MS = 60_000;
+
+/** Upstream is what goes from who connected to who listens. */
+type Direction = 'upstream' | 'downstream';
+
+export type Fault =
+  /** Connections break, new ones are refused. */
+  | { readonly kind: 'cut' }
+  /** One direction swallows everything, connections stand; those that were struck break when it heals. */
+  | { readonly kind: 'one-way'; readonly direction: Direction }
+  /** The same in both directions. */
+  | { readonly kind: 'half-open' }
+  /** Everything comes later, in both directions; what is held comes through when it heals. */
+  | { readonly kind: 'latency'; readonly latencyMs: number; readonly jitterMs: number }
+  | { readonly kind: 'bandwidth'; readonly kilobytesPerSecond: number }
+  /** Who closes a connection is still connected to for so long. */
+  | { readonly kind: 'slow-close'; readonly delayMs: number }
+  /** Connections are reset so long after they were made or struck. */
+  | { readonly kind: 'reset'; readonly afterMs: number };
+
+interface Poison {
+  readonly type: 'latency' | 'bandwidth' | 'slow_close' | 'timeout' | 'reset_peer';
+  readonly attributes: object;
+  readonly streams: readonly Direction[];
+}
+
+const BOTH = ['upstream', 'downstream'] as const;
+
+/** What Toxiproxy is told of each fault; a cut is none of its toxics. */
+function poisonOf(fault: Exclude<Fault, { readonly kind: 'cut' }>): Poison {
+  switch (fault.kind) {
+    case 'one-way':
+      return { type: 'timeout', attributes: { timeout: 0 }, streams: [fault.direction] };
+    case 'half-open':
+      return { type: 'timeout', attributes: { timeout: 0 }, streams: BOTH };
+    case 'latency':
+      return { type: 'latency', attributes: { latency: fault.latencyMs, jitter: fault.jitterMs }, streams: BOTH };
+    case 'bandwidth':
+      return { type: 'bandwidth', attributes: { rate: fault.kilobytesPerSecond }, streams: BOTH };
+    case 'slow-close':
+      return { type: 'slow_close', attributes: { delay: fault.delayMs }, streams: BOTH };
+    case 'reset':
+      return { type: 'reset_peer', attributes: { timeout: fault.afterMs }, streams: BOTH };
+  }
+}
+
+interface Link {
+  readonly proxy: ToxicProxy;
+  readonly toxics: Toxic<object>[];
+  isCut: boolean;
+}
+
+export class Proxies {
+  readonly #process: ChildProcess;
+  readonly #client: Toxiproxy;
+  readonly #links = new Map<string, Link>();
+
+  /** Starts `program`, a Toxiproxy server. `seed`: of its jitter. */
+  static async start(program: string, seed: number): Promise<Proxies> {
+    const port = await freePort();
+    const args = ['-host', HOST, '-port', String(port), '-seed', String(seed)];
+    const started = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+    let output = '';
+    started.stderr.on('data', (bytes: Buffer) => {
+      output = (output + bytes.toString()).slice(-4_000);
+    });
+    const client = new Toxiproxy(`http://${HOST}:${port}`);
+    await eventually(async () => {
+      if (started.exitCode !== null) return;
+      await client.getVersion();
+    }, START_MS);
+    if (started.exitCode !== null) throw new Error(`${program} did not start:\n${output}`);
+    return new Proxies(started, client);
+  }
+
+  private constructor(started: ChildProcess, client: Toxiproxy) {
+    this.#process = started;
+    this.#client = client;
+  }
+
+  get names(): string[] {
+    return [...this.#links.keys()];
+  }
+
+  /** A proxy before host:port `upstream`, which need not listen yet. Returns its own host:port. The name becomes a part of URLs. */
+  async open(name: string, upstream: string): Promise<string> {
+    // Not one of Toxiproxy's choice: it must be had again after a cut.
+    const proxy = await this.#client.createProxy({ name, listen: `${HOST}:${await freePort()}`, upstream });
+    this.#links.set(name, { proxy, toxics: [], isCut: false });
+    return proxy.listen;
+  }
+
+  /** On top of what the link suffers already. */
+  async strike(name: string, fault: Fault): Promise<void> {
+    const link = this.#find(name);
+    if (fault.kind === 'cut') {
+      await this.#enable(link, false);
+      return;
+    }
+    const { type, attributes, streams } = poisonOf(fault);
+    for (const stream of streams) {
+      const toxic = { name: `${type}.${stream}`, type, stream, toxicity: 1, attributes };
+      link.toxics.push(await link.proxy.addToxic(toxic));
+    }
+  }
+
+  /** Enables everything and takes all toxics away (default: of all links). */
+  async heal(names: readonly string[] = this.names): Promise<void> {
+    for (const name of names) {
+      const link = this.#find(name);
+      for (const toxic of link.toxics.splice(0)) await toxic.remove();
+      if (link.isCut) await this.#enable(link, true);
+    }
+  }
+
+  close(): void {
+    this.#process.kill('SIGKILL');
+  }
+
+  async #enable(link: Link, enabled: boolean): Promise<void> {
+    const { listen, upstream } = link.proxy;
+    await link.proxy.update({ enabled, listen, upstream });
+    link.isCut = !enabled;
+  }
+
+  #find(name: string): Link {
+    const link = this.#links.get(name);
+    if (link === undefined) throw new Error(`there is no link ${name}`);
+    return link;
+  }
+}
