@@ -207,6 +207,13 @@ const SETTINGS = {
     default: undefined,
     help: 'shards of a new cluster, a power of two (16 unless given)',
   },
+  copyCount: {
+    name: 'copies',
+    operand: 'N',
+    schema: wholeNumber(1, 16),
+    default: '1',
+    help: 'copies of every shard in a region, in different zones where it can be',
+  },
   maxSampleAgeMs: {
     name: 'max-sample-age',
     operand: 'DURATION|off',

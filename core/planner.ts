@@ -1,50 +1,235 @@
 /**
- * Which node owns which shard: a pure function of the nodes and of what there was before. Balanced: no node has two
- * shards more than another. Minimal: no assignment moves fewer shards and is balanced.
+ * Which nodes hold the copies of each shard of a region: a pure function of the nodes and of what there was before.
+ *
+ * Always: no node has two copies of a shard; no zone has two where another zone could take one. Then: balanced, so that no
+ * node has two copies more than another, as far as the zones allow (a zone of one node takes at most one copy of every shard,
+ * however many that is). Then: copies stay where they are when they can.
  */
+
+export interface PlannedNode {
+  readonly name: string;
+  /** Nodes that may fail together. */
+  readonly zone: string;
+}
+
+/** A node while its copies are planned. */
+interface Holder {
+  readonly name: string;
+  readonly zone: Zone;
+  readonly shards: Set<number>;
+  /** How many copies it shall have. */
+  target: number;
+}
+
+interface Zone {
+  readonly holders: Holder[];
+  /** The fewest and the most copies of one shard that it may have. */
+  least: number;
+  most: number;
+  /** How many copies it still wants, over all of its nodes. */
+  want: number;
+}
 
 /**
- * @param nodes names, without repeats; their order does not matter
- * @param shardCount shards 0 to shardCount - 1 are assigned
- * @param current owner by shard, undefined where there is none; an owner that is not in `nodes` is gone
- * @returns owner by shard
+ * @param nodes without repeated names; their order does not matter
+ * @param shardCount shards 0 to shardCount - 1 are placed
+ * @param copies of every shard; where there are fewer nodes, each has one
+ * @param current names of the holders by shard; a name that is not among `nodes` is gone
+ * @returns names of the holders by shard, those that stay first
  */
-export function planOwners(
-  nodes: readonly string[],
+export function planCopies(
+  nodes: readonly PlannedNode[],
   shardCount: number,
-  current: readonly (string | undefined)[] = [],
-): string[] {
-  if (nodes.length === 0) throw new RangeError('planOwners: there are no nodes');
-  const owned = new Map<string, number[]>([...nodes].sort(byCodeUnits).map((node) => [node, []]));
-  if (owned.size !== nodes.length) throw new RangeError(`planOwners: a node is named twice in ${nodes.join(', ')}`);
-  const homeless: number[] = [];
-  for (let shard = 0; shard < shardCount; shard++) {
-    const owner = current[shard];
-    (owner === undefined ? homeless : (owned.get(owner) ?? homeless)).push(shard);
+  copies: number,
+  current: readonly (readonly string[])[] = [],
+): string[][] {
+  if (nodes.length === 0) throw new RangeError('planCopies: there are no nodes');
+  if (!(copies >= 1)) throw new RangeError(`planCopies: ${copies} copies, expected at least 1`);
+  const names = nodes.map(({ name }) => name);
+  if (new Set(names).size !== names.length) {
+    throw new RangeError(`planCopies: a node is named twice in ${names.join(', ')}`);
   }
+  const each = Math.min(copies, nodes.length);
+  const plan = new Plan(nodes, shardCount, each);
+  plan.keep(current);
+  if (plan.complete()) return plan.result();
+  // What stays is in the way of the rules: without it there is always an answer.
+  const fresh = new Plan(nodes, shardCount, each);
+  if (!fresh.complete()) throw new Error('planCopies: the targets do not fit the shards');
+  return fresh.result();
+}
 
-  // Some nodes get one shard more than the others. Those that have most already are those that need to give up least.
-  const least = Math.floor(shardCount / nodes.length);
-  const withOneMore = shardCount % nodes.length;
-  const fullestFirst = [...owned].sort(([, a], [, b]) => b.length - a.length);
-  const targets = fullestFirst.map(([node, shards], rank) => ({
-    node,
-    shards,
-    target: rank < withOneMore ? least + 1 : least,
-  }));
+class Plan {
+  readonly #shardCount: number;
+  readonly #copies: number;
+  readonly #zones: Zone[];
+  readonly #holders: Holder[];
+  readonly #byShard: Holder[][];
+  /** Copies of a shard that are not owed to every zone. */
+  readonly #extras: number;
 
-  for (const { shards, target } of targets) homeless.push(...shards.splice(target));
-  homeless.sort((a, b) => a - b);
-  const owners = new Array<string>(shardCount);
-  // Spread the homeless in turns, so that a range of shards does not land on one node.
-  for (let turn = 0; homeless.length > 0; turn++) {
-    for (const { shards, target } of targets) {
-      if (shards.length < target && homeless.length > 0) shards.push(homeless.shift()!);
+  constructor(nodes: readonly PlannedNode[], shardCount: number, copies: number) {
+    this.#shardCount = shardCount;
+    this.#copies = copies;
+    this.#byShard = Array.from({ length: shardCount }, () => []);
+    const zones = new Map<string, Zone>();
+    for (const { name, zone } of [...nodes].sort((a, b) => byCodeUnits(a.name, b.name))) {
+      const its = zones.get(zone) ?? { holders: [], least: 0, most: 0, want: 0 };
+      zones.set(zone, its);
+      its.holders.push({ name, zone: its, shards: new Set(), target: 0 });
     }
-    if (turn > shardCount) throw new Error('planOwners: targets do not add up to the shards');
+    this.#zones = [...zones].sort(([a], [b]) => byCodeUnits(a, b)).map(([, zone]) => zone);
+    this.#holders = this.#zones.flatMap(({ holders }) => holders);
+    // A shard's copies go to the zones in turns; a zone whose nodes have all got one drops out.
+    for (let left = copies; left > 0; ) {
+      const open = this.#zones.filter(({ holders, most }) => most < holders.length);
+      for (const zone of open) {
+        zone.most++;
+        if (left >= open.length) zone.least++;
+      }
+      left -= open.length;
+    }
+    this.#extras = copies - this.#zones.reduce((sum, { least }) => sum + least, 0);
   }
-  for (const { node, shards } of targets) for (const shard of shards) owners[shard] = node;
-  return owners;
+
+  /** Takes over what can stay where it is. */
+  keep(current: readonly (readonly string[])[]): void {
+    const known = new Map(this.#holders.map((holder) => [holder.name, holder]));
+    for (let shard = 0; shard < this.#shardCount; shard++) {
+      for (const name of current[shard] ?? []) {
+        const holder = known.get(name);
+        if (holder !== undefined && this.#takes(holder, shard)) this.#give(holder, shard);
+      }
+    }
+  }
+
+  /** Places every copy that is missing. @returns false when that could not be done with what stays */
+  complete(): boolean {
+    this.#aim();
+    for (const holder of this.#holders) {
+      for (const shard of [...holder.shards].reverse()) {
+        if (holder.shards.size <= holder.target) break;
+        this.#take(holder, shard);
+      }
+    }
+    for (let shard = 0; shard < this.#shardCount; shard++) {
+      while (this.#byShard[shard]!.length < this.#copies) {
+        const holder = this.#neediest(shard) ?? this.#makeRoom(shard);
+        if (holder === undefined) return false;
+        this.#give(holder, shard);
+      }
+    }
+    return true;
+  }
+
+  result(): string[][] {
+    return this.#byShard.map((holders) => holders.map(({ name }) => name));
+  }
+
+  /** Sets targets: as level as the zones' bounds allow; of what does not divide, those get one more that have most already. */
+  #aim(): void {
+    const all = this.#copies * this.#shardCount;
+    const bounded = ({ holders, least, most }: Zone, level: number): number =>
+      Math.min(Math.max(level * holders.length, least * this.#shardCount), most * this.#shardCount);
+    const filled = (level: number): number => this.#zones.reduce((sum, zone) => sum + bounded(zone, level), 0);
+    // The highest whole level that does not hand out more than there is.
+    let level = 0;
+    for (let above = this.#shardCount + 1; above - level > 1; ) {
+      const middle = (level + above) >> 1;
+      if (filled(middle) <= all) level = middle;
+      else above = middle;
+    }
+    for (const zone of this.#zones) {
+      const total = bounded(zone, level);
+      const least = Math.floor(total / zone.holders.length);
+      const more = total - least * zone.holders.length;
+      for (const [rank, holder] of fullestFirst(zone.holders).entries()) holder.target = least + (rank < more ? 1 : 0);
+    }
+    let rest = all - filled(level);
+    const totals = new Map(this.#zones.map((zone) => [zone, bounded(zone, level)]));
+    for (const holder of fullestFirst(this.#holders)) {
+      const total = totals.get(holder.zone)!;
+      if (rest === 0) break;
+      if (holder.target > level || total >= holder.zone.most * this.#shardCount) continue;
+      holder.target++;
+      totals.set(holder.zone, total + 1);
+      rest--;
+    }
+    for (const zone of this.#zones) {
+      zone.want = zone.holders.reduce((sum, { target, shards }) => sum + target - shards.size, 0);
+    }
+  }
+
+  /** Whether the rules let `holder` have a copy of `shard` beside those that there are. */
+  #takes(holder: Holder, shard: number): boolean {
+    const holders = this.#byShard[shard]!;
+    if (holders.length >= this.#copies || holder.shards.has(shard)) return false;
+    const { zone } = holder;
+    const inZone = holders.filter((other) => other.zone === zone).length;
+    if (inZone < zone.least) return true;
+    return inZone < zone.most && this.#extrasOf(shard) < this.#extras;
+  }
+
+  #extrasOf(shard: number): number {
+    const holders = this.#byShard[shard]!;
+    let owed = 0;
+    for (const zone of new Set(holders.map((holder) => holder.zone))) {
+      owed += Math.min(zone.least, holders.filter((holder) => holder.zone === zone).length);
+    }
+    return holders.length - owed;
+  }
+
+  /** Of the nodes that may take the shard and have not what they shall: one in the zone that wants most, which wants most. */
+  #neediest(shard: number): Holder | undefined {
+    const holders = this.#byShard[shard]!;
+    let found: Holder | undefined;
+    for (const zone of this.#zones) {
+      if (found !== undefined && zone.want <= found.zone.want) continue;
+      // The rules are about zones: what one node that has no copy yet may take, its neighbours may.
+      const one = zone.holders.find((holder) => !holder.shards.has(shard));
+      if (one === undefined || !this.#takes(one, shard)) continue;
+      let best: Holder | undefined;
+      for (const holder of zone.holders) {
+        const lacks = holder.target - holder.shards.size;
+        if (lacks <= 0 || holders.includes(holder)) continue;
+        if (best === undefined || lacks > best.target - best.shards.size) best = holder;
+      }
+      found = best ?? found;
+    }
+    return found;
+  }
+
+  /** Moves a copy of another shard from a node that may take this one to a node that lacks some. @returns the former */
+  #makeRoom(shard: number): Holder | undefined {
+    const lacking = this.#holders.filter(({ target, shards }) => shards.size < target);
+    for (const holder of this.#holders) {
+      if (!this.#takes(holder, shard)) continue;
+      for (const other of [...holder.shards]) {
+        this.#take(holder, other);
+        const taker = lacking.find((one) => one !== holder && this.#takes(one, other));
+        this.#give(taker ?? holder, other);
+        if (taker !== undefined) return holder;
+      }
+    }
+    return undefined;
+  }
+
+  #give(holder: Holder, shard: number): void {
+    holder.shards.add(shard);
+    holder.zone.want--;
+    this.#byShard[shard]!.push(holder);
+  }
+
+  #take(holder: Holder, shard: number): void {
+    holder.shards.delete(shard);
+    holder.zone.want++;
+    const holders = this.#byShard[shard]!;
+    holders.splice(holders.indexOf(holder), 1);
+  }
+}
+
+function fullestFirst(holders: readonly Holder[]): Holder[] {
+  return [...holders].sort((a, b) => b.shards.size - a.shards.size);
 }
 
 function byCodeUnits(a: string, b: string): number {

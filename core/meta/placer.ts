@@ -6,7 +6,7 @@
 import type { Env } from '../env/env.ts';
 import { SilverbackError } from '../errors.ts';
 import type { CopyState } from '../placement.ts';
-import { planOwners } from '../planner.ts';
+import { planCopies } from '../planner.ts';
 import { type Campaign, campaign, type Leadership } from './election.ts';
 import { type Follower, follow } from './follow.ts';
 import { KEYS } from './keys.ts';
@@ -38,6 +38,8 @@ export interface PlacerOptions {
   readonly name: string;
   /** How many nodes must be there before the first placement is written. */
   readonly expectedNodes: number;
+  /** Of every shard in the region, each on a node of its own. */
+  readonly copies: number;
   readonly leaseTtlMs: number;
   /** Takes one line for the log about each thing that was done or found. */
   readonly say: (message: string) => void;
@@ -49,22 +51,19 @@ export interface Placer {
 
 /** The placement that follows from the registrations and from what was placed before; undefined when there is nothing to change. */
 export function decide(
-  options: Pick<PlacerOptions, 'clusterId' | 'shardCount' | 'region' | 'expectedNodes'>,
+  options: Pick<PlacerOptions, 'clusterId' | 'shardCount' | 'region' | 'expectedNodes' | 'copies'>,
   members: readonly Member[],
   current: RegionPlacement | undefined,
 ): RegionPlacement | undefined {
   if (current === undefined) {
     if (members.length < options.expectedNodes) return undefined;
-    const owners = planOwners(
-      members.map((member) => member.name),
-      options.shardCount,
-    );
+    const planned = planCopies(members, options.shardCount, options.copies);
     return {
       clusterId: options.clusterId,
       shardCount: options.shardCount,
       region: options.region,
       nodes: Object.fromEntries(members.map(({ name, zone, address }) => [name, { zone, address }])),
-      shards: owners.map((node) => [{ node, state: 'active', epoch: 1 }]),
+      shards: planned.map((names) => names.map((node) => ({ node, state: 'active', epoch: 1 }))),
     };
   }
   const moved = members.filter(({ name, zone, address }) => {

@@ -28,7 +28,7 @@ describe('a cluster comes up', () => {
   });
 
   const placer = (expectedNodes: number, region = 'local'): Placer => {
-    const options = { clusterId: 'c', shardCount: 8, region, name: 'test', expectedNodes, leaseTtlMs: 500 };
+    const options = { clusterId: 'c', shardCount: 8, region, name: 'test', expectedNodes, copies: 1, leaseTtlMs: 500 };
     const kept = keepPlacement(nodeEnv, store, { ...options, say: (message) => said.push(message) });
     open.push(kept);
     return kept;
@@ -117,7 +117,7 @@ describe('a cluster comes up', () => {
 });
 
 describe('decide', () => {
-  const options = { clusterId: 'c', shardCount: 4, region: 'r', expectedNodes: 2 };
+  const options = { clusterId: 'c', shardCount: 4, region: 'r', expectedNodes: 2, copies: 1 };
   const member = (name: string, address = 'x:1') => ({ name, region: 'r', zone: 'a', address });
 
   test('waits for the expected nodes, and then changes nothing without a reason', () => {
@@ -131,5 +131,13 @@ describe('decide', () => {
       a: { zone: 'a', address: 'x:1' },
       b: { zone: 'a', address: 'x:2' },
     });
+  });
+
+  test('copies of a shard lie in different zones', () => {
+    const members = ['a', 'b', 'c', 'd'].map((name, i) => ({ ...member(name), zone: i < 2 ? 'x' : 'y' }));
+    const placed = decide({ ...options, expectedNodes: 4, copies: 2 }, members, undefined)!;
+    for (const copies of placed.shards) {
+      expect(new Set(copies.map(({ node }) => placed.nodes[node]?.zone)).size).toBe(2);
+    }
   });
 });

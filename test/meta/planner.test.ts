@@ -1,74 +1,140 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { planOwners } from '../../core/planner.ts';
+import { type PlannedNode, planCopies } from '../../core/planner.ts';
 
-const names = fc.uniqueArray(fc.stringMatching(/^[a-z][a-z0-9]{0,4}$/), { minLength: 1, maxLength: 12 });
-const shardCounts = fc.integer({ min: 0, max: 8 }).map((bits) => 2 ** bits);
+const nodeLists = fc.uniqueArray(
+  fc.record({ name: fc.stringMatching(/^[a-z][a-z0-9]{0,3}$/), zone: fc.constantFrom('x', 'y', 'z', 'w') }),
+  { minLength: 1, maxLength: 14, selector: ({ name }) => name },
+);
+const shardCounts = fc.integer({ min: 0, max: 7 }).map((bits) => 2 ** bits);
+const copyCounts = fc.integer({ min: 1, max: 4 });
 
-function loads(nodes: readonly string[], owners: readonly string[]): number[] {
-  return nodes.map((node) => owners.filter((owner) => owner === node).length);
+function loads(nodes: readonly PlannedNode[], plan: readonly (readonly string[])[]): Map<string, number> {
+  const counts = new Map(nodes.map(({ name }) => [name, 0]));
+  for (const name of plan.flat()) counts.set(name, counts.get(name)! + 1);
+  return counts;
 }
 
-/** The fewest moves there can be: each node keeps at most its share, and the larger shares go where most is. */
-function fewestMoves(nodes: readonly string[], shardCount: number, current: readonly string[]): number {
-  const least = Math.floor(shardCount / nodes.length);
-  const larger = shardCount % nodes.length;
-  const kept = loads(nodes, current)
+function moves(before: readonly (readonly string[])[], after: readonly (readonly string[])[]): number {
+  return after.reduce((sum, names, shard) => sum + names.filter((name) => !before[shard]?.includes(name)).length, 0);
+}
+
+function checkRules(nodes: readonly PlannedNode[], shardCount: number, copies: number, plan: string[][]): void {
+  const zoneOf = new Map(nodes.map(({ name, zone }) => [name, zone]));
+  const sizes = new Map<string, number>();
+  for (const { zone } of nodes) sizes.set(zone, (sizes.get(zone) ?? 0) + 1);
+  expect(plan).toHaveLength(shardCount);
+  for (const names of plan) {
+    expect(names).toHaveLength(Math.min(copies, nodes.length));
+    expect(new Set(names).size).toBe(names.length);
+    const inZone = new Map([...sizes.keys()].map((zone) => [zone, 0]));
+    for (const name of names) inZone.set(zoneOf.get(name)!, inZone.get(zoneOf.get(name)!)! + 1);
+    const most = Math.max(...inZone.values());
+    for (const [zone, count] of inZone) {
+      // A zone that has two fewer than another has no node left that could take one.
+      if (count + 1 < most) expect(count).toBe(sizes.get(zone));
+    }
+  }
+  // Balanced within each zone, and over all nodes wherever zones do not stand in the way.
+  const counts = loads(nodes, plan);
+  for (const zone of sizes.keys()) {
+    const own = nodes.filter((node) => node.zone === zone).map(({ name }) => counts.get(name)!);
+    expect(Math.max(...own) - Math.min(...own)).toBeLessThanOrEqual(1);
+  }
+  if (copies === 1 || sizes.size === 1) {
+    expect(Math.max(...counts.values()) - Math.min(...counts.values())).toBeLessThanOrEqual(1);
+  }
+}
+
+/** The fewest moves there can be when zones do not matter: each node keeps at most its share, the larger shares where most is. */
+function fewestMoves(nodes: readonly PlannedNode[], all: number, current: readonly (readonly string[])[]): number {
+  const least = Math.floor(all / nodes.length);
+  const larger = all % nodes.length;
+  const names = new Set(nodes.map(({ name }) => name));
+  const counts = loads(
+    nodes,
+    current.map((own) => own.filter((name) => names.has(name))),
+  );
+  const kept = [...counts.values()]
     .sort((a, b) => b - a)
     .reduce((sum, load, rank) => sum + Math.min(load, rank < larger ? least + 1 : least), 0);
-  return shardCount - kept;
+  return all - kept;
 }
 
-describe('planOwners', () => {
-  test('every shard has an owner, and no node has two more than another', () => {
+describe('planCopies', () => {
+  test('rules of nodes, zones and balance hold, whatever there was before', () => {
     fc.assert(
       fc.property(
-        names,
+        nodeLists,
+        nodeLists,
         shardCounts,
-        fc.array(
-          fc.option(
-            names.map((list) => list[0]),
-            { nil: undefined },
-          ),
-        ),
-        (nodes, shardCount, before) => {
-          const owners = planOwners(nodes, shardCount, before);
-          expect(owners).toHaveLength(shardCount);
-          const counts = loads(nodes, owners);
-          expect(counts.reduce((a, b) => a + b, 0)).toBe(shardCount);
-          expect(Math.max(...counts) - Math.min(...counts)).toBeLessThanOrEqual(1);
+        copyCounts,
+        copyCounts,
+        (before, after, shardCount, had, copies) => {
+          const current = planCopies(before, shardCount, had);
+          checkRules(before, shardCount, had, current);
+          checkRules(after, shardCount, copies, planCopies(after, shardCount, copies, current));
         },
       ),
+      { numRuns: 400 },
     );
   });
 
-  test('it moves as little as can be when nodes come and go', () => {
+  test('of one copy it moves as few as can be when nodes come and go', () => {
     fc.assert(
-      fc.property(names, names, shardCounts, (before, after, shardCount) => {
-        const current = planOwners(before, shardCount);
-        const next = planOwners(after, shardCount, current);
-        const moves = next.filter((owner, shard) => owner !== current[shard]).length;
-        expect(moves).toBe(fewestMoves(after, shardCount, current));
+      fc.property(nodeLists, nodeLists, shardCounts, (before, after, shardCount) => {
+        const current = planCopies(before, shardCount, 1);
+        const next = planCopies(after, shardCount, 1, current);
+        expect(moves(current, next)).toBe(fewestMoves(after, shardCount, current));
       }),
     );
   });
 
   test('the same nodes keep what they have, in whatever order they are named', () => {
     fc.assert(
-      fc.property(names, shardCounts, (nodes, shardCount) => {
-        const owners = planOwners(nodes, shardCount);
-        expect(planOwners([...nodes].reverse(), shardCount)).toEqual(owners);
-        expect(planOwners(nodes, shardCount, owners)).toEqual(owners);
+      fc.property(nodeLists, shardCounts, copyCounts, (nodes, shardCount, copies) => {
+        const plan = planCopies(nodes, shardCount, copies);
+        expect(planCopies([...nodes].reverse(), shardCount, copies)).toEqual(plan);
+        expect(planCopies(nodes, shardCount, copies, plan)).toEqual(plan);
       }),
     );
   });
 
-  test('neighbouring shards are spread', () => {
-    expect(planOwners(['b', 'a'], 4)).toEqual(['a', 'b', 'a', 'b']);
+  test('more nodes than shards, a zone of one node, and a zone too many', () => {
+    const one = { name: 'alone', zone: 'x' };
+    const many = Array.from({ length: 9 }, (_, i) => ({ name: `n${i}`, zone: 'y' }));
+    const plan = planCopies([one, ...many], 8, 2);
+    expect(plan.every((names) => names.includes('alone'))).toBe(true);
+    checkRules([one, ...many], 8, 2, plan);
   });
 
-  test('no nodes, or a name twice, is refused', () => {
-    expect(() => planOwners([], 4)).toThrow(/no nodes/);
-    expect(() => planOwners(['a', 'b', 'a'], 4)).toThrow(/twice/);
+  test('neighbouring shards are spread', () => {
+    const nodes = ['b', 'a'].map((name) => ({ name, zone: 'x' }));
+    expect(planCopies(nodes, 4, 1).flat()).toEqual(['a', 'b', 'a', 'b']);
+  });
+
+  test('a thousand nodes in ten zones, 16,384 shards, three copies; a node comes and one goes', () => {
+    const nodes = Array.from({ length: 1_000 }, (_, i) => ({ name: `node-${i}`, zone: `zone-${i % 10}` }));
+    const plan = planCopies(nodes, 16_384, 3);
+    checkRules(nodes, 16_384, 3, plan);
+    const counts = [...loads(nodes, plan).values()];
+    expect(Math.max(...counts) - Math.min(...counts)).toBeLessThanOrEqual(1);
+
+    const left = nodes.filter(({ name }) => name !== 'node-500');
+    const without = planCopies(left, 16_384, 3, plan);
+    checkRules(left, 16_384, 3, without);
+    expect(moves(plan, without)).toBeLessThanOrEqual(2 * 50);
+
+    const joined = [...nodes, { name: 'new', zone: 'zone-3' }];
+    const more = planCopies(joined, 16_384, 3, plan);
+    checkRules(joined, 16_384, 3, more);
+    expect(moves(plan, more)).toBeLessThanOrEqual(2 * 50);
+  });
+
+  test('no nodes, no copies, or a name twice, is refused', () => {
+    expect(() => planCopies([], 4, 1)).toThrow(/no nodes/);
+    expect(() => planCopies([{ name: 'a', zone: 'x' }], 4, 0)).toThrow(/0 copies/);
+    const twice = ['a', 'b', 'a'].map((name) => ({ name, zone: 'x' }));
+    expect(() => planCopies(twice, 4, 1)).toThrow(/twice/);
   });
 });
