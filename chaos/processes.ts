@@ -28,6 +28,8 @@ export interface ProcessesOptions {
   readonly shardCount: number;
   /** Further arguments of the nodes. */
   readonly nodeArgs?: readonly string[];
+  /** And of the coordinator. */
+  readonly coordinatorArgs?: readonly string[];
 }
 
 /** What a node says of one of its shards. */
@@ -74,6 +76,11 @@ export class Processes {
     const pid = this.#running.get(name)?.child.pid;
     if (pid === undefined) throw new Error(`${name} does not run`);
     return pid;
+  }
+
+  /** Where a node serves its metrics. */
+  metricsOf(node: string): string {
+    return `http://${HOST}:${this.#httpPort + 110 + this.names.indexOf(node)}/metrics`;
   }
 
   /** Everything the process ever printed. */
@@ -157,12 +164,12 @@ export class Processes {
   }
 
   #argsOf(name: string): string[] {
-    const { nodeCount, shardCount, nodeArgs = [] } = this.#options;
+    const { nodeCount, shardCount, nodeArgs = [], coordinatorArgs = [] } = this.#options;
     const shared = ['--name', name, '--region', 'local', '--data-dir', this.directoryOf(name), '--http-host', HOST];
     const port = this.#httpPort;
     if (name === 'coordinator') {
       const counts = ['--nodes', String(nodeCount), '--shards', String(shardCount)];
-      return [...shared, '--http-port', String(port), '--listen', this.grpc, ...counts];
+      return [...shared, '--http-port', String(port), '--listen', this.grpc, ...counts, ...coordinatorArgs];
     }
     const number = this.names.indexOf(name);
     const ports = ['--listen', `${HOST}:${port + 10 + number}`, '--http-port', String(port + 110 + number)];

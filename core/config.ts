@@ -211,8 +211,8 @@ const SETTINGS = {
     name: 'copies',
     operand: 'N',
     schema: wholeNumber(1, 16),
-    default: '1',
-    help: 'copies of every shard in a region, in different zones where it can be',
+    default: undefined,
+    help: 'copies of every shard in a region, in different zones where it can be (1 unless given)',
   },
   maxSampleAgeMs: {
     name: 'max-sample-age',

@@ -59,6 +59,23 @@ export function planCopies(
   return fresh.result();
 }
 
+/**
+ * The same holders, in an order in which every node comes first about as often as the others that hold as much: who is
+ * first of a shard's holders takes its writes and answers its reads.
+ */
+export function spreadFirsts(plan: readonly (readonly string[])[]): string[][] {
+  const counts = new Map<string, number>();
+  return plan.map((names) => {
+    let first: string | undefined;
+    for (const name of names) {
+      if (first === undefined || (counts.get(name) ?? 0) < (counts.get(first) ?? 0)) first = name;
+    }
+    if (first === undefined) return [];
+    counts.set(first, (counts.get(first) ?? 0) + 1);
+    return [first, ...names.filter((name) => name !== first)];
+  });
+}
+
 class Plan {
   readonly #shardCount: number;
   readonly #copies: number;

@@ -47,6 +47,7 @@ async function settle(argv: readonly string[]) {
         'regionCount',
         'nodeCount',
         'shardCount',
+        'copyCount',
         ...ETCD_SETTINGS,
         'selfMonitoring',
         'maxSampleAgeMs',
@@ -129,6 +130,7 @@ async function main(argv: readonly string[]): Promise<void> {
     shared: passedOn(argv),
     coordinatorArgs: [
       ...(settings.shardCount === undefined ? [] : ['--shards', String(settings.shardCount)]),
+      ...(settings.copyCount === undefined ? [] : ['--copies', String(settings.copyCount)]),
       ...['--cors-origin', settings.corsOrigin],
       ...(settings.enableAdminApi ? ['--enable-admin-api'] : []),
     ],

@@ -6,7 +6,7 @@
 import type { Env } from '../env/env.ts';
 import { SilverbackError } from '../errors.ts';
 import type { CopyState } from '../placement.ts';
-import { planCopies } from '../planner.ts';
+import { planCopies, spreadFirsts } from '../planner.ts';
 import { type Campaign, campaign, type Leadership } from './election.ts';
 import { type Follower, follow } from './follow.ts';
 import { KEYS } from './keys.ts';
@@ -38,8 +38,8 @@ export interface PlacerOptions {
   readonly name: string;
   /** How many nodes must be there before the first placement is written. */
   readonly expectedNodes: number;
-  /** Of every shard in the region, each on a node of its own. */
-  readonly copies: number;
+  /** Of every shard in the region, each on a node of its own. Undefined: as many as there are; 1 at first. */
+  readonly copies: number | undefined;
   readonly leaseTtlMs: number;
   /** Takes one line for the log about each thing that was done or found. */
   readonly say: (message: string) => void;
@@ -57,7 +57,7 @@ export function decide(
 ): RegionPlacement | undefined {
   if (current === undefined) {
     if (members.length < options.expectedNodes) return undefined;
-    const planned = planCopies(members, options.shardCount, options.copies);
+    const planned = spreadFirsts(planCopies(members, options.shardCount, options.copies ?? 1));
     return {
       clusterId: options.clusterId,
       shardCount: options.shardCount,

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { type PlannedNode, planCopies } from '../../core/planner.ts';
+import { type PlannedNode, planCopies, spreadFirsts } from '../../core/planner.ts';
 
 const nodeLists = fc.uniqueArray(
   fc.record({ name: fc.stringMatching(/^[a-z][a-z0-9]{0,3}$/), zone: fc.constantFrom('x', 'y', 'z', 'w') }),
@@ -111,6 +111,13 @@ describe('planCopies', () => {
   test('neighbouring shards are spread', () => {
     const nodes = ['b', 'a'].map((name) => ({ name, zone: 'x' }));
     expect(planCopies(nodes, 4, 1).flat()).toEqual(['a', 'b', 'a', 'b']);
+  });
+
+  test('each of two nodes comes first for half of the shards', () => {
+    const nodes = ['b', 'a'].map((name) => ({ name, zone: name }));
+    const plan = spreadFirsts(planCopies(nodes, 8, 2));
+    checkRules(nodes, 8, 2, plan);
+    expect(plan.map(([first]) => first)).toEqual(['a', 'b', 'a', 'b', 'a', 'b', 'a', 'b']);
   });
 
   test('a thousand nodes in ten zones, 16,384 shards, three copies; a node comes and one goes', () => {
