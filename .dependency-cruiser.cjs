@@ -50,8 +50,8 @@ module.exports = {
     ),
     forbid(
       'modules-below-servers',
-      'Query and ingest are floor 2: they know no server.',
-      { path: '^coordinator/(query|ingest)/' },
+      'Query, ingest and remote read are floor 2: they know no server.',
+      { path: '^coordinator/(query|ingest|remote)/' },
       { path: '^coordinator/(http|local)/' },
     ),
     forbid(

@@ -58,13 +58,19 @@ export interface Found {
   readonly infos?: readonly string[];
 }
 
-/** `denyPartial`: an answer that is not complete becomes an error. So does one of which nothing is known. */
-export function success(found: Found, denyPartial: boolean): Answer {
-  const ledger = new Ledger(found.coverage);
+/** What an answer lacks, in words. Throws UNAVAILABLE when that is everything, or anything at all and `denyPartial`. */
+export function refuseGaps(ledger: Ledger, denyPartial: boolean): string[] {
   const gaps = ledger.warnings();
   if (gaps.length > 0 && (denyPartial || ledger.isEmpty)) {
-    return failure(new SilverbackError('UNAVAILABLE', gaps.join('; '), { retryAfterMs: 1000 }));
+    throw new SilverbackError('UNAVAILABLE', gaps.join('; '), { retryAfterMs: 1000 });
   }
+  return gaps;
+}
+
+/** Throws UNAVAILABLE as `refuseGaps` does. */
+export function success(found: Found, denyPartial: boolean): Answer {
+  const ledger = new Ledger(found.coverage);
+  const gaps = refuseGaps(ledger, denyPartial);
   return {
     status: 200,
     contentType: JSON_TYPE,

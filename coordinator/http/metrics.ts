@@ -55,9 +55,11 @@ export class Metrics {
       this.#read(`silverback_remote_write_${name}`, help, () => receiver.stats()[key]);
   }
 
-  watchGate(gate: Gate): void {
-    this.#read('silverback_queries_running', 'Queries that are being answered.', () => gate.running);
-    this.#read('silverback_queries_waiting', 'Queries that wait for their turn.', () => gate.waiting);
+  watchGates(queries: Gate, remoteReads: Gate): void {
+    this.#read('silverback_queries_running', 'Queries that are being answered.', () => queries.running);
+    this.#read('silverback_queries_waiting', 'Queries that wait for their turn.', () => queries.waiting);
+    this.#read('silverback_remote_reads_running', 'Remote reads under way.', () => remoteReads.running);
+    this.#read('silverback_remote_reads_waiting', 'Remote reads that wait for their turn.', () => remoteReads.waiting);
   }
 
   watchCache(cache: Pick<ResultCache, 'stats'>): void {

@@ -1,5 +1,5 @@
 /**
- * The coordinator's HTTP face: the Prometheus API, remote write, health, metrics and the page. In and out only:
+ * The coordinator's HTTP face: the Prometheus API, remote write and read, health, metrics and the page. In and out only:
  * what an endpoint does stands in api.ts.
  */
 import { createServer, type IncomingMessage } from 'node:http';
@@ -13,6 +13,7 @@ import { type Answer, failure } from './answer.ts';
 import { API_ROWS, type Api, type ApiRow } from './api.ts';
 import type { Metrics } from './metrics.ts';
 import { Params } from './params.ts';
+import { addRead, RemoteRead } from './read.ts';
 import { WRITE_PATH, type WriteHandler } from './write.ts';
 
 export interface HttpOptions {
@@ -28,6 +29,8 @@ export interface HttpOptions {
   readonly page: (app: FastifyInstance) => void;
   /** Longest form of a POST. Default 10 MiB, as Go has it. */
   readonly maxFormBytes?: number;
+  /** Samples that a remote read's answer of samples may have. Default 10 million. */
+  readonly maxReadSamples?: number;
   /** Origins whose pages may use the API: a regular expression that has to match as a whole. Default all. */
   readonly corsOrigin?: string;
 }
@@ -38,6 +41,8 @@ const API = '/api/v1';
 const COMPRESS_LEAST_BYTES = 1400;
 /** Answers up to this size are compressed at once, larger ones in libuv's threads. */
 const COMPRESS_NOW_BYTES = 8192;
+/** The reader of an answer of samples holds them all at once. */
+const MAX_READ_SAMPLES = 10_000_000;
 /** Answers up to this size are sent in one piece, with their length. */
 const WHOLE_MOST_BYTES = 1 << 20;
 /** Agents keep their connections between scrapes and flushes; closing one under them costs them a retry. */
@@ -68,6 +73,8 @@ export interface HttpServer {
 export function createHttpServer(options: HttpOptions): HttpServer {
   const { api, env, metrics, write } = options;
   const maxFormBytes = options.maxFormBytes ?? 10 << 20;
+  const { queryable, timeoutMs } = api.options;
+  const reads = new RemoteRead({ env, queryable, timeoutMs, maxSamples: options.maxReadSamples ?? MAX_READ_SAMPLES });
   const app = fastify({
     logger: false,
     bodyLimit: maxFormBytes,
@@ -120,7 +127,7 @@ export function createHttpServer(options: HttpOptions): HttpServer {
     addRoutes(scope);
   });
 
-  metrics.watchGate(api.gate);
+  metrics.watchGates(api.gate, reads.gate);
   return {
     async listen(host, port) {
       await app.listen({ host, port });
@@ -133,6 +140,13 @@ export function createHttpServer(options: HttpOptions): HttpServer {
   function addRoutes(scope: FastifyInstance): void {
     for (const row of API_ROWS) addRow(scope, options, row);
     for (const row of ADMIN_ROWS) addAdminRow(scope, row);
+    addRead(scope, {
+      url: `${API}/read`,
+      reads,
+      signalOf: goneSignal,
+      count: (status, durationMs) => metrics.request('/read', status, durationMs),
+      clock: env.clock,
+    });
     scope.options(`${API}/*`, async (_request, reply) => reply.code(204).send());
 
     const text = async (reply: FastifyReply, status: number, words: string): Promise<void> => {

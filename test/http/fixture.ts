@@ -120,15 +120,25 @@ export async function serve(
     maxFormBytes?: number;
     corsOrigin?: string;
     admin?: AdminOptions;
+    timeoutMs?: number;
+    maxReadSamples?: number;
   } = {},
 ): Promise<Fixture> {
   const store = new FakeStore();
-  const { receiver = noReceiver, maxFormBytes, corsOrigin, admin, ...limits } = options;
+  const {
+    receiver = noReceiver,
+    maxFormBytes,
+    corsOrigin,
+    admin,
+    timeoutMs = 10_000,
+    maxReadSamples,
+    ...limits
+  } = options;
   const api = new Api({
     env: nodeEnv,
     engine: new Engine(nodeEnv),
     queryable: store,
-    timeoutMs: 10_000,
+    timeoutMs,
     version: '0.0.0',
     regions: () => ['east', 'west'],
     cardinality: async () => {
@@ -151,6 +161,7 @@ export async function serve(
     page: () => undefined,
     admin,
     ...(maxFormBytes === undefined ? {} : { maxFormBytes }),
+    ...(maxReadSamples === undefined ? {} : { maxReadSamples }),
     ...(corsOrigin === undefined ? {} : { corsOrigin }),
   });
   const port = await server.listen('127.0.0.1', 0);
