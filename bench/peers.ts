@@ -39,7 +39,17 @@ const SERVERS: Readonly<Record<string, (place: Place) => Target>> = {
     command: process.execPath,
     args: [
       LOCAL,
-      ...['--http-port', String(port), '--data-dir', join(folder, 'data'), '--nodes', nodes, '--no-self-monitoring'],
+      ...[
+        '--http-port',
+        String(port),
+        '--data-dir',
+        join(folder, 'data'),
+        '--regions',
+        '1',
+        '--nodes',
+        nodes,
+        '--no-self-monitoring',
+      ],
     ],
     ready: '/-/ready',
     harness: ['--query-extra', 'nocache=1'],

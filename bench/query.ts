@@ -91,7 +91,7 @@ export async function run(args: string[]): Promise<void> {
     [
       LOCAL,
       ...['--http-port', String(port), '--data-dir', join(folder, 'data')],
-      ...['--nodes', '2', '--no-self-monitoring'],
+      ...['--regions', '1', '--nodes', '2', '--no-self-monitoring'],
     ],
     { stdio: ['ignore', 'pipe', 'inherit'] },
   );

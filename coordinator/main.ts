@@ -105,7 +105,8 @@ async function main(): Promise<void> {
   const placement = openView(env, meta);
   placement.onChange(({ revision }) => log.info({ revision }, 'placement changed'));
   // Each region has a placement and an election of its own.
-  const placers = (settings.placedRegions ?? [region]).map((placed) =>
+  const placedRegions = settings.placedRegions ?? [region];
+  const placers = placedRegions.map((placed) =>
     keepPlacement(env, meta, {
       clusterId,
       shardCount,
@@ -122,7 +123,7 @@ async function main(): Promise<void> {
   const link = { env, placement: reached, caller: nodeName, region };
   const reader = new Reader(link);
   const eraser = new Eraser(link);
-  const readiness = new Readiness(link);
+  const readiness = new Readiness({ ...link, regions: placedRegions });
   const receiver = new Receiver({
     env,
     kernel: { shardCount, maxBodyBytes: MAX_BODY_BYTES, maxRawBytes: MAX_RAW_BYTES, ...DEFAULT_LABEL_LIMITS },

@@ -198,7 +198,7 @@ const SETTINGS = {
     default: undefined,
     help: 'regions whose placement this process keeps (its own unless given)',
   },
-  regionCount: { name: 'regions', operand: 'N', schema: wholeNumber(1, 16), default: '1', help: 'regions to run' },
+  regionCount: { name: 'regions', operand: 'N', schema: wholeNumber(1, 16), default: '2', help: 'regions to run' },
   nodeCount: { name: 'nodes', operand: 'N', schema: wholeNumber(1, 64), default: '2', help: 'nodes in a region' },
   shardCount: {
     name: 'shards',

@@ -1,14 +1,15 @@
 /**
  * The processes of a local cluster: a coordinator and its nodes, each with a directory of its own under the data directory.
  *
- * Ports follow from the HTTP port P: the HTTP API has P, the coordinator's gRPC P + 5, the gRPC of node i (from 1)
- * P + 10 + i, its metrics P + 110 + i.
+ * Ports follow from the HTTP port P: the HTTP API has P, the coordinator's gRPC P + 5, the gRPC of node i (from 1, over all
+ * regions) P + 10 + i, its metrics P + 110 + i.
  */
 import { existsSync, mkdirSync, renameSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { SilverbackError } from '../../core/errors.ts';
 import { Child } from './child.ts';
+import { type Layout, nodesOf } from './layout.ts';
 import { whyTaken } from './ports.ts';
 
 const HOST = '127.0.0.1';
@@ -22,10 +23,7 @@ const LOG_MOST_BYTES = 16 << 20;
 export interface LocalOptions {
   readonly dataDir: string;
   readonly httpPort: number;
-  /** Of each region. */
-  readonly nodeCount: number;
-  /** Their names; the coordinator is in the first one. */
-  readonly regions: readonly string[];
+  readonly layout: Layout;
   /** Arguments for every process. */
   readonly shared: readonly string[];
   readonly coordinatorArgs: readonly string[];
@@ -64,7 +62,7 @@ export class LocalCluster {
   /** @throws SilverbackError UNAVAILABLE naming the first port that cannot be had */
   async checkPorts(): Promise<void> {
     const { httpPort } = this.#options;
-    const nodeCount = this.#nodes.length;
+    const nodeCount = nodesOf(this.#options.layout).length;
     const ports = [httpPort, httpPort + 5];
     for (let number = 1; number <= nodeCount; number++) ports.push(httpPort + 10 + number, httpPort + 110 + number);
     for (const port of ports) {
@@ -75,25 +73,15 @@ export class LocalCluster {
     }
   }
 
-  /** A single region's nodes are called just that. */
-  get #nodes(): { readonly name: string; readonly region: string }[] {
-    const { nodeCount, regions } = this.#options;
-    return regions.flatMap((region) =>
-      Array.from({ length: nodeCount }, (_, i) => ({
-        name: `${regions.length > 1 ? region : 'node'}-${i + 1}`,
-        region,
-      })),
-    );
-  }
-
   start(): void {
-    const { httpPort, nodeCount, regions, coordinatorArgs, nodeArgs } = this.#options;
+    const { httpPort, layout, coordinatorArgs, nodeArgs } = this.#options;
+    const { regions, nodeCount } = layout;
     this.#start('coordinator', 'coordinator', [
       ...['--http-host', HOST, '--http-port', String(httpPort), '--listen', this.grpc, '--nodes', String(nodeCount)],
       ...['--region', regions[0] as string, '--place-regions', regions.join(',')],
       ...coordinatorArgs,
     ]);
-    for (const [i, { name, region }] of this.#nodes.entries()) {
+    for (const [i, { name, region }] of nodesOf(layout).entries()) {
       const number = i + 1;
       this.#start(name, 'node', [
         ...[

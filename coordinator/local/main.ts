@@ -3,7 +3,6 @@
  * ports, starts a coordinator and the nodes, says what runs where, keeps them running, and feeds the cluster with its
  * own metrics and the machine's.
  */
-import { existsSync, readdirSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { Client, type Dropped } from '../../client/client.ts';
 import { readSettings } from '../../core/config.ts';
@@ -12,11 +11,11 @@ import { SilverbackError } from '../../core/errors.ts';
 import { lockDirectory } from '../../core/lock.ts';
 import { ETCD_SETTINGS, etcdOptions } from '../../core/meta/flags.ts';
 import { LocalCluster } from './cluster.ts';
+import { inWords, type Layout, readLayout, regionNames, writeLayout } from './layout.ts';
 import { host, type Monitor, monitor, scrape } from './monitor.ts';
 
-/** Of one region alone; and of several. */
-const REGION = 'local';
-const REGIONS = ['east', 'west'];
+/** The ports of more would overlap. */
+const MOST_NODES = 99;
 const DROP_SAY_MS = 30_000;
 /** The last samples of self-monitoring may take this long to be acknowledged. */
 const FLUSH_MS = 2_000;
@@ -34,9 +33,9 @@ function fail(error: unknown): never {
   process.exit(1);
 }
 
-/** Settings of the run; undefined after --help. Without --nodes, a cluster that exists keeps its number of nodes. */
+/** Settings of the run; undefined after --help. Without flags for them, a cluster that exists keeps its regions and nodes. */
 async function settle(argv: readonly string[]) {
-  const read = (nodeCount: number) =>
+  const read = (defaults: { readonly regionCount?: string; readonly nodeCount?: string }) =>
     readSettings({
       name: 'npm start --',
       description:
@@ -55,35 +54,33 @@ async function settle(argv: readonly string[]) {
         'corsOrigin',
         'enableAdminApi',
       ],
-      defaults: { nodeCount: String(nodeCount) },
+      defaults,
       argv,
       readFile: (path) => nodeEnv.disk.readFile(path),
       print: say,
     });
-  const first = await read(2);
+  const first = await read({});
   if (first === undefined) return undefined;
-  const existing = countNodes(first.dataDir, first.regionCount > 1 ? (REGIONS[0] as string) : 'node');
-  const settings = existing === 0 ? first : ((await read(existing)) ?? first);
-  const { regionCount, nodeCount, dataDir } = settings;
-  if (regionCount > REGIONS.length) {
-    const message = `--regions ${regionCount}: at most ${REGIONS.length} can be run`;
+  const { dataDir } = first;
+  const existing = readLayout(dataDir);
+  const kept = { regionCount: String(existing?.regions.length), nodeCount: String(existing?.nodeCount) };
+  const settings = existing === undefined ? first : ((await read(kept)) ?? first);
+  const { regionCount, nodeCount } = settings;
+  if (existing !== undefined && regionCount !== existing.regions.length) {
+    const message = `--regions ${regionCount}: ${dataDir} holds a cluster of ${inWords(existing.regions)}, which cannot change`;
+    throw new SilverbackError('INVALID_ARGUMENT', `${message}: leave --regions out, or give another --data-dir`);
+  }
+  if (existing !== undefined && nodeCount < existing.nodeCount) {
+    const message = `--nodes ${nodeCount}: ${dataDir} holds the shards of ${existing.nodeCount} nodes`;
+    const where = regionCount > 1 ? ' in each region' : '';
+    throw new SilverbackError('INVALID_ARGUMENT', `${message}${where}, at least that many must run`);
+  }
+  if (regionCount * nodeCount > MOST_NODES) {
+    const message = `--regions ${regionCount} of --nodes ${nodeCount}: at most ${MOST_NODES} nodes can be run in all`;
     throw new SilverbackError('INVALID_ARGUMENT', message);
   }
-  const others = regionCount > 1 ? countNodes(dataDir, 'node') : countNodes(dataDir, REGIONS[0] as string);
-  if (others > 0) {
-    const holds = regionCount > 1 ? 'one region' : 'several regions';
-    throw new SilverbackError('INVALID_ARGUMENT', `--regions ${regionCount}: ${dataDir} holds a cluster of ${holds}`);
-  }
-  if (nodeCount < existing) {
-    const message = `--nodes ${nodeCount}: ${dataDir} holds the shards of ${existing} nodes, at least that many must run`;
-    throw new SilverbackError('INVALID_ARGUMENT', message);
-  }
-  return { ...settings, dataDir: resolve(dataDir) };
-}
-
-function countNodes(dataDir: string, prefix: string): number {
-  const isNode = new RegExp(`^${prefix}-\\d+$`);
-  return existsSync(dataDir) ? readdirSync(dataDir).filter((name) => isNode.test(name)).length : 0;
+  const layout = { regions: existing?.regions ?? regionNames(regionCount), nodeCount };
+  return { ...settings, dataDir: resolve(dataDir), layout };
 }
 
 /**
@@ -102,7 +99,7 @@ async function main(argv: readonly string[]): Promise<void> {
   const startedMs = performance.now();
   const settings = await settle(argv);
   if (settings === undefined) return;
-  const { dataDir, maxSampleAgeMs } = settings;
+  const { dataDir, maxSampleAgeMs, layout } = settings;
   // A mistake in them is said here, and not by the children's restarts.
   await etcdOptions(nodeEnv, settings);
   const lock = await lockDirectory(nodeEnv, dataDir);
@@ -125,8 +122,7 @@ async function main(argv: readonly string[]): Promise<void> {
   const cluster = new LocalCluster({
     dataDir,
     httpPort: settings.httpPort,
-    nodeCount: settings.nodeCount,
-    regions: settings.regionCount > 1 ? REGIONS.slice(0, settings.regionCount) : [REGION],
+    layout,
     shared: passedOn(argv),
     coordinatorArgs: [
       ...(settings.shardCount === undefined ? [] : ['--shards', String(settings.shardCount)]),
@@ -161,12 +157,18 @@ async function main(argv: readonly string[]): Promise<void> {
     await lock.release();
     throw error;
   });
+  writeLayout(dataDir, layout);
   cluster.start();
   await cluster.ready();
   if (stoppingSinceMs !== undefined) return;
-  announce(cluster, dataDir, settings.selfMonitoring, performance.now() - startedMs);
+  announce(cluster, { dataDir, layout, selfMonitoring: settings.selfMonitoring }, performance.now() - startedMs);
   if (settings.selfMonitoring) {
-    const client = new Client({ endpoints: [cluster.grpc], caller: 'npm start', onDrop: sayDropped() });
+    const client = new Client({
+      endpoints: [cluster.grpc],
+      caller: 'npm start',
+      region: layout.regions[0] as string,
+      onDrop: sayDropped(),
+    });
     const processes = cluster.parts.map(({ name, metricsUrl }) =>
       scrape(name === 'coordinator' ? name : 'node', name, metricsUrl),
     );
@@ -174,13 +176,21 @@ async function main(argv: readonly string[]): Promise<void> {
   }
 }
 
-function announce(cluster: LocalCluster, dataDir: string, selfMonitoring: boolean, tookMs: number): void {
+function announce(
+  cluster: LocalCluster,
+  {
+    dataDir,
+    layout,
+    selfMonitoring,
+  }: { readonly dataDir: string; readonly layout: Layout; readonly selfMonitoring: boolean },
+  tookMs: number,
+): void {
   const rows = cluster.parts.map(
     ({ name, pid, where }) => `  ${name.padEnd(13)} pid ${String(pid).padEnd(8)} ${where}`,
   );
   const query = selfMonitoring ? 'rate(host_network_receive_bytes_total[1m])' : 'count({__name__!=""})';
   say(`
-Silverback is ready (${(tookMs / 1_000).toFixed(1)} s).
+Silverback is ready (${(tookMs / 1_000).toFixed(1)} s): ${inWords(layout.regions)}${layout.regions.length > 1 ? ', each with all data' : ''}.
 
 ${rows.join('\n')}
   data          ${dataDir} (logs/ holds what each process says)

@@ -43,7 +43,7 @@ export async function freePort(): Promise<number> {
 }
 
 /** A port P such that all that `npm start -- --http-port P` takes is free. */
-export async function freeHttpPort(nodes = 2): Promise<number> {
+export async function freeHttpPort(nodes = 4): Promise<number> {
   for (let tries = 0; tries < 200; tries++) {
     const port = 20_000 + Math.floor(Math.random() * 12_000);
     const wanted = [port, port + 5];
@@ -163,8 +163,8 @@ interface Found {
 }
 
 /** An instant query's vector. Throws for any other answer. */
-export async function query(url: string, promql: string, timeMs = Date.now()): Promise<Found[]> {
-  const parameters = new URLSearchParams({ query: promql, time: String(timeMs / 1_000) });
+export async function query(url: string, promql: string, timeMs = Date.now(), region = ''): Promise<Found[]> {
+  const parameters = new URLSearchParams({ query: promql, time: String(timeMs / 1_000), region });
   const response = await fetch(`${url}/api/v1/query?${parameters}`);
   const body = (await response.json()) as { status: string; data?: { result: Found[] }; error?: string };
   if (body.status !== 'success' || body.data === undefined) throw new Error(`${promql}: ${body.error}`);

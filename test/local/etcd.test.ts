@@ -19,7 +19,7 @@ describe.runIf(ETCD !== undefined)('a cluster on etcd', () => {
     );
     const placed = async () => (await etcd!.values('silverback/placement/'))[0];
     const before = await placed();
-    expect(before?.value).toContain('node-2');
+    expect(before?.value).toContain('east-2');
 
     const startMs = Date.now() - 60_000;
     let written = 0;
@@ -49,7 +49,7 @@ describe.runIf(ETCD !== undefined)('a cluster on etcd', () => {
     }
 
     await etcd.restart();
-    await eventually(async () => expect(await etcd!.values('silverback/nodes/')).toHaveLength(2));
+    await eventually(async () => expect(await etcd!.values('silverback/nodes/')).toHaveLength(4));
     await write();
     expect(await told()).toBe(String(16 * written));
     const after = await placed();

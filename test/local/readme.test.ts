@@ -27,7 +27,7 @@ describe('the README', () => {
       text
         .replaceAll('127.0.0.1:9090', `127.0.0.1:${cluster.httpPort}`)
         .replaceAll('127.0.0.1:9095', `127.0.0.1:${cluster.httpPort + 5}`);
-    await eventually(async () => expect(await query(url, 'up')).toHaveLength(4));
+    await eventually(async () => expect(await query(url, 'up')).toHaveLength(6));
   });
   afterAll(() => sandbox.close());
 

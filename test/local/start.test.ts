@@ -10,6 +10,9 @@ import { eventually, freeHttpPort, isAlive, isFree, query, remoteWrite, Sandbox 
 /** What npm ends with after a Ctrl-C: by SIGINT itself (no code) where the shell between npm and us ends so, else our 0. */
 const ENDED = [0, null];
 
+/** What runs unless told otherwise. */
+const PARTS = ['coordinator', 'east-1', 'east-2', 'west-1', 'west-2'];
+
 let sandbox: Sandbox;
 beforeEach(() => {
   sandbox = new Sandbox();
@@ -20,7 +23,7 @@ describe('a local cluster', () => {
   test('starts, takes writes, survives kill -9, stops cleanly, and finds its data again', async () => {
     const dataDir = await sandbox.directory();
     const { run, url, httpPort } = await sandbox.cluster(dataDir, '--shards', '8');
-    for (const name of ['coordinator', 'node-1', 'node-2']) expect(isAlive(run.pidOf(name))).toBe(true);
+    for (const name of PARTS) expect(isAlive(run.pidOf(name))).toBe(true);
     for (const words of [url, `${url}/api/v1/write`, dataDir, 'curl -G', 'Ctrl-C']) expect(run.output).toContain(words);
     expect((await fetch(`${url}/-/healthy`)).status).toBe(200);
     expect((await fetch(`${url}/-/ready`)).status).toBe(200);
@@ -31,8 +34,7 @@ describe('a local cluster', () => {
       expect(up.map(({ metric, value }) => `${metric['job']} ${value[1]}`).sort()).toEqual([
         'coordinator 1',
         'host 1',
-        'node 1',
-        'node 1',
+        ...['node 1', 'node 1', 'node 1', 'node 1'],
       ]);
       expect(await query(url, 'host_memory_total_bytes')).toHaveLength(1);
     });
@@ -68,11 +70,11 @@ describe('a local cluster', () => {
     expect(await sums(url)).toEqual(written);
 
     // A node dies and comes back with everything.
-    const killed = run.pidOf('node-2');
+    const killed = run.pidOf('east-2');
     process.kill(killed, 'SIGKILL');
-    await run.said(/node-2 was ended by SIGKILL; starting it again in 0.5 s/);
-    await run.said(/node-2 runs again/);
-    expect(run.pidOf('node-2')).not.toBe(killed);
+    await run.said(/east-2 was ended by SIGKILL; starting it again in 0.5 s/);
+    await run.said(/east-2 runs again/);
+    expect(run.pidOf('east-2')).not.toBe(killed);
     await eventually(async () => expect(await sums(url)).toEqual(written));
     expect((await remoteWrite(url, series)).status).toBe(204);
     expect(await sums(url)).toEqual(written);
@@ -84,7 +86,7 @@ describe('a local cluster', () => {
     expect(await sums(url)).toEqual(written);
 
     // Ctrl-C ends everything.
-    const pids = ['coordinator', 'node-1', 'node-2'].map((name) => run.pidOf(name));
+    const pids = PARTS.map((name) => run.pidOf(name));
     expect(ENDED).toContain(await run.interrupt());
     expect(run.lines.slice(-2)).toEqual(['stopping ...', 'stopped']);
     expect(pids.filter(isAlive)).toEqual([]);
@@ -105,7 +107,7 @@ describe('a local cluster', () => {
     const fewer = sandbox.start('--data-dir', dataDir, '--nodes', '1');
     expect(await fewer.exited).toBe(1);
     expect(fewer.lines).toEqual([
-      expect.stringMatching(/^--nodes 1: .* holds the shards of 2 nodes, at least that many must run$/),
+      expect.stringMatching(/^--nodes 1: .* holds the shards of 2 nodes in each region, at least that many must run$/),
     ]);
   });
 
@@ -125,7 +127,7 @@ describe('a local cluster', () => {
     expect((await remoteWrite(url, old)).status).toBe(204);
     expect(await query(url, 'old', longAgoMs)).toHaveLength(1);
     expect(await query(url, '{__name__!=""}')).toEqual([]);
-    const pids = ['coordinator', 'node-1'].map((name) => run.pidOf(name));
+    const pids = ['coordinator', 'east-1', 'west-1'].map((name) => run.pidOf(name));
     run.signal('SIGKILL');
     await run.exited;
     await eventually(() => expect(pids.filter(isAlive)).toEqual([]));
@@ -164,7 +166,10 @@ describe('what cannot be done is said in one line', () => {
       "unknown option '--http-prot' (Did you mean --http-port?) (try --help)",
     );
     expect(await refused('--nodes', 'x')).toBe('--nodes: expected a whole number from 1 to 64, got "x"');
-    expect(await refused('--regions', '3', '--data-dir', directory)).toBe('--regions 3: at most 2 can be run');
+    expect(await refused('--regions', '17')).toBe('--regions: expected a whole number from 1 to 16, got "17"');
+    expect(await refused('--regions', '2', '--nodes', '50', '--data-dir', directory)).toBe(
+      '--regions 2 of --nodes 50: at most 99 nodes can be run in all',
+    );
     const file = join(directory, 'silverback.yaml');
     await writeFile(file, 'nodes: 2\nmax-sample-age: long\n');
     expect(await refused('--config', file)).toBe(
