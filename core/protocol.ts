@@ -152,7 +152,7 @@ export interface ReplicateRequest {
   readonly firstSequence: number;
   readonly endSequence: number;
   readonly records: Uint8Array;
-  readonly frontiers: readonly { readonly shard: number; readonly ageMs: number }[];
+  readonly frontiers: readonly { readonly shard: number; readonly ageMs: number; readonly lostRecords: number }[];
 }
 
 export interface ReplicateReply {
@@ -194,6 +194,69 @@ export interface ShardFailure {
   readonly shard: number;
   readonly code: WireCode;
   readonly message: string;
+}
+
+export interface CompareRequest {
+  readonly hello: Hello | null;
+  readonly shard: number;
+  readonly fromMs: number;
+  readonly windows: readonly number[];
+  readonly buckets: boolean;
+  readonly region: string;
+  readonly node: string;
+  readonly recoveredRecords: number;
+}
+
+export interface CompareReply {
+  readonly windows: readonly WindowSummary[];
+  readonly settledMs: number;
+  readonly gaps: readonly WireCoverage[];
+}
+
+export interface WindowSummary {
+  readonly startMs: number;
+  readonly digest: Uint8Array;
+  readonly buckets: Uint8Array;
+  readonly blockBytes: number;
+}
+
+export interface FetchRequest {
+  readonly hello: Hello | null;
+  readonly shard: number;
+  readonly windowMs: number;
+  readonly buckets: Uint8Array;
+  readonly block: boolean;
+}
+
+export interface FetchReply {
+  readonly deletions: Uint8Array;
+  readonly page: Uint8Array;
+  readonly block: Uint8Array;
+}
+
+export interface RepairRequest {
+  readonly hello: Hello | null;
+  readonly shards: readonly number[];
+  readonly run: boolean;
+}
+
+export interface RepairReply {
+  readonly shards: readonly ShardRepair[];
+}
+
+export interface ShardRepair {
+  readonly shard: number;
+  readonly running: boolean;
+  readonly rounds: number;
+  readonly compared: number;
+  readonly differing: number;
+  readonly healed: number;
+  readonly samples: number;
+  readonly bytes: number;
+  readonly lastRoundMs: number;
+  readonly lastError: string;
+  readonly filledWindows: number;
+  readonly fillWindows: number;
 }
 
 export type StatusRequest = Readonly<Record<string, never>>;
@@ -267,6 +330,9 @@ export interface ShardsService {
   readonly Digest: Method<DigestRequest, DigestReply>;
   readonly Delete: Method<DeleteRequest, EraseReply>;
   readonly Clean: Method<CleanRequest, EraseReply>;
+  readonly Compare: Method<CompareRequest, CompareReply>;
+  readonly Fetch: Method<FetchRequest, FetchReply>;
+  readonly Repair: Method<RepairRequest, RepairReply>;
 }
 
 /** The service of a coordinator. */

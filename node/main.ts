@@ -18,6 +18,8 @@ import { claimDirectory } from './directory.ts';
 import { serveHttp } from './http.ts';
 import { Metrics } from './metrics.ts';
 import { Node } from './node.ts';
+import { connectPeer } from './repair/peer.ts';
+import { Repair } from './repair/repair.ts';
 import { Replication } from './replication/replication.ts';
 import { addShardsService } from './server.ts';
 import { InFlight } from './write.ts';
@@ -102,8 +104,20 @@ async function main(): Promise<void> {
     watcher: replication,
     log,
   });
+  const asker = { env, region: settings.region, node: settings.nodeName, clusterId: cluster.clusterId };
+  const repair = new Repair({
+    env,
+    node,
+    name: settings.nodeName,
+    region: settings.region,
+    frontiers: replication.frontiers,
+    origins: replication.origins,
+    connect: (copy) => connectPeer(asker, copy),
+    maxSampleAgeMs: settings.maxSampleAgeMs,
+    log,
+  });
   const inFlight = new InFlight(IN_FLIGHT);
-  const metrics = new Metrics(node, inFlight, replication);
+  const metrics = new Metrics(node, inFlight, replication, repair);
   const server = new RpcServer({ warn: (message) => log.warn({}, message) });
   addShardsService(server, {
     node,
@@ -111,6 +125,7 @@ async function main(): Promise<void> {
     observer: metrics,
     monotonicMs: () => env.clock.monotonicMs(),
     replication: { env, origins: replication.origins, frontiers: replication.frontiers },
+    repair,
     version: VERSION,
   });
   const port = await server.listen(settings.listen);
@@ -130,7 +145,9 @@ async function main(): Promise<void> {
     await claim.record(living);
     const view = openView(env, meta);
     view.onChange((placement) => {
-      replication.follow(reachedAt(placement, settings.peerAddresses ?? new Map()));
+      const reached = reachedAt(placement, settings.peerAddresses ?? new Map());
+      replication.follow(reached);
+      repair.follow(reached);
       node.follow(placement).then(
         () => log.info({ shards: node.assigned(), revision: placement.revision }, 'placement followed'),
         (error: unknown) => fail(log, error),
@@ -149,6 +166,7 @@ async function main(): Promise<void> {
   // Streams of clients never end by themselves: closing the shards answers what is under way, then the server may go.
   const drained = server.drain();
   replication.close();
+  repair.close();
   await node.close();
   await Promise.race([drained, new Promise<void>((resolve) => void env.timers.after(REPLY_MS, resolve))]);
   server.stop();

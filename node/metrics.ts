@@ -1,7 +1,8 @@
 /** A node's own metrics, in Prometheus's text format. What shards count is read off them when asked. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import type { ShardOutcome } from '../core/protocol.ts';
+import type { ShardOutcome, ShardRepair } from '../core/protocol.ts';
 import type { Node } from './node.ts';
+import type { Repair } from './repair/repair.ts';
 import type { Lag, Replication } from './replication/replication.ts';
 import type { ShardStats } from './shard/shard.ts';
 import type { InFlight, WriteObserver } from './write.ts';
@@ -37,12 +38,31 @@ const LAG_ROWS: readonly (readonly [name: string, help: string, of: (lag: Lag) =
   ['lost_records', 'Records that left the log before the copy had them.', (lag) => lag.lostRecordCount],
 ];
 
+/** One row per number of a shard's repair; names that end in `_total` only grow. */
+const REPAIR_ROWS: readonly (readonly [name: string, help: string, of: (repair: ShardRepair) => number])[] = [
+  ['rounds_total', 'Rounds of background repair.', (repair) => repair.rounds],
+  ['windows_compared_total', 'Windows compared with another copy.', (repair) => repair.compared],
+  ['differences_total', 'Windows that differed from another copy.', (repair) => repair.differing],
+  ['healed_total', 'Windows that something was brought to.', (repair) => repair.healed],
+  ['samples_total', 'Samples brought.', (repair) => repair.samples],
+  ['fetched_bytes_total', 'Bytes fetched from other copies.', (repair) => repair.bytes],
+  ['running', '1: the shard is being repaired or filled.', (repair) => (repair.running ? 1 : 0)],
+  ['failed', '1: the last round could not take everything.', (repair) => (repair.lastError === '' ? 0 : 1)],
+  ['fill_windows', 'While a new copy is filled: its windows.', (repair) => repair.fillWindows],
+  ['filled_windows', 'Those of them that are done.', (repair) => repair.filledWindows],
+];
+
 export class Metrics implements WriteObserver {
   readonly registry = new Registry();
   readonly #requestMs: Histogram;
   readonly #samples = new Map<string, number>();
 
-  constructor(node: Node, inFlight: InFlight, replication?: Pick<Replication, 'lags'>) {
+  constructor(
+    node: Node,
+    inFlight: InFlight,
+    replication?: Pick<Replication, 'lags'>,
+    repair?: Pick<Repair, 'status'>,
+  ) {
     const registers = [this.registry];
     const samples = this.#samples;
     collectDefaultMetrics({ register: this.registry });
@@ -69,6 +89,7 @@ export class Metrics implements WriteObserver {
     gauge('silverback_node_ready', '1: all shards are open.', () => (node.ready ? 1 : 0));
     this.#watchShards(node);
     if (replication !== undefined) this.#watchReplication(replication);
+    if (repair !== undefined) this.#watchRepair(repair);
 
     function gauge(name: string, help: string, value: () => number): void {
       new Gauge({
@@ -105,6 +126,37 @@ export class Metrics implements WriteObserver {
           }
         },
       });
+    }
+  }
+
+  #watchRepair(repair: Pick<Repair, 'status'>): void {
+    const labelNames = ['shard'];
+    const registers = [this.registry];
+    for (const [suffix, help, of] of REPAIR_ROWS) {
+      const name = `silverback_repair_${suffix}`;
+      if (suffix.endsWith('_total')) {
+        new Counter({
+          name,
+          help,
+          labelNames,
+          registers,
+          collect() {
+            this.reset();
+            for (const one of repair.status()) this.inc({ shard: one.shard }, of(one));
+          },
+        });
+      } else {
+        new Gauge({
+          name,
+          help,
+          labelNames,
+          registers,
+          collect() {
+            this.reset();
+            for (const one of repair.status()) this.set({ shard: one.shard }, of(one));
+          },
+        });
+      }
     }
   }
 

@@ -4,6 +4,8 @@ import { shardsService } from '../core/protocol.ts';
 import { serveClean, serveDelete } from './erase.ts';
 import type { Node } from './node.ts';
 import { ReadBound, serveReads } from './read.ts';
+import type { Repair } from './repair/repair.ts';
+import { serveCompare, serveFetch, serveRepair } from './repair/serve.ts';
 import { type SinkContext, serveReplication } from './replication/sink.ts';
 import { type InFlight, serveWrites, type WriteObserver } from './write.ts';
 
@@ -14,6 +16,8 @@ export interface ShardsOptions {
   readonly monotonicMs: () => number;
   /** What takes records of other copies. Undefined: this node takes none. */
   readonly replication?: Omit<SinkContext, 'node'>;
+  /** Repair of its copies, where there may be others. */
+  readonly repair?: Repair;
   /** Of this program. */
   readonly version: string;
   /** Reads under way at a time; more are refused. Default 256. */
@@ -22,7 +26,7 @@ export interface ShardsOptions {
 
 /** Adds the service to `server`, before it listens. */
 export function addShardsService(server: RpcServer, options: ShardsOptions): void {
-  const { node, inFlight, observer, monotonicMs, version, replication } = options;
+  const { node, inFlight, observer, monotonicMs, version, replication, repair } = options;
   const bound = new ReadBound(options.maxReadCount ?? 256);
   server
     .duplex(shardsService.Write, (call) => serveWrites(call, { node, inFlight, observer, monotonicMs }))
@@ -38,5 +42,12 @@ export function addShardsService(server: RpcServer, options: ShardsOptions): voi
     });
   if (replication !== undefined) {
     server.duplex(shardsService.Replicate, (call) => serveReplication(call, { ...replication, node }));
+  }
+  if (replication !== undefined && repair !== undefined) {
+    const context = { node, frontiers: replication.frontiers, digests: repair.digests };
+    server
+      .stream(shardsService.Compare, (request, call) => serveCompare(request, call, context))
+      .stream(shardsService.Fetch, (request, call) => serveFetch(request, call, context))
+      .unary(shardsService.Repair, (request) => serveRepair(request, context, repair));
   }
 }

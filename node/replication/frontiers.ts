@@ -10,10 +10,16 @@ const STALE_MS = 30_000;
 /** How long before their acknowledgement samples are taken: those are unconfirmed, too. */
 const LATE_MS = 60_000;
 
+interface Frontier {
+  readonly monotonicMs: number;
+  /** Records that the origin's log let go before they came here. */
+  readonly lostRecordCount: number;
+}
+
 export class Frontiers {
   readonly #clock: Clock;
-  /** Per shard, by origin (`region/node`): the monotonic time of its frontier, undefined before the first. */
-  readonly #origins = new Map<number, Map<string, number | undefined>>();
+  /** Per shard, by origin (`region/node`): undefined before its first word. */
+  readonly #origins = new Map<number, Map<string, Frontier | undefined>>();
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -25,26 +31,47 @@ export class Frontiers {
     this.#origins.set(shard, new Map(origins.map((origin) => [origin, known?.get(origin)])));
   }
 
-  /** The origin says that its frontier was `ageMs` ago when it sent this. */
-  take(shard: number, origin: string, ageMs: number): void {
+  /** The origin says that its frontier was `ageMs` ago when it sent this, but for `lostRecordCount` records. */
+  take(shard: number, origin: string, ageMs: number, lostRecordCount: number): void {
     const origins = this.#origins.get(shard);
     // Of a copy that the placement does not name, or not yet: nobody waits for it.
-    if (origins?.has(origin)) origins.set(origin, this.#clock.monotonicMs() - ageMs);
+    if (origins?.has(origin)) origins.set(origin, { monotonicMs: this.#clock.monotonicMs() - ageMs, lostRecordCount });
+  }
+
+  /** How many records each origin's log let go before they came here, where there are any. */
+  lost(shard: number): { readonly origin: string; readonly recordCount: number }[] {
+    return [...(this.#origins.get(shard) ?? [])].flatMap(([origin, frontier]) =>
+      frontier === undefined || frontier.lostRecordCount === 0
+        ? []
+        : [{ origin, recordCount: frontier.lostRecordCount }],
+    );
+  }
+
+  /** So many of them are here now. */
+  recovered(shard: number, origin: string, recordCount: number): void {
+    const frontier = this.#origins.get(shard)?.get(origin);
+    if (frontier === undefined) return;
+    const lostRecordCount = Math.max(0, frontier.lostRecordCount - recordCount);
+    this.#origins.get(shard)?.set(origin, { ...frontier, lostRecordCount });
   }
 
   /** How old each origin's frontier is; undefined: nothing was heard of it. */
   ages(shard: number): { readonly origin: string; readonly ageMs: number | undefined }[] {
     const nowMs = this.#clock.monotonicMs();
-    return [...(this.#origins.get(shard) ?? [])].map(([origin, atMs]) => ({
+    return [...(this.#origins.get(shard) ?? [])].map(([origin, frontier]) => ({
       origin,
-      ageMs: atMs === undefined ? undefined : nowMs - atMs,
+      ageMs: frontier === undefined ? undefined : nowMs - frontier.monotonicMs,
     }));
   }
 
-  /** The parts of the range in which samples of a silent origin may be missing. */
+  /** The parts of the range in which samples of a silent origin may be missing, or of one that let records go are. */
   unconfirmed(shard: number, range: TimeRange): ShardCoverage[] {
     const nowMs = this.#clock.nowMs();
-    const found: ShardCoverage[] = [];
+    const found: ShardCoverage[] = this.lost(shard).map(({ origin, recordCount }) => ({
+      ...range,
+      state: 'missing',
+      reason: `up to ${recordCount} records of the copy in ${origin} left its log before they came: not repaired yet`,
+    }));
     for (const { origin, ageMs } of this.ages(shard)) {
       if (ageMs !== undefined && ageMs <= STALE_MS) continue;
       const fromMs = ageMs === undefined ? range.fromMs : Math.max(range.fromMs, Math.floor(nowMs - ageMs - LATE_MS));

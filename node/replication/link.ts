@@ -252,11 +252,13 @@ export class Link {
       return;
     }
     const nowMs = clock.nowMs();
-    const frontiers: { shard: number; ageMs: number }[] = [];
+    const frontiers: { shard: number; ageMs: number; lostRecords: number }[] = [];
     for (const { lane, shard } of this.#lanes.values()) {
       lane.progress.tick(nowMs, shard.cursors.log.tail().sequence);
       const { frontierMs } = lane.progress;
-      if (frontierMs !== undefined) frontiers.push({ shard: lane.shard, ageMs: Math.max(0, nowMs - frontierMs) });
+      if (frontierMs === undefined) continue;
+      const lostRecords = lane.cursor.lostRecordCount;
+      frontiers.push({ shard: lane.shard, ageMs: Math.max(0, nowMs - frontierMs), lostRecords });
     }
     if (frontiers.length > 0) this.#write({ frontiers });
     this.#pump();

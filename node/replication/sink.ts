@@ -72,7 +72,9 @@ class Sink {
       this.#source = { name, origin: this.#context.origins.index(name) };
       this.#source.origin.catch((error: unknown) => this.#call.finish(error));
     }
-    for (const { shard, ageMs } of request.frontiers) this.#context.frontiers.take(shard, this.#source.name, ageMs);
+    for (const { shard, ageMs, lostRecords } of request.frontiers) {
+      this.#context.frontiers.take(shard, this.#source.name, ageMs, lostRecords);
+    }
     if (request.records.length === 0) return;
     const inlet = this.#inlet(request.shard);
     const { origin } = this.#source;

@@ -11,10 +11,13 @@ import type { Env } from '../../core/env/env.ts';
 import { SilverbackError } from '../../core/errors.ts';
 import { type SeriesId, WINDOW_MS } from '../../core/kernel/shard.ts';
 import type { Budget, Evictable } from './budget.ts';
+import { Incoming } from './incoming.ts';
 import type { Slicer } from './slicer.ts';
 
 const FILE_NAME = /^(\d+)-(\d+)\.block$/;
 const TEMPORARY = '.part';
+/** What is added to the name of a damaged file whose window has no gap any more. */
+const HEALED = '.healed';
 
 /** Chunks that lie this close together on disk are read together ... */
 const READ_GAP_BYTES = 64 * 1024;
@@ -34,7 +37,6 @@ type Intern = (identity: Uint8Array) => SeriesId;
 export class SealedBlock implements Evictable {
   readonly windowStartMs: number;
   readonly generation: number;
-  readonly path: string;
   /** The series in it, ascending. */
   readonly ids: Uint32Array;
   /** 256 x 16 bytes. */
@@ -45,18 +47,20 @@ export class SealedBlock implements Evictable {
   readonly #entries: Uint32Array;
   readonly #chunkStart: Uint32Array;
   readonly #file: Block;
+  readonly #source: PathSource;
   #chunks: Uint8Array | undefined;
 
   private constructor(
-    place: { path: string; generation: number },
+    generation: number,
+    source: PathSource,
     file: Block,
     index: BlockIndex,
     digests: Uint8Array,
     sorted: { ids: Uint32Array; entries: Uint32Array },
   ) {
     this.windowStartMs = file.windowStartMs;
-    this.generation = place.generation;
-    this.path = place.path;
+    this.generation = generation;
+    this.#source = source;
     this.ids = sorted.ids;
     this.#entries = sorted.entries;
     this.digests = digests;
@@ -74,7 +78,8 @@ export class SealedBlock implements Evictable {
     intern: Intern,
     slicer: Slicer,
   ): Promise<SealedBlock> {
-    const file = await openBlock(new PathSource(env, place.path), place.path);
+    const source = new PathSource(env, place.path);
+    const file = await openBlock(source, place.path);
     if (
       file.shard !== expected.shard ||
       file.windowStartMs !== expected.windowStartMs ||
@@ -104,7 +109,17 @@ export class SealedBlock implements Evictable {
     }
     if (entry !== seriesCount)
       throw new SilverbackError('CORRUPT', `${place.path} has ${entry} identities for ${seriesCount} series`);
-    return new SealedBlock(place, file, index, await file.digests(), await sortById(byEntry, slicer));
+    const sorted = await sortById(byEntry, slicer);
+    return new SealedBlock(place.generation, source, file, index, await file.digests(), sorted);
+  }
+
+  get path(): string {
+    return this.#source.path;
+  }
+
+  /** The file was given another name. */
+  moved(path: string): void {
+    this.#source.path = path;
   }
 
   get resident(): boolean {
@@ -220,15 +235,15 @@ async function sortById(byEntry: Uint32Array, slicer: Slicer): Promise<{ ids: Ui
 /** Opens the file for each read: hundreds of shards with a dozen blocks each would hold too many descriptors. */
 class PathSource implements BlockSource {
   readonly #env: Env;
-  readonly #path: string;
+  path: string;
 
   constructor(env: Env, path: string) {
     this.#env = env;
-    this.#path = path;
+    this.path = path;
   }
 
   async read(offset: number, length: number): Promise<Uint8Array> {
-    const file = await this.#env.disk.open(this.#path, 'read');
+    const file = await this.#env.disk.open(this.path, 'read');
     try {
       return await file.read(offset, length);
     } finally {
@@ -237,7 +252,7 @@ class PathSource implements BlockSource {
   }
 
   async size(): Promise<number> {
-    const file = await this.#env.disk.open(this.#path, 'read');
+    const file = await this.#env.disk.open(this.path, 'read');
     try {
       return await file.size();
     } finally {
@@ -258,6 +273,8 @@ export class BlockStore {
   /** Files of windows that left memory: window start -> generation. */
   readonly #retired = new Map<number, number>();
   readonly #gaps = new Map<number, BlockGap>();
+  /** The last generation of windows that have had a block since the store was opened: none is used again. */
+  readonly #generations = new Map<number, number>();
   #version = 0;
 
   constructor(env: Env, directory: string, shard: number, budget: Budget, intern: Intern) {
@@ -345,7 +362,7 @@ export class BlockStore {
   async put(windowStartMs: number, parts: readonly Uint8Array[], slicer: Slicer): Promise<SealedBlock> {
     const { disk } = this.#env;
     const old = this.#blocks.get(windowStartMs);
-    const generation = (old?.generation ?? this.#retired.get(windowStartMs) ?? 0) + 1;
+    const generation = this.#nextGeneration(windowStartMs);
     const path = this.#path(windowStartMs, generation);
     const temporary = path + TEMPORARY;
     try {
@@ -370,6 +387,78 @@ export class BlockStore {
     this.#budget.enforce();
     if (old !== undefined) await disk.remove(old.path);
     return block;
+  }
+
+  /** A file to put a block into that another copy sends. What is not made the window's block is removed, at the latest when opening. */
+  async receive(windowStartMs: number): Promise<Incoming> {
+    const { disk } = this.#env;
+    const path = `${this.#directory}/${windowStartMs}.received${TEMPORARY}`;
+    const file = await disk.open(path, 'append');
+    await file.truncate(0);
+    return new Incoming(disk, windowStartMs, path, file);
+  }
+
+  /**
+   * Makes a block that another copy sent the window's block, as it is, unless the window has one by now (undefined). `verify`
+   * looks at it before it counts. Throws CORRUPT, VERSION. In any case the received file is gone afterwards.
+   */
+  async adopt(
+    incoming: Incoming,
+    verify: (block: SealedBlock) => Promise<void>,
+    slicer: Slicer,
+  ): Promise<SealedBlock | undefined> {
+    const { disk } = this.#env;
+    const { windowStartMs } = incoming;
+    try {
+      await incoming.finish();
+      if (this.#blocks.has(windowStartMs) || this.#retired.has(windowStartMs)) return undefined;
+      const generation = this.#nextGeneration(windowStartMs);
+      const place = { path: incoming.path, generation };
+      const expected = { shard: this.#shard, windowStartMs };
+      const block = await SealedBlock.open(this.#env, place, expected, this.#intern, slicer);
+      await block.bringIn();
+      await verify(block);
+      const path = this.#path(windowStartMs, generation);
+      await disk.rename(incoming.path, path);
+      block.moved(path);
+      await disk.syncDirectory(this.#directory);
+      this.#place(block);
+      this.#budget.enforce();
+      return block;
+    } finally {
+      await incoming.discard();
+    }
+  }
+
+  /** The bytes of the window's block file, in parts. Throws NOT_FOUND where it has none. */
+  async *file(windowStartMs: number, partBytes: number): AsyncGenerator<Uint8Array> {
+    const block = this.#blocks.get(windowStartMs);
+    if (block === undefined) {
+      throw new SilverbackError('NOT_FOUND', `shard ${this.#shard} has no block of window ${windowStartMs}`);
+    }
+    // One descriptor for the whole of it: a block that is replaced meanwhile stays readable.
+    const file = await this.#env.disk.open(block.path, 'read');
+    try {
+      for (let at = 0; at < block.fileBytes; ) {
+        const part = await file.read(at, Math.min(partBytes, block.fileBytes - at));
+        if (part.length === 0) throw new SilverbackError('CORRUPT', `block ${block.path} ends at byte ${at}`);
+        yield part;
+        at += part.length;
+      }
+    } finally {
+      await file.close();
+    }
+  }
+
+  /** What the window's damaged block held is here again: its file stays in quarantine, but says no more that there is a gap. */
+  async closeGap(windowStartMs: number): Promise<void> {
+    if (!this.#gaps.delete(windowStartMs)) return;
+    const { disk } = this.#env;
+    for (const name of await disk.list(this.#quarantine)) {
+      if (Number(FILE_NAME.exec(name)?.[1] ?? Number.NaN) !== windowStartMs) continue;
+      await disk.rename(`${this.#quarantine}/${name}`, `${this.#quarantine}/${name}${HEALED}`);
+    }
+    await disk.syncDirectory(this.#quarantine);
   }
 
   /** Removes the window's block, if there is one: nothing of it is alive. */
@@ -404,6 +493,10 @@ export class BlockStore {
     for (const windowStartMs of this.#gaps.keys()) {
       if (windowStartMs + WINDOW_MS < keepFromMs) this.#gaps.delete(windowStartMs);
     }
+    for (const windowStartMs of this.#generations.keys()) {
+      const isGone = !this.#blocks.has(windowStartMs) && !this.#retired.has(windowStartMs);
+      if (isGone && windowStartMs + WINDOW_MS < keepFromMs) this.#generations.delete(windowStartMs);
+    }
   }
 
   /** A read found the block unsound: it leaves, and its window has a gap from now on. Returns the words for the report. */
@@ -429,6 +522,11 @@ export class BlockStore {
     return `${this.#directory}/${windowStartMs}-${generation}.block`;
   }
 
+  #nextGeneration(windowStartMs: number): number {
+    const known = this.#blocks.get(windowStartMs)?.generation ?? this.#retired.get(windowStartMs) ?? 0;
+    return Math.max(known, this.#generations.get(windowStartMs) ?? 0) + 1;
+  }
+
   #load(windowStartMs: number, generation: number, slicer: Slicer): Promise<SealedBlock> {
     const place = { path: this.#path(windowStartMs, generation), generation };
     const expected = { shard: this.#shard, windowStartMs };
@@ -439,6 +537,7 @@ export class BlockStore {
     const old = this.#blocks.get(block.windowStartMs);
     if (old !== undefined) this.#drop(old);
     this.#blocks.set(block.windowStartMs, block);
+    this.#generations.set(block.windowStartMs, block.generation);
     if (block.resident) this.#budget.add(block);
     this.#sort();
   }

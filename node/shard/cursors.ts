@@ -70,6 +70,13 @@ export class Cursor {
     this.deliveredEnd = end;
     if (this.elsewhere) this.#cursors.delivered(end);
   }
+
+  /** The destination has so many of the lost records by now. */
+  recovered(recordCount: number): void {
+    if (recordCount <= 0 || this.lostRecordCount === 0) return;
+    this.lostRecordCount = Math.max(0, this.lostRecordCount - recordCount);
+    this.#cursors.changed();
+  }
 }
 
 interface Waiter {

@@ -11,6 +11,7 @@ import type { Catalogue } from './catalogue.ts';
 import { readDefinitions } from './definitions.ts';
 import { type Deletion, type Deletions, readDeletions } from './deletions.ts';
 import { type Log, RecordKind } from './log.ts';
+import { patiently } from './patience.ts';
 import { IdSet } from './postings.ts';
 import type { Recorder } from './recorder.ts';
 import { RECORD_OVERHEAD_BYTES } from './segment.ts';
@@ -29,8 +30,6 @@ export interface ReplicaParts {
   readonly report: (message: string) => void;
   readonly slicer: () => Slicer;
 }
-
-const WAIT_MS = 250;
 
 export class Replica {
   readonly #parts: ReplicaParts;
@@ -64,7 +63,8 @@ export class Replica {
         throw new SilverbackError('INVALID_ARGUMENT', `records are cut short at byte ${at} of ${records.length}`);
       }
       const kind = records[at] as RecordKind;
-      sequence = (await this.#patiently(() => this.#take(kind, records.subarray(start, end)), slicer)) || sequence;
+      const step = () => this.#take(kind, records.subarray(start, end));
+      sequence = (await patiently(this.#parts, () => this.#detached, step, slicer)) || sequence;
       slicer.spend(200);
       if (slicer.due()) await slicer.pause();
       at = end;
@@ -77,6 +77,11 @@ export class Replica {
     return this.#parts.log.written(sequence);
   }
 
+  /** Resolves when the record survives a power cut. */
+  synced(sequence: number): Promise<void> {
+    return this.#parts.log.synced(sequence);
+  }
+
   /** One past the last record of the own log that survives a power cut. */
   get syncedSequence(): number {
     return this.#parts.log.syncedSequence;
@@ -86,25 +91,6 @@ export class Replica {
     if (this.#detached) return;
     this.#detached = true;
     this.#parts.kernel.dropRefs(this.#refs);
-  }
-
-  /** Does a step that may be repeated, as soon as there is room for it. */
-  async #patiently(step: () => number | undefined, slicer: Slicer): Promise<number> {
-    for (;;) {
-      let waitMs = WAIT_MS;
-      try {
-        if (this.#detached) throw new SilverbackError('UNAVAILABLE', 'the replica is detached');
-        if (this.#parts.log.failure !== undefined) throw this.#parts.log.failure;
-        const sequence = step();
-        if (sequence !== undefined) return sequence;
-      } catch (error) {
-        if (!(error instanceof SilverbackError) || error.code !== 'RESOURCE_EXHAUSTED') throw error;
-        waitMs = error.retryAfterMs ?? WAIT_MS;
-      }
-      this.#parts.press();
-      await new Promise<void>((resolve) => void this.#parts.env.timers.after(waitMs, resolve));
-      await slicer.pause();
-    }
   }
 
   /** Returns the sequence of the last own record, 0 if there is none; undefined when a part found no room. */

@@ -113,7 +113,7 @@ export async function digestWindow(
 }
 
 /** The series with samples in a window: in its block or in open runs. */
-async function membersOf(
+export async function membersOf(
   kernel: ShardKernel,
   block: SealedBlock | undefined,
   windowStartMs: number,
@@ -158,6 +158,33 @@ export async function hasDead(
     if (slicer.due()) await slicer.pause();
   }
   return false;
+}
+
+/**
+ * Is a block that another copy sent what it says it is: a chunk of each series, in its window, as many samples as its header
+ * says, and these add up to its digests? To be called while nothing else uses the digest accumulator. Throws CORRUPT.
+ */
+export async function verifyBlock(kernel: ShardKernel, block: SealedBlock, slicer: Slicer): Promise<void> {
+  const { windowStartMs } = block;
+  kernel.loadDigest(block.digests);
+  const hint = { at: 0 };
+  let sampleCount = 0;
+  for (const id of block.ids as Iterable<number> as Iterable<SeriesId>) {
+    const chunk = block.chunk(block.find(id, hint));
+    if (chunk === undefined) throw new SilverbackError('INTERNAL', `block ${block.path} is not in memory`);
+    const info = chunkInfo(chunk);
+    if (info.minMs < windowStartMs || info.maxMs >= windowStartMs + WINDOW_MS) {
+      const what = `a chunk from ${info.minMs} to ${info.maxMs}`;
+      throw new SilverbackError('CORRUPT', `block ${block.path} of window ${windowStartMs} holds ${what}`);
+    }
+    sampleCount += info.sampleCount;
+    kernel.subtractDigest(id, windowStartMs, chunk);
+    slicer.spend(100);
+    if (slicer.due()) await slicer.pause();
+  }
+  if (sampleCount !== block.sampleCount || kernel.digest().some((byte) => byte !== 0)) {
+    throw new SilverbackError('CORRUPT', `the samples of block ${block.path} are not those of its digests`);
+  }
 }
 
 /** The series with samples in a window that are not deleted; added to `members`. */

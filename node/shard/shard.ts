@@ -28,6 +28,8 @@ import { Catalogue } from './catalogue.ts';
 import { loadCheckpoint, writeCheckpoint } from './checkpoint.ts';
 import { Cursors } from './cursors.ts';
 import { checkDeletion, Deletions, MAX_LISTED } from './deletions.ts';
+import { Graft } from './graft.ts';
+import type { Incoming } from './incoming.ts';
 import { Log } from './log.ts';
 import { type ShardOptions, type ShardSettings, withDefaults } from './options.ts';
 import { writePages } from './pages.ts';
@@ -35,10 +37,11 @@ import { IdSet } from './postings.ts';
 import { Recorder } from './recorder.ts';
 import { Replica } from './replica.ts';
 import { replayLog, restoreCheckpoint } from './restore.ts';
-import { digestWindow, hasDead, livingMembersOf, sealWindow, type Windows } from './seal.ts';
+import { digestWindow, hasDead, livingMembersOf, sealWindow, verifyBlock, type Windows } from './seal.ts';
 import { identityPages, type SelectLimits, type Source, selectPages } from './select.ts';
 import { Intake, type Sender } from './sender.ts';
 import { Slicer } from './slicer.ts';
+import { type Buckets, windowDeletions, windowPages } from './window.ts';
 
 /** Milliseconds, both ends inclusive. */
 export interface TimeRange {
@@ -151,7 +154,7 @@ export class Shard {
 
   #problems: Problem[] = [];
   #problemCount = 0;
-  readonly #gaps: ShardCoverage[] = [];
+  #gaps: ShardCoverage[] = [];
   #sealCount = 0;
   #lastSealMs = 0;
   #recoveryMs = 0;
@@ -262,6 +265,57 @@ export class Shard {
       },
       origin,
     );
+  }
+
+  /** A way in for series of another copy's windows. `origin`: as for `replica`. */
+  graft(origin: number): Graft {
+    return new Graft(
+      {
+        ...this.#source(),
+        env: this.#env,
+        log: this.#log,
+        recorder: this.#recorder,
+        press: () => this.#intake.press(),
+        slicer: () => this.#slicer(),
+      },
+      origin,
+    );
+  }
+
+  /** A file for a block that another copy sends; to be given to `adopt`, or discarded. */
+  receiveBlock(windowStartMs: number): Promise<Incoming> {
+    return this.#blocks.receive(windowStartMs);
+  }
+
+  /**
+   * Makes a received block the window's, as it is. Returns its samples, undefined when the window has a block by now. What is
+   * deleted here stays deleted.
+   * @throws CORRUPT, VERSION, DISK_FAILED
+   */
+  async adopt(incoming: Incoming): Promise<number | undefined> {
+    const slicer = this.#slicer();
+    return this.#exclusively(async () => {
+      const verify = (block: SealedBlock) => verifyBlock(this.#kernel, block, slicer);
+      const adopted = await this.#blocks.adopt(incoming, verify, slicer);
+      this.#account();
+      // What a failure left without samples.
+      if (adopted === undefined) this.#collectDue = true;
+      return adopted?.sampleCount;
+    });
+  }
+
+  /** Another copy, complete in this range, has nothing in it that is not here, too: what was lost is back. Both ends at windows' bounds. */
+  async closeGaps({ fromMs, toMs }: TimeRange): Promise<void> {
+    this.#gaps = this.#gaps.flatMap((gap) => {
+      if (gap.fromMs > toMs || gap.toMs < fromMs) return [gap];
+      const left: ShardCoverage[] = [];
+      if (gap.fromMs < fromMs) left.push({ ...gap, toMs: fromMs - 1 });
+      if (gap.toMs > toMs) left.push({ ...gap, fromMs: toMs + 1 });
+      return left;
+    });
+    for (const { windowStartMs } of this.#blocks.gaps) {
+      if (windowStartMs >= fromMs && windowStartMs < toMs) await this.#blocks.closeGap(windowStartMs);
+    }
   }
 
   /** How far other copies have the log. */
@@ -401,7 +455,37 @@ export class Shard {
    * when (but for 128-bit chance) both are. Deleted samples do not count.
    */
   digest(windowStartMs: number): Promise<Uint8Array> {
-    return this.#exclusively(() => digestWindow(this.#windows, windowStartMs, this.#slicer()));
+    return this.#exclusively(async () => {
+      const block = this.#blocks.get(windowStartMs);
+      try {
+        return await digestWindow(this.#windows, windowStartMs, this.#slicer());
+      } catch (error) {
+        if (block !== undefined && isUnsound(error)) await this.#unsound(block, error);
+        throw error;
+      }
+    });
+  }
+
+  // ---- for other copies -------------------------------------------------------------------------
+
+  /** What the series of some digest buckets have in a window, as select pages: one chunk each, nothing deleted. Otherwise as `select`. */
+  windowPages(windowStartMs: number, buckets: Buckets, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
+    return windowPages(this.#source(), windowStartMs, buckets, this.#slicer(signal));
+  }
+
+  /** What is deleted of them there, as records for `Replica.apply`. */
+  windowDeletions(windowStartMs: number, buckets: Buckets, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
+    return windowDeletions(this.#source(), windowStartMs, buckets, this.#slicer(signal));
+  }
+
+  /** The window's block file, in parts. Throws NOT_FOUND where there is none. */
+  blockFile(windowStartMs: number, partBytes: number): AsyncGenerator<Uint8Array> {
+    return this.#blocks.file(windowStartMs, partBytes);
+  }
+
+  /** Sizes of the block files, by window start. */
+  blockBytes(): Map<number, number> {
+    return new Map(this.#blocks.all.map(({ windowStartMs, fileBytes }) => [windowStartMs, fileBytes]));
   }
 
   // ---- housekeeping -----------------------------------------------------------------------------

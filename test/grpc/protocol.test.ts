@@ -127,7 +127,52 @@ describe('protocol', () => {
     const clean = { hello: null, shards: [1] };
     const failed = { shard: 1, code: 'UNAVAILABLE' as const, message: 'm' };
 
+    const compare = {
+      hello: null,
+      shard: 1,
+      fromMs: 2,
+      windows: [3, 4],
+      buckets: true,
+      region: 'r',
+      node: 'n',
+      recoveredRecords: 5,
+    };
+    expect(shardsService.Compare.requestDeserialize(shardsService.Compare.requestSerialize(compare))).toEqual(compare);
+    const summary = { startMs: 1, digest: Buffer.from('d'), buckets: Buffer.from('b'), blockBytes: 2 };
+    const compared = { windows: [summary], settledMs: 3, gaps: [coverage] };
+    const { Compare, Fetch, Repair } = shardsService;
+    expect(Compare.responseDeserialize(Compare.responseSerialize(compared))).toEqual(compared);
+    const fetch = { hello: null, shard: 1, windowMs: 2, buckets: Buffer.from('b'), block: true };
+    expect(Fetch.requestDeserialize(Fetch.requestSerialize(fetch))).toEqual(fetch);
+    const fetched = { deletions: Buffer.from('d'), page: Buffer.from('p'), block: Buffer.from('b') };
+    expect(Fetch.responseDeserialize(Fetch.responseSerialize(fetched))).toEqual(fetched);
+    const repair = { hello: null, shards: [1], run: true };
+    const repaired = {
+      shard: 1,
+      running: true,
+      rounds: 2,
+      compared: 3,
+      differing: 4,
+      healed: 5,
+      samples: 6,
+      bytes: 7,
+      lastRoundMs: 8,
+      lastError: 'e',
+      filledWindows: 9,
+      fillWindows: 10,
+    };
+    expect(Repair.responseDeserialize(Repair.responseSerialize({ shards: [repaired] }))).toEqual({
+      shards: [repaired],
+    });
+
     for (const [message, shape] of Object.entries({
+      CompareRequest: compare,
+      CompareReply: compared,
+      WindowSummary: summary,
+      FetchRequest: fetch,
+      FetchReply: fetched,
+      RepairRequest: repair,
+      ShardRepair: repaired,
       DeleteRequest: erase,
       CleanRequest: clean,
       ShardFailure: failed,

@@ -4,6 +4,8 @@ import { RpcServer } from '../../core/grpc.ts';
 import type { Copy, Placement } from '../../core/placement.ts';
 import { claimDirectory } from '../../node/directory.ts';
 import { Node } from '../../node/node.ts';
+import { connectPeer } from '../../node/repair/peer.ts';
+import { Repair } from '../../node/repair/repair.ts';
 import { Replication } from '../../node/replication/replication.ts';
 import { addShardsService } from '../../node/server.ts';
 import type { Shard } from '../../node/shard/shard.ts';
@@ -19,7 +21,9 @@ export class Region {
   readonly #directory: string;
   readonly #logBudgetBytes: number;
   #address = '127.0.0.1:0';
-  #running: { readonly node: Node; readonly replication: Replication; readonly server: RpcServer } | undefined;
+  #running:
+    | { readonly node: Node; readonly replication: Replication; readonly repair: Repair; readonly server: RpcServer }
+    | undefined;
 
   static async create(name: string, logBudgetBytes = Number.POSITIVE_INFINITY): Promise<Region> {
     const region = new Region(name, await temporaryDirectory(), logBudgetBytes);
@@ -39,6 +43,10 @@ export class Region {
 
   get replication(): Replication {
     return this.#open.replication;
+  }
+
+  get repair(): Repair {
+    return this.#open.repair;
   }
 
   get copy(): Copy {
@@ -75,6 +83,16 @@ export class Region {
       logBudgetBytes: this.#logBudgetBytes,
       watcher: replication,
     });
+    const repair = new Repair({
+      ...own,
+      node,
+      frontiers: replication.frontiers,
+      origins: replication.origins,
+      connect: (copy) => connectPeer({ env, region: this.name, node: 'n', clusterId: 'c' }, copy),
+      maxSampleAgeMs: Number.POSITIVE_INFINITY,
+      // Rounds are asked for.
+      intervalMs: 3_600_000,
+    });
     const server = new RpcServer();
     addShardsService(server, {
       node,
@@ -83,20 +101,23 @@ export class Region {
       monotonicMs: () => env.clock.monotonicMs(),
       version: 'test',
       replication: { env, origins: replication.origins, frontiers: replication.frontiers },
+      repair,
     });
     this.#address = `127.0.0.1:${await server.listen(this.#address)}`;
-    this.#running = { node, replication, server };
+    this.#running = { node, replication, repair, server };
   }
 
   async follow(placement: Placement): Promise<void> {
     this.replication.follow(placement);
+    this.repair.follow(placement);
     await this.node.follow(placement);
   }
 
   async stop(): Promise<void> {
-    const { node, replication, server } = this.#open;
+    const { node, replication, repair, server } = this.#open;
     this.#running = undefined;
     replication.close();
+    repair.close();
     await node.close();
     server.stop();
   }

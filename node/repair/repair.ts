@@ -1,0 +1,395 @@
+/**
+ * Repair of a node's copies: in the background they are compared with the other copies of their shards, one after the other,
+ * and take what they lack (heal.ts). A copy that another one's log went on without takes everything from that one at once, and
+ * a new copy is filled.
+ *
+ * Only windows that have settled are compared in the background: those that are being written always differ by what is on
+ * its way. Windows past retention are left alone.
+ */
+import type { Env, Timer } from '../../core/env/env.ts';
+import { SilverbackError } from '../../core/errors.ts';
+import { WINDOW_MS } from '../../core/kernel/shard.ts';
+import { Backoff } from '../../core/meta/backoff.ts';
+import type { Copy, Placement } from '../../core/placement.ts';
+import type { ShardRepair } from '../../core/protocol.ts';
+import type { Node } from '../node.ts';
+import type { Frontiers } from '../replication/frontiers.ts';
+import type { Origins } from '../replication/origins.ts';
+import type { Shard } from '../shard/shard.ts';
+import { Digests } from './digests.ts';
+import { type Healing, heal, type Tally } from './heal.ts';
+import type { Peer } from './peer.ts';
+import { settledMs } from './plan.ts';
+
+export interface RepairOptions {
+  readonly env: Env;
+  readonly node: Pick<Node, 'find' | 'assigned'>;
+  /** This node's. */
+  readonly name: string;
+  readonly region: string;
+  readonly frontiers: Frontiers;
+  readonly origins: Pick<Origins, 'index'>;
+  readonly connect: (copy: Copy) => Peer;
+  /** Infinity: any age. */
+  readonly maxSampleAgeMs: number;
+  /** Between the end of a round and the next one, give or take a quarter. Default 5 min. */
+  readonly intervalMs?: number;
+  /** What a round fetches at the most. Default 16 MiB. */
+  readonly bytesPerSecond?: number;
+  readonly log: { info(fields: object, message: string): void; warn(fields: object, message: string): void };
+}
+
+const INTERVAL_MS = 5 * 60_000;
+const BYTES_PER_SECOND = 16 * 1024 * 1024;
+/** How often it is asked whether another copy's log went on without a copy here. */
+const LOSS_MS = 2_000;
+const LOSS_RETRY = { firstMs: 1_000, mostMs: 60_000 };
+const FILL_RETRY = { firstMs: 250, mostMs: 15_000 };
+/** A window this near to the end of retention is not begun with. */
+const RETENTION_MARGIN_MS = 5 * 60_000;
+/** While there are writes, something may have come each time: what came before the first pass is here after it. */
+const MAX_FILL_PASSES = 4;
+
+interface ShardState extends Tally {
+  running: boolean;
+  rounds: number;
+  lastRoundMs: number;
+  lastError: string;
+  filledWindows: number;
+  fillWindows: number;
+  /** One repair of a shard at a time. */
+  turn: Promise<unknown>;
+  /** By the other copy's name: see `HealOptions.taken`. Of the shard as it was opened last. */
+  taken: Map<string, Map<number, string>>;
+  shard: Shard | undefined;
+  readonly lossBackoff: Backoff;
+  /** Monotonic. */
+  nextLossMs: number;
+}
+
+/** How much is done, and how. */
+interface Extent {
+  /** Windows that are being written, too. */
+  readonly isAll: boolean;
+  readonly bytesPerSecond: number;
+  readonly progress?: (doneCount: number, windowCount: number) => void;
+}
+
+export class Repair {
+  readonly digests = new Digests();
+  readonly #options: RepairOptions;
+  readonly #shards = new Map<number, ShardState>();
+  readonly #peers = new Map<string, { readonly peer: Peer; readonly address: string }>();
+  readonly #stopped = new AbortController();
+  readonly #lossTicker: Timer;
+  #next: Timer | undefined;
+  #isLooking = false;
+  #placement: Placement | undefined;
+
+  /** Begins with the background rounds. */
+  constructor(options: RepairOptions) {
+    this.#options = options;
+    this.#lossTicker = options.env.timers.every(LOSS_MS, () => this.#lookForLosses());
+    this.#schedule();
+  }
+
+  follow(placement: Placement): void {
+    this.#placement = placement;
+    const addresses = new Map(placement.copies.flat().map((copy) => [nameOf(copy), copy.address]));
+    for (const [name, { peer, address }] of this.#peers) {
+      if (addresses.get(name) === address) continue;
+      peer.close();
+      this.#peers.delete(name);
+    }
+  }
+
+  /** A round over these shards, or all that this node has. Resolves when it is over; what went wrong stands in `status`. */
+  async run(shards?: readonly number[]): Promise<void> {
+    const ids = shards === undefined || shards.length === 0 ? this.#options.node.assigned() : shards;
+    for (const id of ids) {
+      if (this.#stopped.signal.aborted) return;
+      await this.#runShard(id);
+    }
+  }
+
+  /** Of every shard that this node has. */
+  status(): ShardRepair[] {
+    return this.#options.node.assigned().map((id) => {
+      const { turn, taken, shard, lossBackoff, nextLossMs, ...counts } = this.#state(id);
+      return { shard: id, ...counts };
+    });
+  }
+
+  /**
+   * Fills a new copy: takes every window in retention from a complete copy, most recent first, without a bound on its speed.
+   * Resolves when everything that copy had is here for good; waits as long as there is no copy that can be reached. Where no
+   * copy is complete it resolves when everything that the others have is here. Rejects with the signal's reason, or what
+   * this copy fails with.
+   */
+  async fill(shardId: number, signal: AbortSignal): Promise<void> {
+    const { env, frontiers } = this.#options;
+    const backoff = new Backoff(env, FILL_RETRY);
+    const state = this.#state(shardId);
+    const either = AbortSignal.any([signal, this.#stopped.signal]);
+    const extent: Extent = {
+      isAll: true,
+      bytesPerSecond: Number.POSITIVE_INFINITY,
+      progress: (doneCount, windowCount) => {
+        state.filledWindows = doneCount;
+        state.fillWindows = windowCount;
+      },
+    };
+    const taken = new Set<string>();
+    for (;;) {
+      either.throwIfAborted();
+      const lost = frontiers.lost(shardId);
+      const copies = this.#sources(shardId);
+      for (const copy of copies) {
+        try {
+          const isComplete = await this.#exclusively(state, () => this.#takeAll(shardId, copy, extent, either));
+          taken.add(nameOf(copy));
+          if (!isComplete) continue;
+          for (const { origin, recordCount } of lost) await this.#tellRecovered(shardId, origin, recordCount, either);
+          state.lastError = '';
+          return;
+        } catch (error) {
+          either.throwIfAborted();
+          if (isOwn(error)) throw error;
+          state.lastError = `${nameOf(copy)}: ${messageOf(error)}`;
+        }
+      }
+      // Complete together, as far as anybody knows; or there is none.
+      if (copies.every((copy) => taken.has(nameOf(copy)))) return;
+      await this.#wait(backoff.nextMs(), either);
+    }
+  }
+
+  close(): void {
+    this.#stopped.abort(new SilverbackError('UNAVAILABLE', 'the node is stopping'));
+    this.#lossTicker.cancel();
+    this.#next?.cancel();
+    for (const { peer } of this.#peers.values()) peer.close();
+    this.#peers.clear();
+  }
+
+  // ---- rounds -----------------------------------------------------------------------------------
+
+  #schedule(): void {
+    const { env, intervalMs } = this.#options;
+    const delayMs = (intervalMs ?? INTERVAL_MS) * (0.75 + env.random.next() / 2);
+    this.#next = env.timers.after(delayMs, () => {
+      this.run().finally(() => {
+        if (!this.#stopped.signal.aborted) this.#schedule();
+      });
+    });
+  }
+
+  /** Never rejects. */
+  async #runShard(id: number): Promise<void> {
+    const { env, log } = this.#options;
+    const state = this.#state(id);
+    await this.#exclusively(state, async () => {
+      const before = { ...state };
+      const errors: string[] = [];
+      for (const copy of this.#others(id)) {
+        try {
+          await this.#healFrom(id, copy, { isAll: false, bytesPerSecond: this.#rate }, this.#stopped.signal);
+        } catch (error) {
+          if (this.#stopped.signal.aborted) return;
+          errors.push(`${nameOf(copy)}: ${messageOf(error)}`);
+        }
+      }
+      state.rounds++;
+      state.lastRoundMs = env.clock.nowMs();
+      const lastError = errors.join('; ');
+      if (lastError !== '' && lastError !== state.lastError)
+        log.warn({ shard: id, problem: lastError }, 'repair failed');
+      state.lastError = lastError;
+      const windows = state.healed - before.healed;
+      const samples = state.samples - before.samples;
+      if (windows > 0) log.info({ shard: id, windows, samples, bytes: state.bytes - before.bytes }, 'repaired');
+    });
+  }
+
+  get #rate(): number {
+    return this.#options.bytesPerSecond ?? BYTES_PER_SECOND;
+  }
+
+  // ---- what another copy's log let go -------------------------------------------------------------
+
+  #lookForLosses(): void {
+    if (this.#isLooking) return;
+    this.#isLooking = true;
+    this.#recoverLosses().finally(() => {
+      this.#isLooking = false;
+    });
+  }
+
+  /** Never rejects. */
+  async #recoverLosses(): Promise<void> {
+    const { env, frontiers, node, log } = this.#options;
+    for (const id of node.assigned()) {
+      const state = this.#state(id);
+      for (const { origin, recordCount } of frontiers.lost(id)) {
+        const copy = this.#others(id).find((other) => nameOf(other) === origin);
+        const { signal } = this.#stopped;
+        if (copy === undefined || signal.aborted || env.clock.monotonicMs() < state.nextLossMs) continue;
+        const extent: Extent = { isAll: true, bytesPerSecond: this.#rate };
+        try {
+          await this.#exclusively(state, () => this.#takeAll(id, copy, extent, signal));
+          await this.#tellRecovered(id, origin, recordCount, signal);
+          state.lossBackoff.reset();
+          log.info({ shard: id, origin, records: recordCount }, 'what left a log before it came is here');
+        } catch (error) {
+          state.lastError = `${origin}: ${messageOf(error)}`;
+          state.nextLossMs = env.clock.monotonicMs() + state.lossBackoff.nextMs();
+        }
+      }
+    }
+  }
+
+  /** The origin need not report these records as lost any more. */
+  async #tellRecovered(id: number, origin: string, recordCount: number, signal: AbortSignal): Promise<void> {
+    const copy = this.#others(id).find((other) => nameOf(other) === origin);
+    if (copy === undefined) return;
+    const question = { shard: id, fromMs: 0, windows: [], buckets: true, recoveredRecords: recordCount };
+    await this.#peer(copy).compare(question, signal, () => undefined);
+    this.#options.frontiers.recovered(id, origin, recordCount);
+  }
+
+  // ---- one shard, one other copy ----------------------------------------------------------------
+
+  /** Takes all that a copy has, also what is being written. Returns whether it knows of no gap of its own. */
+  async #takeAll(id: number, copy: Copy, extent: Extent, signal: AbortSignal): Promise<boolean> {
+    for (let pass = 1; ; pass++) {
+      const { windowCount, isComplete } = await this.#healFrom(id, copy, extent, signal);
+      if (windowCount === 0 || pass === MAX_FILL_PASSES) return isComplete;
+    }
+  }
+
+  async #healFrom(id: number, copy: Copy, extent: Extent, signal: AbortSignal): Promise<Healing> {
+    const { env, node, frontiers, origins, maxSampleAgeMs } = this.#options;
+    const state = this.#state(id);
+    const shard = node.find(id);
+    const nowMs = env.clock.nowMs();
+    const keepFromMs = nowMs - maxSampleAgeMs + RETENTION_MARGIN_MS;
+    const fromMs = Math.max(0, maxSampleAgeMs === Number.POSITIVE_INFINITY ? 0 : keepFromMs - (keepFromMs % WINDOW_MS));
+    const name = nameOf(copy);
+    if (state.shard !== shard) {
+      state.shard = shard;
+      state.taken = new Map();
+    }
+    let taken = state.taken.get(name);
+    if (taken === undefined) {
+      taken = new Map();
+      state.taken.set(name, taken);
+    }
+    for (const startMs of taken.keys()) if (startMs < fromMs) taken.delete(startMs);
+    this.digests.forget(shard, fromMs);
+    return heal({
+      env,
+      id,
+      shard,
+      peer: this.#peer(copy),
+      origin: await origins.index(name),
+      digests: this.digests,
+      taken,
+      fromMs,
+      settledMs: extent.isAll ? Number.POSITIVE_INFINITY : settledMs(frontiers.ages(id), nowMs),
+      bytesPerSecond: extent.bytesPerSecond,
+      tally: state,
+      ...(extent.progress !== undefined && { progress: extent.progress }),
+      signal,
+    });
+  }
+
+  #exclusively<T>(state: ShardState, task: () => Promise<T>): Promise<T> {
+    const run = async () => {
+      state.running = true;
+      try {
+        return await task();
+      } finally {
+        state.running = false;
+      }
+    };
+    const result = state.turn.then(run, run);
+    state.turn = result.catch(() => undefined);
+    return result;
+  }
+
+  /** The shard's other copies. */
+  #others(id: number): Copy[] {
+    const { name, region } = this.#options;
+    const copies = this.#placement?.copies[id] ?? [];
+    return copies.filter((copy) => copy.node !== name || copy.region !== region);
+  }
+
+  /** Where a new copy is filled from, best first: those that are whole, near ones before far ones. */
+  #sources(id: number): Copy[] {
+    const rank = (copy: Copy) => (copy.state === 'joining' ? 2 : 0) + (copy.region === this.#options.region ? 0 : 1);
+    const copies = this.#others(id);
+    const whole = copies.filter(({ state }) => state !== 'joining');
+    return (whole.length > 0 ? whole : copies).sort((a, b) => rank(a) - rank(b));
+  }
+
+  #peer(copy: Copy): Peer {
+    const name = nameOf(copy);
+    const known = this.#peers.get(name);
+    if (known?.address === copy.address) return known.peer;
+    known?.peer.close();
+    const peer = this.#options.connect(copy);
+    this.#peers.set(name, { peer, address: copy.address });
+    return peer;
+  }
+
+  #state(id: number): ShardState {
+    let state = this.#shards.get(id);
+    if (state === undefined) {
+      state = {
+        running: false,
+        rounds: 0,
+        compared: 0,
+        differing: 0,
+        healed: 0,
+        samples: 0,
+        bytes: 0,
+        lastRoundMs: 0,
+        lastError: '',
+        filledWindows: 0,
+        fillWindows: 0,
+        turn: Promise.resolve(),
+        taken: new Map(),
+        shard: undefined,
+        lossBackoff: new Backoff(this.#options.env, LOSS_RETRY),
+        nextLossMs: 0,
+      };
+      this.#shards.set(id, state);
+    }
+    return state;
+  }
+
+  async #wait(durationMs: number, signal: AbortSignal): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const end = () => {
+        timer.cancel();
+        signal.removeEventListener('abort', end);
+        resolve();
+      };
+      const timer = this.#options.env.timers.after(durationMs, end);
+      signal.addEventListener('abort', end);
+    });
+  }
+}
+
+/** Failures of this copy: asking another one does not help. */
+function isOwn(error: unknown): boolean {
+  return !(error instanceof SilverbackError) || error.code === 'DISK_FAILED' || error.code === 'SERIES_LIMIT';
+}
+
+function nameOf({ region, node }: Pick<Copy, 'region' | 'node'>): string {
+  return `${region}/${node}`;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

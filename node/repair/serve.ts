@@ -1,0 +1,125 @@
+/** What a node gives of its shards to other copies: digests to compare, and the parts that these then ask for. */
+import { SilverbackError } from '../../core/errors.ts';
+import { MAX_MESSAGE_BYTES } from '../../core/grpc.ts';
+import { WINDOW_MS } from '../../core/kernel/shard.ts';
+import type {
+  CompareReply,
+  CompareRequest,
+  FetchReply,
+  FetchRequest,
+  RepairReply,
+  RepairRequest,
+  WindowSummary,
+} from '../../core/protocol.ts';
+import { checkHello } from '../hello.ts';
+import type { Node } from '../node.ts';
+import { coverageOf } from '../read.ts';
+import type { Frontiers } from '../replication/frontiers.ts';
+import type { Digests } from './digests.ts';
+import { everyBucket, settledMs } from './plan.ts';
+import type { Repair } from './repair.ts';
+
+export interface ServeContext {
+  readonly node: Pick<Node, 'find' | 'gaps' | 'clusterId' | 'name' | 'nowMs'>;
+  readonly frontiers: Frontiers;
+  readonly digests: Digests;
+}
+
+interface Call<Reply> {
+  readonly signal: AbortSignal;
+  send(reply: Reply): Promise<void>;
+}
+
+const BLOCK_PART_BYTES = 1024 * 1024;
+const MAX_PAGE_BYTES = MAX_MESSAGE_BYTES - 65_536;
+/** Windows in one message. */
+const PART_COUNT = 64;
+const BUCKETS_BYTES = 32;
+const NO_BYTES = new Uint8Array(0);
+
+export async function serveCompare(
+  request: CompareRequest,
+  call: Call<CompareReply>,
+  { node, frontiers, digests }: ServeContext,
+): Promise<void> {
+  checkHello(request.hello, node);
+  for (const startMs of request.windows) checkWindow(startMs);
+  const { shard: id, fromMs } = request;
+  const shard = node.find(id);
+  if (request.recoveredRecords > 0) {
+    const isAsker = (name: { readonly region: string; readonly node: string }) =>
+      name.region === request.region && name.node === request.node;
+    shard.cursors.all.find(({ destination }) => isAsker(destination))?.recovered(request.recoveredRecords);
+  }
+  const starts = new Set(request.windows);
+  if (!request.buckets) for (const startMs of shard.windows()) if (startMs >= fromMs) starts.add(startMs);
+  const range = { fromMs, toMs: Math.max(fromMs, node.nowMs) };
+  await call.send({
+    windows: [],
+    settledMs: Math.max(0, settledMs(frontiers.ages(id), node.nowMs)),
+    gaps: coverageOf(id, range, node.gaps(id, range)).filter(({ state }) => state !== 'COMPLETE'),
+  });
+  let windows: WindowSummary[] = [];
+  for (const startMs of [...starts].sort((a, b) => b - a)) {
+    const { digest, buckets } = await digests.of(shard, startMs);
+    windows.push({
+      startMs,
+      digest: Buffer.from(digest, 'hex'),
+      buckets: request.buckets ? buckets : NO_BYTES,
+      blockBytes: shard.blockBytes().get(startMs) ?? 0,
+    });
+    call.signal.throwIfAborted();
+    if (windows.length < PART_COUNT) continue;
+    await call.send({ windows, settledMs: 0, gaps: [] });
+    windows = [];
+  }
+  if (windows.length > 0) await call.send({ windows, settledMs: 0, gaps: [] });
+}
+
+export async function serveFetch(
+  request: FetchRequest,
+  call: Call<FetchReply>,
+  { node }: Pick<ServeContext, 'node'>,
+): Promise<void> {
+  checkHello(request.hello, node);
+  checkWindow(request.windowMs);
+  const { windowMs, block } = request;
+  const shard = node.find(request.shard);
+  const buckets = block ? everyBucket() : request.buckets;
+  if (buckets.length !== BUCKETS_BYTES) {
+    throw new SilverbackError('INVALID_ARGUMENT', `a set of buckets has ${BUCKETS_BYTES} bytes, not ${buckets.length}`);
+  }
+  for await (const deletions of shard.windowDeletions(windowMs, buckets, call.signal)) {
+    await call.send({ deletions, page: NO_BYTES, block: NO_BYTES });
+  }
+  if (block) {
+    for await (const part of shard.blockFile(windowMs, BLOCK_PART_BYTES)) {
+      await call.send({ deletions: NO_BYTES, page: NO_BYTES, block: part });
+    }
+    return;
+  }
+  for await (const page of shard.windowPages(windowMs, buckets, call.signal)) {
+    if (page.length > MAX_PAGE_BYTES) {
+      const what = `a page of window ${windowMs} has ${page.length} bytes, at most ${MAX_PAGE_BYTES} can be sent`;
+      throw new SilverbackError('TOO_LARGE', `shard ${request.shard}: ${what}`);
+    }
+    await call.send({ deletions: NO_BYTES, page, block: NO_BYTES });
+  }
+}
+
+export async function serveRepair(
+  request: RepairRequest,
+  { node }: Pick<ServeContext, 'node'>,
+  repair: Pick<Repair, 'run' | 'status'>,
+): Promise<RepairReply> {
+  checkHello(request.hello, node);
+  const { shards } = request;
+  for (const id of shards) node.find(id);
+  if (request.run) await repair.run(shards);
+  return { shards: repair.status().filter(({ shard }) => shards.length === 0 || shards.includes(shard)) };
+}
+
+function checkWindow(startMs: number): void {
+  if (Number.isSafeInteger(startMs) && startMs >= 0 && startMs % WINDOW_MS === 0) return;
+  throw new SilverbackError('INVALID_ARGUMENT', `${startMs} is no window: those start at multiples of ${WINDOW_MS} ms`);
+}
