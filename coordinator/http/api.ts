@@ -157,7 +157,8 @@ function regionOf({ options }: Api, params: Params): string | undefined {
   throw invalid('region', `there is no region ${JSON.stringify(region)}, there are ${known.join(', ')}`);
 }
 
-function contextOf(api: Api, { params, signal }: ApiCall): QueryContext {
+/** What a call's parameters say of how to read. */
+export function contextOf(api: Api, { params, signal }: Pick<ApiCall, 'params' | 'signal'>): QueryContext {
   const region = regionOf(api, params);
   return region === undefined ? { signal } : { signal, region };
 }

@@ -3,25 +3,18 @@
  * of coordinator/remote/. Errors are plain text, which Prometheus shows.
  */
 import { Readable } from 'node:stream';
-import type { FastifyInstance, FastifyReply } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Env, Timer } from '../../core/env/env.ts';
 import { Budget } from '../promql/budget.ts';
-import type { Queryable, SeriesSet } from '../query/queryable.ts';
+import type { SeriesSet } from '../query/queryable.ts';
 import { chunkFrames } from '../remote/chunks.ts';
 import { type ResponseType, readReadRequest } from '../remote/messages.ts';
 import { sampleResponse } from '../remote/samples.ts';
 import { failure, refuseGaps } from './answer.ts';
+import { type Api, contextOf } from './api.ts';
 import { Ledger } from './coverage.ts';
 import { Gate } from './gate.ts';
-
-export interface RemoteReadOptions {
-  readonly env: Env;
-  readonly queryable: Pick<Queryable, 'select'>;
-  /** Longest time that an answer may take, the reader's taking it included. */
-  readonly timeoutMs: number;
-  /** Samples that an answer of samples may have. */
-  readonly maxSamples: number;
-}
+import type { Params } from './params.ts';
 
 /** Fewer than queries: each holds what it selected until its reader has taken it. */
 const RUNNING_MOST = 4;
@@ -36,7 +29,7 @@ const HEADERS: Readonly<Record<ResponseType, Readonly<Record<string, string>>>> 
 
 interface ReadCall {
   readonly body: Uint8Array;
-  readonly denyPartial: boolean;
+  readonly params: Params;
   /** Aborted when the reader goes away. */
   readonly signal: AbortSignal;
 }
@@ -48,28 +41,29 @@ interface ReadAnswer {
 
 export class RemoteRead {
   readonly gate = new Gate(RUNNING_MOST, WAITING_MOST);
-  readonly #options: RemoteReadOptions;
+  readonly #api: Api;
+  readonly #maxSamples: number;
 
-  constructor(options: RemoteReadOptions) {
-    this.#options = options;
+  /** `maxSamples`: those that an answer of samples may have. */
+  constructor(api: Api, maxSamples: number) {
+    this.#api = api;
+    this.#maxSamples = maxSamples;
   }
 
   /** Answers a call through `send`, whose promise says that the answer is over. Rejects when there is none. */
   async answer(call: ReadCall, send: (answer: ReadAnswer) => Promise<void>): Promise<void> {
-    const { env, timeoutMs } = this.#options;
+    const { env, queryable, timeoutMs } = this.#api.options;
+    const context = contextOf(this.#api, call);
     const request = readReadRequest(call.body, MAX_RAW_BYTES);
     await this.gate.run(call.signal, async () => {
-      const { signal } = call;
       const deadlineMs = env.clock.monotonicMs() + timeoutMs;
-      const budget = new Budget(env, { signal, deadlineMs, maxSamples: Number.POSITIVE_INFINITY });
+      const budget = new Budget(env, { signal: call.signal, deadlineMs, maxSamples: Number.POSITIVE_INFINITY });
       const sets: SeriesSet[] = [];
-      for (const query of request.queries) sets.push(await this.#options.queryable.select(query, { signal }));
+      for (const query of request.queries) sets.push(await queryable.select(query, context));
       const ledger = new Ledger(sets.flatMap(({ coverage }) => coverage));
-      refuseGaps(ledger, call.denyPartial);
+      refuseGaps(ledger, call.params.text('partial') === 'deny');
       const pieces =
-        request.type === 'SAMPLES'
-          ? await sampleResponse(sets, budget, this.#options.maxSamples)
-          : chunkFrames(sets, budget);
+        request.type === 'SAMPLES' ? await sampleResponse(sets, budget, this.#maxSamples) : chunkFrames(sets, budget);
       const sent = send({ headers: { ...HEADERS[request.type], 'x-silverback-coverage': ledger.header() }, pieces });
       // A reader that takes nothing must not keep its turn.
       let timer: Timer | undefined;
@@ -88,13 +82,14 @@ export class RemoteRead {
 export interface ReadRoute {
   readonly url: string;
   readonly reads: RemoteRead;
+  readonly paramsOf: (request: FastifyRequest) => Params;
   readonly signalOf: (reply: FastifyReply) => AbortSignal;
   /** Told the status of each answer, and how long it took. */
   readonly count: (status: number, durationMs: number) => void;
   readonly clock: Env['clock'];
 }
 
-export function addRead(app: FastifyInstance, { url, reads, signalOf, count, clock }: ReadRoute): void {
+export function addRead(app: FastifyInstance, { url, reads, paramsOf, signalOf, count, clock }: ReadRoute): void {
   // In a scope of its own: here, and here only, any body is bytes.
   app.register(async (scope) => {
     scope.removeAllContentTypeParsers();
@@ -118,7 +113,7 @@ export function addRead(app: FastifyInstance, { url, reads, signalOf, count, clo
         const startedMs = clock.monotonicMs();
         const call = {
           body: Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0),
-          denyPartial: (request.query as { partial?: unknown }).partial === 'deny',
+          params: paramsOf(request),
           signal: signalOf(reply),
         };
         try {

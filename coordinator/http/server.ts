@@ -1,5 +1,5 @@
 /**
- * The coordinator's HTTP face: the Prometheus API, remote write and read, health, metrics and the page. In and out only:
+ * The coordinator's HTTP face: the Prometheus API, remote write and read, federation, health, metrics and the page. In and out only:
  * what an endpoint does stands in api.ts.
  */
 import { createServer, type IncomingMessage } from 'node:http';
@@ -11,6 +11,7 @@ import { compileMatcher } from '../../core/matchers.ts';
 import { ADMIN_ROWS, type AdminOptions, type AdminRow, administer } from './admin.ts';
 import { type Answer, failure } from './answer.ts';
 import { API_ROWS, type Api, type ApiRow } from './api.ts';
+import { federate } from './federate.ts';
 import type { Metrics } from './metrics.ts';
 import { Params } from './params.ts';
 import { addRead, RemoteRead } from './read.ts';
@@ -73,8 +74,7 @@ export interface HttpServer {
 export function createHttpServer(options: HttpOptions): HttpServer {
   const { api, env, metrics, write } = options;
   const maxFormBytes = options.maxFormBytes ?? 10 << 20;
-  const { queryable, timeoutMs } = api.options;
-  const reads = new RemoteRead({ env, queryable, timeoutMs, maxSamples: options.maxReadSamples ?? MAX_READ_SAMPLES });
+  const reads = new RemoteRead(api, options.maxReadSamples ?? MAX_READ_SAMPLES);
   const app = fastify({
     logger: false,
     bodyLimit: maxFormBytes,
@@ -143,6 +143,7 @@ export function createHttpServer(options: HttpOptions): HttpServer {
     addRead(scope, {
       url: `${API}/read`,
       reads,
+      paramsOf,
       signalOf: goneSignal,
       count: (status, durationMs) => metrics.request('/read', status, durationMs),
       clock: env.clock,
@@ -156,6 +157,13 @@ export function createHttpServer(options: HttpOptions): HttpServer {
     scope.get('/-/ready', async (_request, reply) => {
       const why = await options.unready();
       await text(reply, why === undefined ? 200 : 503, why === undefined ? 'Silverback is ready.\n' : `${why}\n`);
+    });
+    scope.get('/federate', async (request, reply) => {
+      const startedMs = env.clock.monotonicMs();
+      const answer = await federate(api, paramsOf(request), goneSignal(reply));
+      metrics.request('/federate', answer.status, env.clock.monotonicMs() - startedMs);
+      await send(request, reply, answer);
+      return reply;
     });
     scope.get('/metrics', async (_request, reply) => {
       await reply.type(metrics.registry.contentType).send(await metrics.registry.metrics());

@@ -100,6 +100,11 @@ export class Engine {
     };
   }
 
+  /** How far back an instant selector looks where a query does not say it. */
+  get lookbackMs(): number {
+    return this.#options.lookbackMs;
+  }
+
   /** Parses and checks a query as this engine would. Throws a QueryError `bad_data`. */
   parse(query: string): Expr {
     return parse(query, { experimental: this.#options.experimental });
