@@ -1,10 +1,11 @@
 /**
- * What was acknowledged when, what every region answered, and the judgement afterwards. Four rules:
+ * What was acknowledged when, what every region answered, and the judgement afterwards. Five rules:
  *
  *   lost        an acknowledged sample is not readable in some region once everything is whole again
  *   foreign     an answer holds a sample, a value or a series that nobody wrote
  *   incomplete  an answer called itself complete and lacks a sample that was acknowledged, in any region, before its frontier
  *   diverged    once everything is whole again, two regions have other digests
+ *   unhealed    once everything is whole again, an answer still does not call itself complete
  *
  * The frontier of an answer is not in it, but bounded by what it says (ARCHITECTURE.md, "The path of a copy"): without an
  * `unconfirmed` part it is at most `boundMs` before the question; else it is `lateMs` after where that part begins.
@@ -53,13 +54,13 @@ export interface Answer {
 export type Digests = ReadonlyMap<string, string>;
 
 export interface Violation {
-  readonly rule: 'lost' | 'foreign' | 'incomplete' | 'diverged';
+  readonly rule: 'lost' | 'foreign' | 'incomplete' | 'diverged' | 'unhealed';
   readonly words: string;
 }
 
 const NAMED = 5;
 
-/** Takes everything down while it happens, and judges at the end. */
+/** Takes everything down while it happens, and judges at the end, or several times: then what was judged is forgotten. */
 export class Judge {
   readonly #options: JudgeOptions;
   readonly #acknowledged: Acknowledgement[] = [];
@@ -67,9 +68,14 @@ export class Judge {
   /** Asked after healing, of everything. */
   readonly #last: Answer[] = [];
   readonly #digests = new Map<string, Digests>();
+  /** Acknowledged before the frontiers that were looked at; by series. */
+  readonly #known: readonly Ranges[];
+  /** The last acknowledgement before what is judged next. */
+  #concludedMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: JudgeOptions) {
     this.#options = options;
+    this.#known = Array.from({ length: options.history.seriesCount }, () => new Ranges());
   }
 
   /** In the order of time. */
@@ -97,8 +103,21 @@ export class Judge {
     this.#digests.set(answer.region, digests);
   }
 
-  verdict(): Violation[] {
-    return [...this.#lost(), ...this.#foreign(), ...this.#incomplete(), ...this.#diverged()];
+  /** Of all since the last time. */
+  conclude(): Violation[] {
+    const violations = [
+      ...this.#lost(),
+      ...this.#foreign(),
+      ...this.#incomplete(),
+      ...this.#diverged(),
+      ...this.#unhealed(),
+    ];
+    this.#concludedMs = this.#acknowledged.at(-1)?.atMs ?? this.#concludedMs;
+    for (const { span } of this.#acknowledged.splice(0)) this.#know(span);
+    this.#answers.length = 0;
+    this.#last.length = 0;
+    this.#digests.clear();
+    return violations;
   }
 
   #lost(): Violation[] {
@@ -128,20 +147,20 @@ export class Judge {
   /** Goes through parts of answers in the order of their frontiers, beside the acknowledgements in the order of time. */
   #incomplete(): Violation[] {
     const { history, shardOf } = this.#options;
-    const claims = [...this.#answers, ...this.#last].flatMap((answer) => this.#claims(answer));
+    const claims = [...this.#answers, ...this.#last]
+      .flatMap((answer) => this.#claims(answer))
+      .filter(({ frontierMs }) => frontierMs > this.#concludedMs);
     claims.sort((a, b) => a.frontierMs - b.frontierMs);
-    const known = history.acknowledged.map(() => new Ranges());
     const violations: Violation[] = [];
     let next = 0;
     for (const { answer, part, frontierMs } of claims) {
       for (; (this.#acknowledged[next]?.atMs ?? Number.POSITIVE_INFINITY) < frontierMs; next++) {
-        const { span } = this.#acknowledged[next] as Acknowledgement;
-        for (let i = span.fromSeries; i < span.toSeries; i++) known[i]?.add(span.fromTick, span.toTick);
+        this.#know((this.#acknowledged[next] as Acknowledgement).span);
       }
       const fromTick = Math.ceil((part.fromMs - history.originMs) / history.stepMs);
       const toTick = Math.floor((part.toMs - history.originMs) / history.stepMs) + 1;
       const lacking = new Map<number, Ranges>();
-      for (const [series, acknowledged] of known.entries()) {
+      for (const [series, acknowledged] of this.#known.entries()) {
         if (shardOf[series] !== part.shard) continue;
         const missing = acknowledged.without(answer.found.get(series) ?? NOTHING, fromTick, toTick);
         if (missing.size > 0) lacking.set(series, missing);
@@ -153,6 +172,10 @@ export class Judge {
       violations.push({ rule: 'incomplete', words });
     }
     return violations;
+  }
+
+  #know({ fromSeries, toSeries, fromTick, toTick }: Span): void {
+    for (let i = fromSeries; i < toSeries; i++) this.#known[i]?.add(fromTick, toTick);
   }
 
   /** The complete parts of an answer, each with the frontier that it claims. */
@@ -168,8 +191,17 @@ export class Judge {
     });
   }
 
+  #unhealed(): Violation[] {
+    return this.#last.flatMap(({ region, coverage }) => {
+      const gaps = coverage.filter(({ state }) => state !== 'complete');
+      if (gaps.length === 0) return [];
+      const named = gaps.slice(0, NAMED).map(({ shard, state, reason }) => `shard ${shard} is ${state}: ${reason}`);
+      return [{ rule: 'unhealed', words: `${region}: ${named.join('; ')}` }];
+    });
+  }
+
   #diverged(): Violation[] {
-    const [first, ...others] = this.#digests;
+    const [first, ...others] = [...this.#digests];
     if (first === undefined) return [];
     const violations: Violation[] = [];
     for (const [region, digests] of others) {

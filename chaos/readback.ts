@@ -52,7 +52,7 @@ export async function readBack(
 }
 
 /** The number in a series' labels, which are names and values in turn; NaN for labels that no history has. */
-function numberOf(labels: readonly string[]): number {
+export function numberOf(labels: readonly string[]): number {
   for (let i = 0; i < labels.length; i += 2) if (labels[i] === 'series') return Number(labels[i + 1]);
   return Number.NaN;
 }

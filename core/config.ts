@@ -242,6 +242,13 @@ const SETTINGS = {
     default: '4GiB',
     help: 'how much log a node keeps for copies that cannot be reached',
   },
+  frontierBoundMs: {
+    name: 'frontier-bound',
+    operand: 'DURATION',
+    schema: duration,
+    default: '30s',
+    help: 'how long a copy may be silent before what it may have more is unconfirmed',
+  },
   seriesPerShard: {
     name: 'series-per-shard',
     operand: 'N',

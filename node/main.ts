@@ -52,6 +52,7 @@ async function main(): Promise<void> {
       'memoryBudgetBytes',
       'seriesPerShard',
       'logBudgetBytes',
+      'frontierBoundMs',
       'leaseTtlMs',
       'logLevel',
     ],
@@ -88,6 +89,7 @@ async function main(): Promise<void> {
     zone: settings.zone,
     clusterId: cluster.clusterId,
     directory: settings.dataDir,
+    frontierBoundMs: settings.frontierBoundMs,
     log,
   });
   const node = new Node({

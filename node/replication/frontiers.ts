@@ -5,8 +5,6 @@
 import type { Clock } from '../../core/env/env.ts';
 import type { ShardCoverage, TimeRange } from '../shard/shard.ts';
 
-/** An origin whose frontier is older than this leaves newer samples unconfirmed. */
-const STALE_MS = 30_000;
 /** How long before their acknowledgement samples are taken: those are unconfirmed, too. */
 const LATE_MS = 60_000;
 
@@ -18,11 +16,14 @@ interface Frontier {
 
 export class Frontiers {
   readonly #clock: Clock;
+  readonly #boundMs: number;
   /** Per shard, by origin (`region/node`): undefined before its first word. */
   readonly #origins = new Map<number, Map<string, Frontier | undefined>>();
 
-  constructor(clock: Clock) {
+  /** An origin whose frontier is older than `boundMs` leaves newer samples unconfirmed. */
+  constructor(clock: Clock, boundMs: number) {
     this.#clock = clock;
+    this.#boundMs = boundMs;
   }
 
   /** The shard's other copies. What is known of those that stay is kept. */
@@ -73,7 +74,7 @@ export class Frontiers {
       reason: `up to ${recordCount} records of the copy in ${origin} left its log before they came: not repaired yet`,
     }));
     for (const { origin, ageMs } of this.ages(shard)) {
-      if (ageMs !== undefined && ageMs <= STALE_MS) continue;
+      if (ageMs !== undefined && ageMs <= this.#boundMs) continue;
       const fromMs = ageMs === undefined ? range.fromMs : Math.max(range.fromMs, Math.floor(nowMs - ageMs - LATE_MS));
       if (fromMs > range.toMs) continue;
       const since =

@@ -19,6 +19,8 @@ export interface ReplicationOptions {
   readonly clusterId: string;
   /** The data directory. */
   readonly directory: string;
+  /** A copy that is silent for longer leaves newer samples unconfirmed. */
+  readonly frontierBoundMs: number;
   readonly log: LinkOptions['log'];
 }
 
@@ -52,7 +54,7 @@ export class Replication {
   private constructor(options: ReplicationOptions, origins: Origins) {
     this.#options = options;
     this.origins = origins;
-    this.frontiers = new Frontiers(options.env.clock);
+    this.frontiers = new Frontiers(options.env.clock, options.frontierBoundMs);
   }
 
   /** The shard serves from now on. */

@@ -55,7 +55,7 @@ class Scene {
   }
 
   get rules(): string[] {
-    return this.judge.verdict().map(({ rule, words }) => `${rule}: ${words}`);
+    return this.judge.conclude().map(({ rule, words }) => `${rule}: ${words}`);
   }
 }
 
@@ -76,8 +76,8 @@ describe('a faultless run passes', () => {
       scene.judge.answered(scene.answer('east', atMs, atMs));
       scene.judge.answered(scene.answer('west', atMs, atMs - BOUND_MS));
     }
-    expect(scene.rules).toEqual([]);
     expect(scene.judge.answerCount).toBe(scene.judge.completeCount);
+    expect(scene.rules).toEqual([]);
   });
 
   test('with answers that lack what they do not call complete', () => {
@@ -94,18 +94,19 @@ describe('a faultless run passes', () => {
       stretch(shard, 'unconfirmed', frontierMs - LATE_MS),
     ]);
     scene.judge.answered(scene.answer('west', ENDED_MS + 9_000, frontierMs, { coverage }));
-    expect(scene.rules).toEqual([]);
     expect(scene.judge.completeCount).toBe(0);
+    expect(scene.rules).toEqual([]);
   });
 });
 
 describe('planted', () => {
   test('an acknowledged sample that one region lacks after healing', () => {
     const found = new Map(SHARD_OF.map((_, series) => [series, ranges([0, 41], [42, TICK_COUNT])]));
-    const coverage = [stretch(0, 'missing'), stretch(1, 'missing')];
+    const coverage = [stretch(0, 'missing'), stretch(1, 'unconfirmed')];
     const scene = new Scene().heal({ west: { found, coverage } });
     expect(scene.rules).toEqual([
       expect.stringMatching(/^lost: west lacks 4 samples of 4 series \(series 0 ticks 41\.\.41;/),
+      'unhealed: west: shard 0 is missing: why; shard 1 is unconfirmed: why',
     ]);
   });
 
@@ -146,10 +147,9 @@ describe('planted', () => {
       scene.judge.answered(scene.answer('east', ENDED_MS + 20_000, ENDED_MS, { coverage: coverage(frontierMs) }));
     const whole = new Map(SHARD_OF.map((_, series) => [series, ranges([0, TICK_COUNT])]));
     whole.get(3)?.add(-5_000, -4_999);
-    scene.heal({ east: { found: whole }, west: { found: whole } });
     ask(ENDED_MS + 5);
-    expect(scene.rules).toEqual([]);
     ask(ENDED_MS + 15);
+    scene.heal({ east: { found: whole }, west: { found: whole } });
     expect(scene.rules).toEqual([expect.stringMatching(/^incomplete: east, .* of shard 1 .*series 3 ticks -5000/)]);
   });
 
@@ -163,6 +163,17 @@ describe('planted', () => {
       'diverged: east and west differ in 1 windows: shard 1, 1',
     ]);
   });
+});
+
+test('what was judged is known to the next judgement, and not judged again', () => {
+  const scene = new Scene().heal();
+  scene.judge.answered(scene.answer('east', ENDED_MS + 9_000, 0));
+  expect(scene.rules.filter((words) => words.startsWith('incomplete'))).toHaveLength(2);
+  scene.heal();
+  expect(scene.rules).toEqual([]);
+  scene.judge.answered(scene.answer('west', ENDED_MS + 20_000, 0));
+  scene.heal();
+  expect(scene.rules.filter((words) => words.startsWith('incomplete'))).toHaveLength(2);
 });
 
 test('ranges without others are what a set says', () => {

@@ -72,7 +72,10 @@ export class Region {
     const claim = await claimDirectory(env, this.#directory);
     await claim.record(cluster);
     const own = { env, name: 'n', region: this.name, log };
-    const replication = await Replication.open({ ...own, zone: 'a', clusterId: 'c', directory: this.#directory });
+    const replication = await Replication.open({
+      ...own,
+      ...{ zone: 'a', clusterId: 'c', directory: this.#directory, frontierBoundMs: 30_000 },
+    });
     const node = new Node({
       ...own,
       ...cluster,

@@ -1,0 +1,159 @@
+/** What is done to a world, by name: each scenario makes a plan from a seed, and a plan is a list of strikes that heal by themselves. */
+import type { Seeded } from '../test/sim/random.ts';
+import type { Fault } from './proxies.ts';
+import { COORDINATOR, REGIONS, type World } from './world.ts';
+
+export type Act =
+  | { readonly kind: 'link'; readonly links: readonly string[]; readonly fault: Fault }
+  /** SIGKILL; a start heals it. */
+  | { readonly kind: 'kill'; readonly names: readonly string[] }
+  /** SIGTERM; a start heals it. */
+  | { readonly kind: 'stop'; readonly names: readonly string[] }
+  /** SIGSTOP; SIGCONT heals it. */
+  | { readonly kind: 'freeze'; readonly names: readonly string[] };
+
+export interface Strike {
+  readonly atMs: number;
+  readonly forMs: number;
+  readonly act: Act;
+}
+
+/** What a plan needs to know of a world. */
+export type Ground = Pick<World, 'nodes' | 'nodesOf' | 'links'>;
+
+/** `spanMs`: how long the whole takes, about. */
+export type Scenario = (random: Seeded, ground: Ground, spanMs: number) => Strike[];
+
+const [EAST, WEST] = REGIONS;
+const SDKS = REGIONS.map((region) => `sdk-${region}`);
+
+/** Begins in the first quarter of the span and lasts for half of it. */
+function once(random: Seeded, spanMs: number, act: Act): Strike {
+  return { atMs: random.int(0, spanMs / 4), forMs: random.int(spanMs / 2, spanMs * 0.75), act };
+}
+
+/** Both ways of asking: connections that east made and those that west made. */
+function between(ground: Ground): string[] {
+  const [east, west] = [ground.nodesOf(EAST), ground.nodesOf(WEST)];
+  return [...ground.links(east, west), ...ground.links(west, east)];
+}
+
+/** Nothing gets from one region to the other; the other way everything does. */
+function oneWay(random: Seeded, ground: Ground, spanMs: number): Strike[] {
+  const [from, to] = random.chance(0.5) ? [EAST, WEST] : [WEST, EAST];
+  const [near, far] = [ground.nodesOf(from), ground.nodesOf(to)];
+  const requests: Act = {
+    kind: 'link',
+    links: ground.links(near, far),
+    fault: { kind: 'one-way', direction: 'upstream' },
+  };
+  const answers: Act = {
+    kind: 'link',
+    links: ground.links(far, near),
+    fault: { kind: 'one-way', direction: 'downstream' },
+  };
+  const { atMs, forMs } = once(random, spanMs, requests);
+  return [requests, answers].map((act) => ({ atMs, forMs, act }));
+}
+
+function someOf<T>(random: Seeded, all: readonly T[]): T[] {
+  const some = all.filter(() => random.chance(0.4));
+  return some.length === 0 ? [random.pick(all)] : some;
+}
+
+function anyFault(random: Seeded, spanMs: number): Fault {
+  return random.pick<() => Fault>([
+    () => ({ kind: 'cut' }),
+    () => ({ kind: 'one-way', direction: random.pick(['upstream', 'downstream'] as const) }),
+    () => ({ kind: 'half-open' }),
+    () => slow(random),
+    // All of it comes at once when it heals.
+    () => ({ kind: 'latency', latencyMs: spanMs * 2, jitterMs: 0 }),
+    () => ({ kind: 'bandwidth', kilobytesPerSecond: random.int(2, 100) }),
+    () => ({ kind: 'slow-close', delayMs: random.int(100, 3_000) }),
+    () => ({ kind: 'reset', afterMs: random.int(0, 2_000) }),
+  ])();
+}
+
+function slow(random: Seeded): Fault {
+  const latencyMs = random.int(50, 1_500);
+  return { kind: 'latency', latencyMs, jitterMs: random.int(0, latencyMs) };
+}
+
+function link(links: readonly string[], fault: Fault): Act {
+  return { kind: 'link', links, fault };
+}
+
+/** Three to seven of everything, at any time, on top of one another. */
+function mixed(random: Seeded, ground: Ground, spanMs: number): Strike[] {
+  const everything = [...ground.nodes, COORDINATOR, ...SDKS];
+  const everyLink = ground.links(everything, [...everything, 'meta']);
+  const strikes = Array.from({ length: random.int(3, 8) }, (): Strike => {
+    const atMs = random.int(0, spanMs * 0.75);
+    const forMs = random.int(200, Math.max(201, spanMs - atMs));
+    const act = random.pick<() => Act>([
+      () => link(between(ground), anyFault(random, spanMs)),
+      () => link(someOf(random, between(ground)), anyFault(random, spanMs)),
+      () => link(someOf(random, everyLink), anyFault(random, spanMs)),
+      () => ({ kind: 'kill', names: someOf(random, ground.nodes) }),
+      () => ({ kind: 'freeze', names: someOf(random, ground.nodes) }),
+      () => ({ kind: random.pick(['kill', 'stop', 'freeze'] as const), names: [random.pick(everything.slice(0, 5))] }),
+    ])();
+    return { atMs, forMs, act };
+  });
+  return strikes;
+}
+
+export const SCENARIOS: Readonly<Record<string, Scenario>> = {
+  /** The regions lose one another. */
+  partition: (random, ground, spanMs) => [once(random, spanMs, link(between(ground), { kind: 'cut' }))],
+  'one-way': oneWay,
+  'half-open': (random, ground, spanMs) => [once(random, spanMs, link(between(ground), { kind: 'half-open' }))],
+  latency: (random, ground, spanMs) => [once(random, spanMs, link(between(ground), slow(random)))],
+  /** Nothing arrives for a long time, and then all of it, in order. */
+  delay: (random, ground, spanMs) => [
+    once(random, spanMs, link(between(ground), { kind: 'latency', latencyMs: spanMs * 2, jitterMs: 0 })),
+  ],
+  bandwidth: (random, ground, spanMs) => [
+    once(random, spanMs, link(between(ground), { kind: 'bandwidth', kilobytesPerSecond: random.int(2, 30) })),
+  ],
+  reset: (random, ground, spanMs) => [
+    once(random, spanMs, link(between(ground), { kind: 'reset', afterMs: random.int(0, 2_000) })),
+  ],
+  'slow-close': (random, ground, spanMs) => [
+    once(random, spanMs, link(between(ground), { kind: 'slow-close', delayMs: random.int(500, 5_000) })),
+    { atMs: spanMs / 2, forMs: 500, act: { kind: 'kill', names: [random.pick(ground.nodes)] } },
+  ],
+  /** A region's clients lose its nodes, and write to the other region. */
+  clients: (random, ground, spanMs) => {
+    const region = random.pick(REGIONS);
+    const links = ground.links([`sdk-${region}`], ground.nodesOf(region));
+    return [once(random, spanMs, link(links, anyFault(random, spanMs)))];
+  },
+  /** The meta store, and with it the coordinator where that one keeps it. */
+  'meta-loss': (random, ground, spanMs) => [
+    once(random, spanMs, link(ground.links([...ground.nodes, COORDINATOR], ['meta']), anyFault(random, spanMs))),
+    { atMs: spanMs / 4, forMs: spanMs / 4, act: { kind: 'kill', names: [COORDINATOR] } },
+  ],
+  kill: (random, ground, spanMs) => [
+    once(random, spanMs, { kind: 'kill', names: someOf(random, ground.nodes) }),
+    { atMs: spanMs * 0.8, forMs: 200, act: { kind: 'kill', names: ground.nodes } },
+  ],
+  freeze: (random, ground, spanMs) => [once(random, spanMs, { kind: 'freeze', names: someOf(random, ground.nodes) })],
+  /** A region dies while the other cannot be reached, so that what it took last is nowhere else. */
+  'cut-and-kill': (random, ground, spanMs) => {
+    const cut = once(random, spanMs, link(between(ground), { kind: 'cut' }));
+    const kill: Act = { kind: 'kill', names: ground.nodesOf(random.pick(REGIONS)) };
+    return [cut, { atMs: cut.atMs + cut.forMs / 2, forMs: random.int(100, cut.forMs), act: kill }];
+  },
+  mixed,
+};
+
+/** In words, for people who want to know what was done. */
+export function describe({ atMs, forMs, act }: Strike): string {
+  const when = `at ${(atMs / 1_000).toFixed(1)} s for ${(forMs / 1_000).toFixed(1)} s`;
+  if (act.kind !== 'link') return `${act.kind} ${act.names.join(', ')} ${when}`;
+  const { kind, ...how } = act.fault;
+  const details = Object.entries(how).map(([name, value]) => `${name} ${value}`);
+  return `${[kind, ...details].join(' ')} on ${act.links.length} links (${act.links.slice(0, 3).join(', ')} ...) ${when}`;
+}

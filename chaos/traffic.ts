@@ -1,0 +1,189 @@
+/**
+ * Writers of both regions, through the SDK, and a reader of each region's own copies; all of it goes to the judge. Some writers
+ * follow the clock, so that there is always something newest that the other region may not have; between, they write
+ * something of the hours before, also what others wrote: the same sample may enter the cluster in both regions.
+ */
+
+import { type Client, SilverbackError } from '../client/index.ts';
+import { FollowedPlacement } from '../client/placement.ts';
+import { Reader } from '../client/reader.ts';
+import { Page } from '../coordinator/query/page.ts';
+import { nodeEnv } from '../core/env/node.ts';
+import { fingerprint, shardOf } from '../core/fingerprint.ts';
+import { ChunkCodec } from '../core/kernel/codec.ts';
+import { encodeIdentity, makeLabels } from '../core/labels.ts';
+import { eventually } from '../test/local/cluster.ts';
+import type { Seeded } from '../test/sim/random.ts';
+import { Check, type History, type Span } from './history.ts';
+import type { Answer, Judge } from './judge.ts';
+import { labelsOf, METRIC } from './load.ts';
+import { numberOf } from './readback.ts';
+import { REGIONS, type Region, type World } from './world.ts';
+
+const WRITERS_PER_REGION = 3;
+const WRITE_PAUSE_MS = 40;
+/** A writer that could not write for a while catches up in pieces. */
+const MAX_LIVE_TICKS = 60;
+const MAX_LATE = { series: 20, ticks: 20 };
+const LATE_CHANCE = 0.15;
+const READ_PAUSE_MS = 300;
+/** A node that stands still costs a reader this long. */
+const READ_MS = 4_000;
+const NEWEST_MS = 20_000;
+const EVERYTHING = { fromMs: 0, toMs: 8_640_000_000_000_000 };
+
+export interface TrafficOptions {
+  readonly world: World;
+  readonly history: History;
+  readonly judge: Judge;
+  readonly random: Seeded;
+  readonly clients: ReadonlyMap<Region, Client>;
+}
+
+/** Milliseconds since 1970 that never go back. */
+export function nowMs(): number {
+  return performance.timeOrigin + performance.now();
+}
+
+/** The shard of each series of the history. */
+export function shardsOf(seriesCount: number, shardCount: number): number[] {
+  return Array.from({ length: seriesCount }, (_, i) =>
+    shardOf(fingerprint(encodeIdentity(makeLabels(labelsOf(i)))).h1, shardCount),
+  );
+}
+
+export class Traffic {
+  readonly #options: TrafficOptions;
+  readonly #placement: FollowedPlacement;
+  readonly #readers = new Map<Region, Reader>();
+  readonly #codec = ChunkCodec.create();
+  #running: Promise<void>[] = [];
+  #stopping = false;
+  /** Answers that no valid write may get, in words. */
+  readonly refusals: string[] = [];
+  failureCount = 0;
+
+  constructor(options: TrafficOptions) {
+    this.#options = options;
+    this.#placement = new FollowedPlacement({ env: nodeEnv, endpoints: [options.world.grpc], caller: 'chaos' });
+    for (const region of REGIONS) {
+      this.#readers.set(region, new Reader({ env: nodeEnv, placement: this.#placement, caller: 'chaos', region }));
+    }
+  }
+
+  /** Resolves when the placement of all regions is known. */
+  async ready(): Promise<void> {
+    await eventually(async () => {
+      const { copies } = await this.#placement.refresh();
+      if (copies.some((shard) => shard.length < REGIONS.length)) throw new Error('not all regions are placed');
+    });
+  }
+
+  start(): void {
+    const { history } = this.#options;
+    this.#stopping = false;
+    const writerCount = REGIONS.length * WRITERS_PER_REGION;
+    const bandSize = Math.ceil(history.seriesCount / writerCount);
+    this.#running = Array.from({ length: writerCount }, (_, i) => {
+      const fromSeries = i * bandSize;
+      const toSeries = Math.min(history.seriesCount, fromSeries + bandSize);
+      return this.#write(REGIONS[i % REGIONS.length] as Region, fromSeries, toSeries);
+    });
+    this.#running.push(...REGIONS.map((region) => this.#read(region)));
+  }
+
+  /** Resolves when every write under way is acknowledged or given up, and every question answered. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    await Promise.all(this.#running);
+    this.#running = [];
+  }
+
+  /** What a region's copies hold between these times. */
+  async ask(region: Region, range = EVERYTHING, timeoutMs = 60_000): Promise<Answer> {
+    const check = new Check(this.#options.history);
+    const askedMs = nowMs();
+    const { coverage } = await (this.#readers.get(region) as Reader).select(
+      { ...range, matchers: [{ name: '__name__', op: '=', value: METRIC }] },
+      (bytes) => {
+        const page = new Page(bytes);
+        for (let i = 0; i < page.count; i++) {
+          const { timestamps, values } = this.#codec.decode(page.chunks(i), range.fromMs, range.toMs);
+          check.see(numberOf(page.labels(i)), timestamps, values);
+        }
+      },
+      { signal: new AbortController().signal, timeoutMs, region },
+    );
+    const { found, wrong } = check.verdict();
+    return { region, askedMs, found, wrong, coverage };
+  }
+
+  close(): void {
+    for (const reader of this.#readers.values()) reader.close();
+    this.#placement.close();
+  }
+
+  async #write(region: Region, fromSeries: number, toSeries: number): Promise<void> {
+    const { random } = this.#options;
+    let nextTick = this.#tick();
+    while (!this.#stopping) {
+      const tick = this.#tick();
+      if (nextTick > 0 && random.chance(LATE_CHANCE)) await this.#send(region, this.#late(tick));
+      else if (tick > nextTick) {
+        const toTick = Math.min(tick, nextTick + MAX_LIVE_TICKS);
+        await this.#send(region, { fromSeries, toSeries, fromTick: nextTick, toTick });
+        nextTick = toTick;
+      }
+      await pause(WRITE_PAUSE_MS);
+    }
+  }
+
+  #tick(): number {
+    const { originMs, stepMs } = this.#options.history;
+    return Math.floor((nowMs() - originMs) / stepMs);
+  }
+
+  #late(nowTick: number): Span {
+    const { history, random } = this.#options;
+    const seriesCount = random.int(1, MAX_LATE.series + 1);
+    const tickCount = random.int(1, MAX_LATE.ticks + 1);
+    const fromSeries = random.int(0, history.seriesCount - seriesCount + 1);
+    const fromTick = random.int(0, Math.max(1, nowTick - tickCount));
+    return { fromSeries, toSeries: fromSeries + seriesCount, fromTick, toTick: fromTick + tickCount };
+  }
+
+  async #send(region: Region, span: Span): Promise<void> {
+    const { history, judge, clients } = this.#options;
+    const samples = [];
+    for (let series = span.fromSeries; series < span.toSeries; series++) {
+      const labels = labelsOf(series);
+      for (let tick = span.fromTick; tick < span.toTick; tick++) {
+        samples.push({ labels, timestampMs: history.timeMs(tick), value: history.value(series, tick) });
+      }
+    }
+    history.send(span);
+    try {
+      await (clients.get(region) as Client).write(samples);
+      judge.acknowledged(span, nowMs());
+    } catch (error) {
+      if (!(error instanceof SilverbackError)) throw error;
+      this.failureCount++;
+      if (!error.retryable) this.refusals.push(`a valid write was refused for good: ${error.code} ${error.message}`);
+    }
+  }
+
+  async #read(region: Region): Promise<void> {
+    const { judge, random } = this.#options;
+    while (!this.#stopping) {
+      const range = random.chance(0.3)
+        ? EVERYTHING
+        : { fromMs: Math.floor(nowMs()) - NEWEST_MS, toMs: EVERYTHING.toMs };
+      judge.answered(await this.ask(region, range, READ_MS));
+      await pause(READ_PAUSE_MS);
+    }
+  }
+}
+
+function pause(delayMs: number): Promise<void> {
+  return new Promise((wake) => setTimeout(wake, delayMs));
+}

@@ -1,0 +1,200 @@
+/**
+ * Two regions of real processes, with a proxy on every link: between nodes of different regions, between the SDK and everything
+ * it talks to, between a coordinator and the nodes, and to the meta store. Only the recorder's own questions go past them.
+ *
+ * A link is named `<who connects>.<who listens>`, the meta store listens as `meta`.
+ */
+import { Client } from '../client/index.ts';
+import { nodeEnv } from '../core/env/node.ts';
+import { Channel } from '../core/grpc.ts';
+import { type AckLevel, shardsService } from '../core/protocol.ts';
+import { freeHttpPort } from '../test/local/cluster.ts';
+import { Fleet, type Program, served } from './fleet.ts';
+import type { Digests } from './judge.ts';
+import { Proxies } from './proxies.ts';
+
+const HOST = '127.0.0.1';
+const READY_MS = 180_000;
+const DIGEST_MS = 20_000;
+
+export const REGIONS = ['east', 'west'] as const;
+export type Region = (typeof REGIONS)[number];
+export const COORDINATOR = 'coordinator';
+/** Of each region. */
+const NODE_COUNT = 2;
+
+export interface WorldOptions {
+  readonly dataDir: string;
+  /** The program of the Toxiproxy server. */
+  readonly toxiproxy: string;
+  readonly seed: number;
+  readonly shardCount: number;
+  readonly frontierBoundMs: number;
+  readonly nodeArgs: readonly string[];
+  /** host:port of an etcd that keeps the meta store; undefined: the coordinator does. */
+  readonly etcd?: string;
+}
+
+interface NodeAt {
+  readonly name: string;
+  readonly region: Region;
+  /** host:port of its gRPC. */
+  readonly address: string;
+  readonly httpPort: number;
+}
+
+export class World {
+  readonly fleet: Fleet;
+  readonly proxies: Proxies;
+  readonly shardCount: number;
+  /** Of the HTTP API. */
+  readonly url: string;
+  /** host:port of the coordinator's gRPC, past the proxies. */
+  readonly grpc: string;
+  readonly #nodes: readonly NodeAt[];
+  /** host:port of each link's proxy. */
+  readonly #links: ReadonlyMap<string, string>;
+
+  /** Starts the proxies, and none of the processes yet. */
+  static async create(options: WorldOptions): Promise<World> {
+    const port = await freeHttpPort(REGIONS.length * NODE_COUNT);
+    const nodes = REGIONS.flatMap((region) => Array.from({ length: NODE_COUNT }, (_, i) => ({ region, i }))).map(
+      ({ region, i }, k): NodeAt => ({
+        name: `${region}-${i + 1}`,
+        region,
+        address: `${HOST}:${port + 11 + k}`,
+        httpPort: port + 111 + k,
+      }),
+    );
+    const proxies = await Proxies.start(options.toxiproxy, options.seed);
+    const links = new Map<string, string>();
+    const open = async (from: string, to: string, address: string) => {
+      const name = `${from}.${to}`;
+      links.set(name, await proxies.open(name, address));
+    };
+    const grpc = `${HOST}:${port + 5}`;
+    const meta = options.etcd ?? grpc;
+    for (const from of nodes) {
+      await open(from.name, 'meta', meta);
+      for (const to of nodes) if (to.region !== from.region) await open(from.name, to.name, to.address);
+    }
+    for (const to of nodes) await open(COORDINATOR, to.name, to.address);
+    if (options.etcd !== undefined) await open(COORDINATOR, 'meta', meta);
+    for (const region of REGIONS) {
+      await open(`sdk-${region}`, COORDINATOR, grpc);
+      for (const to of nodes) await open(`sdk-${region}`, to.name, to.address);
+    }
+    return new World(options, port, nodes, proxies, links);
+  }
+
+  private constructor(
+    options: WorldOptions,
+    port: number,
+    nodes: readonly NodeAt[],
+    proxies: Proxies,
+    links: ReadonlyMap<string, string>,
+  ) {
+    this.proxies = proxies;
+    this.shardCount = options.shardCount;
+    this.url = `http://${HOST}:${port}`;
+    this.grpc = `${HOST}:${port + 5}`;
+    this.#nodes = nodes;
+    this.#links = links;
+    this.fleet = new Fleet(options.dataDir, this.#programs(options, port));
+  }
+
+  get nodes(): string[] {
+    return this.#nodes.map(({ name }) => name);
+  }
+
+  nodesOf(region: Region): string[] {
+    return this.#nodes.filter((node) => node.region === region).map(({ name }) => name);
+  }
+
+  /** Links from one of these to one of those. */
+  links(from: readonly string[], to: readonly string[]): string[] {
+    return [...this.#links.keys()].filter((link) => {
+      const [a = '', b = ''] = link.split('.');
+      return from.includes(a) && to.includes(b);
+    });
+  }
+
+  ready(): Promise<void> {
+    return served(this.url, this.fleet, READY_MS);
+  }
+
+  /** A client of that region, which reaches everything through its links. */
+  client(region: Region, ack: AckLevel, retryMs: number): Client {
+    const caller = `sdk-${region}`;
+    const peers = this.#peersOf(caller).map(({ region: at, name, through }) => [`${at}/${name}`, through]);
+    return new Client({
+      ...{ endpoints: [this.#link(caller, COORDINATOR)], region, ack, retryMs, caller },
+      peerAddresses: Object.fromEntries(peers),
+      onDrop: () => undefined,
+    });
+  }
+
+  /** What each region's shards hold, as the nodes say. Rejects when one of them does not answer. */
+  async digests(region: Region): Promise<Digests> {
+    const found = new Map<string, string>();
+    for (const { region: at, address } of this.#nodes) {
+      if (at !== region) continue;
+      const channel = new Channel(address, { clock: nodeEnv.clock, caller: 'chaos' });
+      try {
+        const options = { timeoutMs: DIGEST_MS };
+        const { shards } = await channel.unary(shardsService.Status, {}, options);
+        for (const { shard } of shards) {
+          const { windows } = await channel.unary(shardsService.Digest, { shard }, options);
+          for (const { startMs, sums } of windows) {
+            if (sums.every((byte) => byte === 0)) continue;
+            found.set(`shard ${shard}, window ${startMs}`, Buffer.from(sums).toString('base64'));
+          }
+        }
+      } finally {
+        channel.close();
+      }
+    }
+    return found;
+  }
+
+  async close(): Promise<void> {
+    await this.fleet.kill();
+    this.proxies.close();
+  }
+
+  #link(from: string, to: string): string {
+    const address = this.#links.get(`${from}.${to}`);
+    if (address === undefined) throw new Error(`there is no link ${from}.${to}`);
+    return address;
+  }
+
+  /** The nodes that `from` reaches through a proxy. */
+  #peersOf(from: string): (NodeAt & { readonly through: string })[] {
+    return this.#nodes.flatMap((node) => {
+      const through = this.#links.get(`${from}.${node.name}`);
+      return through === undefined ? [] : [{ ...node, through }];
+    });
+  }
+
+  #programs({ shardCount, nodeArgs, etcd, frontierBoundMs }: WorldOptions, port: number): Program[] {
+    const peersOf = (from: string) =>
+      this.#peersOf(from).flatMap(({ region, name, through }) => ['--peer-address', `${region}/${name}=${through}`]);
+    const metaOf = (from: string) => [etcd === undefined ? '--meta' : '--etcd', this.#link(from, 'meta')];
+    const nodes = this.#nodes.map(({ name, region, address, httpPort }, i): Program => {
+      const where = ['--region', region, '--zone', `zone-${i + 1}`, '--listen', address];
+      const http = ['--http-host', HOST, '--http-port', String(httpPort)];
+      const bound = ['--frontier-bound', `${frontierBoundMs}ms`, '--lease-ttl', '2s'];
+      return {
+        name,
+        kind: 'node',
+        args: [...where, ...http, ...metaOf(name), ...peersOf(name), ...bound, ...nodeArgs],
+      };
+    });
+    const counts = ['--nodes', String(NODE_COUNT), '--shards', String(shardCount)];
+    const where = ['--region', REGIONS[0], '--place-regions', REGIONS.join(','), '--listen', this.grpc];
+    const http = ['--http-host', HOST, '--http-port', String(port), '--lease-ttl', '2s'];
+    const store = etcd === undefined ? [] : metaOf(COORDINATOR);
+    const args = [...where, ...http, ...counts, ...store, ...peersOf(COORDINATOR)];
+    return [{ name: COORDINATOR, kind: 'coordinator', args }, ...nodes];
+  }
+}
