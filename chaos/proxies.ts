@@ -60,31 +60,24 @@ interface Link {
 }
 
 export class Proxies {
-  readonly #process: ChildProcess;
+  readonly #program: string;
+  readonly #args: readonly string[];
   readonly #client: Toxiproxy;
+  #process: ChildProcess | undefined;
   readonly #links = new Map<string, Link>();
 
   /** Starts `program`, a Toxiproxy server. `seed`: of its jitter. */
   static async start(program: string, seed: number): Promise<Proxies> {
     const port = await freePort();
-    const args = ['-host', HOST, '-port', String(port), '-seed', String(seed)];
-    const started = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] });
-    let output = '';
-    started.stderr.on('data', (bytes: Buffer) => {
-      output = (output + bytes.toString()).slice(-4_000);
-    });
-    const client = new Toxiproxy(`http://${HOST}:${port}`);
-    await eventually(async () => {
-      if (started.exitCode !== null) return;
-      await client.getVersion();
-    }, START_MS);
-    if (started.exitCode !== null) throw new Error(`${program} did not start:\n${output}`);
-    return new Proxies(started, client);
+    const proxies = new Proxies(program, port, seed);
+    await proxies.#run();
+    return proxies;
   }
 
-  private constructor(started: ChildProcess, client: Toxiproxy) {
-    this.#process = started;
-    this.#client = client;
+  private constructor(program: string, port: number, seed: number) {
+    this.#program = program;
+    this.#args = ['-host', HOST, '-port', String(port), '-seed', String(seed)];
+    this.#client = new Toxiproxy(`http://${HOST}:${port}`);
   }
 
   get names(): string[] {
@@ -99,7 +92,7 @@ export class Proxies {
     return proxy.listen;
   }
 
-  /** On top of what the link suffers already. */
+  /** On top of what the link suffers already; of two faults that are alike, the first stays. */
   async strike(name: string, fault: Fault): Promise<void> {
     const link = this.#find(name);
     if (fault.kind === 'cut') {
@@ -109,7 +102,9 @@ export class Proxies {
     const { type, attributes, streams } = poisonOf(fault);
     for (const stream of streams) {
       const toxic = { name: `${type}.${stream}`, type, stream, toxicity: 1, attributes };
-      link.toxics.push(await link.proxy.addToxic(toxic));
+      if (!link.toxics.some(({ name: known }) => known === toxic.name)) {
+        link.toxics.push(await link.proxy.addToxic(toxic));
+      }
     }
   }
 
@@ -117,13 +112,51 @@ export class Proxies {
   async heal(names: readonly string[] = this.names): Promise<void> {
     for (const name of names) {
       const link = this.#find(name);
-      for (const toxic of link.toxics.splice(0)) await toxic.remove();
-      if (link.isCut) await this.#enable(link, true);
+      try {
+        for (const toxic of link.toxics.splice(0)) await toxic.remove();
+        if (link.isCut) await this.#enable(link, true);
+      } catch {
+        await this.#renew();
+        return;
+      }
     }
   }
 
   close(): void {
-    this.#process.kill('SIGKILL');
+    this.#process?.kill('SIGKILL');
+  }
+
+  async #run(): Promise<void> {
+    const started = spawn(this.#program, this.#args, { stdio: ['ignore', 'ignore', 'pipe'] });
+    this.#process = started;
+    let output = '';
+    started.stderr.on('data', (bytes: Buffer) => {
+      output = (output + bytes.toString()).slice(-4_000);
+    });
+    await eventually(async () => {
+      if (started.exitCode !== null) return;
+      await this.#client.getVersion();
+    }, START_MS);
+    if (started.exitCode !== null) throw new Error(`${this.#program} did not start:\n${output}`);
+  }
+
+  /**
+   * Toxiproxy (2.12) hangs for good when it takes a toxic off a connection that just broke while the toxic held some of its data.
+   * A new one has the same links, at the same addresses, all of them whole.
+   */
+  async #renew(): Promise<void> {
+    const gone = new Promise((resolve) => this.#process?.once('close', resolve));
+    this.#process?.kill('SIGKILL');
+    await gone;
+    await this.#run();
+    for (const [name, { proxy }] of this.#links) {
+      const { listen, upstream } = proxy;
+      this.#links.set(name, {
+        proxy: await this.#client.createProxy({ name, listen, upstream }),
+        toxics: [],
+        isCut: false,
+      });
+    }
   }
 
   async #enable(link: Link, enabled: boolean): Promise<void> {
