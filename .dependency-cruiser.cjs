@@ -50,8 +50,8 @@ module.exports = {
     ),
     forbid(
       'modules-below-servers',
-      'Query, ingest and remote read are floor 2: they know no server.',
-      { path: '^coordinator/(query|ingest|remote)/' },
+      'Query, ingest, remote read and cluster are floor 2: they know no server.',
+      { path: '^coordinator/(query|ingest|remote|cluster)/' },
       { path: '^coordinator/(http|local)/' },
     ),
     forbid(
@@ -59,6 +59,12 @@ module.exports = {
       'What npm start runs knows processes, not the parts inside them.',
       { path: '^coordinator/local/' },
       { path: '^coordinator/(?!local/)' },
+    ),
+    forbid(
+      'cli-is-a-client',
+      'The command line asks as everybody does; of the coordinator it knows the shape of the answers.',
+      { path: '^coordinator/cli/' },
+      { path: '^coordinator/(?!cli/|local/(ready|build)\\.js$|cluster/report\\.ts$)' },
     ),
     forbid(
       'browser-stands-alone',

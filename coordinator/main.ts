@@ -20,11 +20,15 @@ import { openClusterWhenThere } from '../core/meta/cluster.ts';
 import { openEmbeddedMeta } from '../core/meta/embedded.ts';
 import { connectEtcd } from '../core/meta/etcd.ts';
 import { ETCD_SETTINGS, etcdOptions } from '../core/meta/flags.ts';
+import { follow } from '../core/meta/follow.ts';
+import { KEYS } from '../core/meta/keys.ts';
+import type { Member } from '../core/meta/member.ts';
 import { keepPlacement } from '../core/meta/placer.ts';
 import { addMetaService } from '../core/meta/service.ts';
 import { openView } from '../core/meta/view.ts';
-import { viewReachedAt } from '../core/peers.ts';
+import { memberReachedAt, viewReachedAt } from '../core/peers.ts';
 import { regionsOf } from '../core/placement.ts';
+import { Survey } from './cluster/survey.ts';
 import { addClusterService } from './grpc.ts';
 import { Api } from './http/api.ts';
 import { Metrics } from './http/metrics.ts';
@@ -45,6 +49,7 @@ const MAX_SELECTED_SAMPLES = 200_000_000;
 const MAX_SELECTED_SERIES = 2_000_000;
 /** Some 300 queries in a second of CPU. */
 const WARM_UP = { maxCpuMs: 1_000, maxRounds: 40 };
+const WARMING = 'not ready: warming up';
 /** How long calls under way may take to end when the process is told to stop. */
 const DRAIN_MS = 5_000;
 
@@ -119,11 +124,20 @@ async function main(): Promise<void> {
     }),
   );
 
-  const reached = viewReachedAt(placement, settings.peerAddresses ?? new Map());
+  const peers = settings.peerAddresses ?? new Map<string, string>();
+  const reached = viewReachedAt(placement, peers);
   const link = { env, placement: reached, caller: nodeName, region };
   const reader = new Reader(link);
   const eraser = new Eraser(link);
-  const readiness = new Readiness({ ...link, regions: placedRegions });
+  const members = follow(env, meta, KEYS.nodes, () => undefined);
+  const survey = new Survey({
+    ...link,
+    members: () => {
+      const entries = members.entries();
+      return entries && [...entries.values()].map(({ value }) => memberReachedAt(JSON.parse(value) as Member, peers));
+    },
+  });
+  const readiness = new Readiness({ clock: env.clock, survey, regions: placedRegions });
   const receiver = new Receiver({
     env,
     kernel: { shardCount, maxBodyBytes: MAX_BODY_BYTES, maxRawBytes: MAX_RAW_BYTES, ...DEFAULT_LABEL_LIMITS },
@@ -149,19 +163,31 @@ async function main(): Promise<void> {
     windowVersions: (range, context) => queryable.windowVersions(range, context),
     maxBytes: settings.queryCacheBytes,
   });
+  let isWarm = false;
+  const ownVersion = await version();
   const api = new Api({
     env,
     engine,
     queryable,
     cache,
     timeoutMs: settings.queryTimeoutMs,
-    version: await version(),
+    version: ownVersion,
+    operation: {
+      survey,
+      facts: (found) => ({
+        clusterId,
+        shardCount,
+        version: ownVersion,
+        metaStore: etcd === undefined ? 'embedded' : 'etcd',
+        grpc: settings.listen,
+        unready: isWarm ? readiness.judge(found) : WARMING,
+      }),
+    },
     settings: writtenSettings(settings),
     regions: () => regionsOf(placement.current()),
     cardinality: (context) => queryable.cardinality(context),
   });
 
-  let isWarm = false;
   const metrics = new Metrics({ ofProcess: true });
   metrics.watchReceiver(receiver);
   metrics.watchCache(cache);
@@ -174,7 +200,7 @@ async function main(): Promise<void> {
       count: (status) => metrics.request('/write', status),
       warn: (error) => log.error({ err: error }, 'remote write failed'),
     }),
-    unready: async () => (isWarm ? readiness.missing() : 'not ready: warming up'),
+    unready: async () => (isWarm ? readiness.missing() : WARMING),
     page: registerPage,
     admin: settings.enableAdminApi ? { env, eraser } : undefined,
     corsOrigin: settings.corsOrigin,
@@ -193,7 +219,8 @@ async function main(): Promise<void> {
     receiver.close();
     reader.close();
     eraser.close();
-    readiness.close();
+    survey.close();
+    members.close();
     await Promise.all(placers.map((placer) => placer.close()));
     placement.close();
     rpc.stop();

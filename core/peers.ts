@@ -1,4 +1,5 @@
 /** Nodes that a process reaches at other addresses than those they registered: through a proxy, a tunnel, a translated network. */
+import type { Member } from './meta/member.ts';
 import type { Copy, Placement, PlacementView } from './placement.ts';
 
 /** host:port by `region/node`. Nodes that are not named are reached where they registered. */
@@ -12,6 +13,12 @@ export function reachedAt(placement: Placement, addresses: PeerAddresses): Place
     return address === undefined ? copy : { ...copy, address };
   };
   return { ...placement, copies: placement.copies.map((copies) => copies.map(reached)) };
+}
+
+/** A registered node at the address at which it is reached from here. */
+export function memberReachedAt(member: Member, addresses: PeerAddresses): Member {
+  const address = addresses.get(`${member.region}/${member.name}`);
+  return address === undefined ? member : { ...member, address };
 }
 
 /** A view of the same; one object per placement, as long as it stays in force. */

@@ -266,6 +266,26 @@ export interface StatusReply {
   readonly version: string;
   readonly ready: boolean;
   readonly shards: readonly ShardStatus[];
+  readonly region: string;
+  readonly zone: string;
+  readonly pid: number;
+  readonly uptimeMs: number;
+  readonly memoryUsedBytes: number;
+  readonly memoryBudgetBytes: number;
+  readonly residentBytes: number;
+  readonly lags: readonly LagStatus[];
+}
+
+export interface LagStatus {
+  readonly shard: number;
+  readonly region: string;
+  readonly node: string;
+  readonly records: number;
+  readonly bytes: number;
+  readonly inFlightBytes: number;
+  readonly ageMs: number;
+  readonly ageUnknown: boolean;
+  readonly lostRecords: number;
 }
 
 export interface ShardStatus {
@@ -276,6 +296,8 @@ export interface ShardStatus {
   readonly memoryBytes: number;
   readonly logBytes: number;
   readonly problem: string;
+  readonly diskBytes: number;
+  readonly gap: string;
 }
 
 export type PlacementRequest = Readonly<Record<string, never>>;

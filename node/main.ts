@@ -129,6 +129,14 @@ async function main(): Promise<void> {
     replication: { env, origins: replication.origins, frontiers: replication.frontiers },
     repair,
     version: VERSION,
+    facts: () => ({
+      region: settings.region,
+      zone: settings.zone,
+      pid: process.pid,
+      uptimeMs: process.uptime() * 1_000,
+      residentBytes: process.memoryUsage.rss(),
+      lags: replication.lags(),
+    }),
   });
   const port = await server.listen(settings.listen);
   const http = await serveHttp(settings.httpHost, settings.httpPort, {

@@ -53,6 +53,7 @@ const TICK_MS = 1_000;
 /** Ticks between two looks for problems that shards lived with. */
 const PROBLEM_TICKS = 10;
 const RETRY_MS = 500;
+const ALWAYS: TimeRange = { fromMs: 0, toMs: Number.MAX_SAFE_INTEGER };
 
 /** A shard that the placement gave to this node. */
 interface Slot {
@@ -176,6 +177,8 @@ export class Node {
             : stats.kernelBytes + stats.residentBlockBytes + stats.blockIndexBytes + stats.indexBytes,
         logBytes: stats?.logBytes ?? 0,
         problem: stats?.failure ?? stats?.problems.at(-1)?.message ?? slot.problem,
+        diskBytes: stats?.blockFileBytes ?? 0,
+        gap: slot.shard?.gaps(ALWAYS).find(({ state }) => state === 'missing')?.reason ?? '',
       };
     });
   }

@@ -1,4 +1,4 @@
-/** A node's gRPC face: the `Shards` service. In and out; what a call does stands in write.ts, read.ts and erase.ts. */
+/** A node's gRPC face: the `Shards` service. In and out; what a call does stands in write.ts, read.ts, erase.ts and status.ts. */
 import type { RpcServer } from '../core/grpc.ts';
 import { shardsService } from '../core/protocol.ts';
 import { serveClean, serveDelete } from './erase.ts';
@@ -7,6 +7,7 @@ import { ReadBound, serveReads } from './read.ts';
 import type { Repair } from './repair/repair.ts';
 import { serveCompare, serveFetch, serveRepair } from './repair/serve.ts';
 import { type SinkContext, serveReplication } from './replication/sink.ts';
+import { type ProcessFacts, statusOf } from './status.ts';
 import { type InFlight, serveWrites, type WriteObserver } from './write.ts';
 
 export interface ShardsOptions {
@@ -20,6 +21,8 @@ export interface ShardsOptions {
   readonly repair?: Repair;
   /** Of this program. */
   readonly version: string;
+  /** What an operator wants to know of the process. */
+  readonly facts?: () => ProcessFacts;
   /** Reads under way at a time; more are refused. Default 256. */
   readonly maxReadCount?: number;
 }
@@ -33,7 +36,7 @@ export function addShardsService(server: RpcServer, options: ShardsOptions): voi
     .duplex(shardsService.Read, (call) => serveReads(call, { node, bound }))
     .unary(shardsService.Delete, (request, { signal }) => serveDelete(request, node, signal))
     .unary(shardsService.Clean, (request) => serveClean(request, node))
-    .unary(shardsService.Status, async () => ({ node: node.name, version, ready: node.ready, shards: node.status() }))
+    .unary(shardsService.Status, async () => ({ ...statusOf(node, options.facts?.()), version }))
     .unary(shardsService.Digest, async ({ shard: id }) => {
       const shard = node.find(id);
       const windows: { startMs: number; sums: Uint8Array }[] = [];

@@ -15,6 +15,7 @@ import { toTree } from '../promql/tree.ts';
 import type { ResultCache } from '../query/cache.ts';
 import type { Coverage, Queryable, QueryContext } from '../query/queryable.ts';
 import { type Answer, type Found, failure, plainData, success } from './answer.ts';
+import { CLUSTER_ROWS, type Operation } from './cluster.ts';
 import { Gate } from './gate.ts';
 import { invalid, type Params } from './params.ts';
 import { STATUS_ROWS } from './status.ts';
@@ -36,6 +37,8 @@ export interface ApiOptions {
   readonly cardinality?: (
     context: QueryContext,
   ) => Promise<{ readonly found: Cardinality; readonly coverage: readonly Coverage[] }>;
+  /** What operators are told. */
+  readonly operation?: Operation;
   /** Queries that run at a time. Default 20. */
   readonly concurrentQueries?: number;
   /** Queries that may wait for their turn. Default 200. */
@@ -70,6 +73,7 @@ export const API_ROWS: readonly ApiRow[] = [
   { path: '/parse_query', post: true, gated: false, find: parseQuery },
   { path: '/query_exemplars', post: true, gated: false, find: noExemplars },
   ...STATUS_ROWS,
+  ...CLUSTER_ROWS,
 ];
 
 export class Api {

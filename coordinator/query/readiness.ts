@@ -1,19 +1,15 @@
 /**
- * Whether every shard is served: asks the nodes that hold copies. The first time, every region has to be placed and every
- * copy to have recovered, so that whoever waits for it finds a whole cluster; from then on, one copy of each shard is enough.
+ * Whether every shard is served, of what the nodes that hold copies say. The first time, every region has to be placed and
+ * every copy to have recovered, so that whoever waits for it finds a whole cluster; from then on, one copy of each shard is
+ * enough.
  */
-import type { Env } from '../../core/env/env.ts';
-import { Channel, type ChannelCredentials } from '../../core/grpc.ts';
-import type { Placement, PlacementView } from '../../core/placement.ts';
-import { type StatusReply, shardsService } from '../../core/protocol.ts';
+import type { Clock } from '../../core/env/env.ts';
+import type { Placement } from '../../core/placement.ts';
+import type { Found, Survey } from '../cluster/survey.ts';
 
 export interface ReadinessOptions {
-  readonly env: Env;
-  readonly placement: PlacementView;
-  readonly caller: string;
-  readonly credentials?: ChannelCredentials;
-  /** How long a node may take to say how it is. Default 2 s. */
-  readonly timeoutMs?: number;
+  readonly clock: Clock;
+  readonly survey: Pick<Survey, 'ask'>;
   /** Regions that have to be placed. */
   readonly regions?: readonly string[];
 }
@@ -23,39 +19,35 @@ const PATIENCE_MS = 60_000;
 
 export class Readiness {
   readonly #options: ReadinessOptions;
-  readonly #channels = new Map<string, Channel>();
   readonly #startedMs: number;
   #wasReady = false;
 
   constructor(options: ReadinessOptions) {
     this.#options = options;
-    this.#startedMs = options.env.clock.monotonicMs();
+    this.#startedMs = options.clock.monotonicMs();
   }
 
   /** Undefined when it is ready; else what is not, in words. */
   async missing(): Promise<string | undefined> {
-    const placement = this.#options.placement.current();
+    return this.judge(await this.#options.survey.ask());
+  }
+
+  /** The same of what the nodes have said just now. */
+  judge({ placement, nodes }: Found): string | undefined {
     if (placement === undefined) return 'not ready: shards are not placed yet, the cluster waits for its nodes';
     const unplaced = this.#wasReady ? undefined : this.#unplaced(placement);
     if (unplaced !== undefined) {
       return `not ready: the shards of region ${unplaced} are not placed yet, the cluster waits for its nodes`;
     }
-    const addresses = [...new Set(placement.copies.flat().map(({ address }) => address))];
-    /** By address: the state of each shard there. */
+    /** By region and node: the state of each shard there. */
     const states = new Map<string, ReadonlyMap<number, string>>();
     const problems: string[] = [];
-    await Promise.all(
-      addresses.map(async (address) => {
-        try {
-          const { shards } = await this.#status(address);
-          states.set(address, new Map(shards.map(({ shard, state }) => [shard, state])));
-        } catch (error) {
-          problems.push(`${address}: ${(error as Error).message}`);
-        }
-      }),
-    );
+    for (const { region, name, address, status, problem } of nodes) {
+      if (status === undefined) problems.push(`${address}: ${problem}`);
+      else states.set(`${region}/${name}`, new Map(status.shards.map(({ shard, state }) => [shard, state])));
+    }
     const open = placement.copies.flatMap((copies, shard) =>
-      copies.some(({ address }) => states.get(address)?.get(shard) === 'serving') ? [] : [shard],
+      copies.some(({ region, node }) => states.get(`${region}/${node}`)?.get(shard) === 'serving') ? [] : [shard],
     );
     if (open.length > 0) {
       return [`not ready: ${open.length} of ${placement.shardCount} shards are not served yet`, ...problems].join('; ');
@@ -78,30 +70,16 @@ export class Readiness {
 
   /** The region of each copy that is still to be waited for. */
   #late({ copies }: Placement, states: ReadonlyMap<string, ReadonlyMap<number, string>>): string[] {
-    const isPatient = this.#options.env.clock.monotonicMs() - this.#startedMs < PATIENCE_MS;
+    const isPatient = this.#options.clock.monotonicMs() - this.#startedMs < PATIENCE_MS;
     return copies.flatMap((own, shard) =>
       own
-        .filter(({ address }) => {
-          const known = states.get(address);
+        .filter(({ region, node }) => {
+          const known = states.get(`${region}/${node}`);
           if (known === undefined) return isPatient;
           const state = known.get(shard);
           return state !== 'serving' && state !== 'failed';
         })
         .map(({ region }) => region),
     );
-  }
-
-  close(): void {
-    for (const channel of this.#channels.values()) channel.close();
-  }
-
-  #status(address: string): Promise<StatusReply> {
-    const { env, caller, credentials, timeoutMs = 2000 } = this.#options;
-    let channel = this.#channels.get(address);
-    if (channel === undefined) {
-      channel = new Channel(address, { clock: env.clock, caller, ...(credentials && { credentials }) });
-      this.#channels.set(address, channel);
-    }
-    return channel.unary(shardsService.Status, {}, { timeoutMs });
   }
 }

@@ -5,6 +5,7 @@
 import type { Env } from '../../core/env/env.ts';
 import { Channel } from '../../core/grpc.ts';
 import type { Copy, Placement } from '../../core/placement.ts';
+import type { SegmentInfo } from '../shard/log.ts';
 import type { Shard, ShardCoverage, TimeRange } from '../shard/shard.ts';
 import { Frontiers } from './frontiers.ts';
 import { Link, type LinkOptions } from './link.ts';
@@ -31,6 +32,8 @@ export interface Lag {
   readonly node: string;
   /** Records of the log that are not known to be there; those of other origins count. */
   readonly recordCount: number;
+  /** Of the log that holds them, as if the records of a segment were of one size. */
+  readonly byteCount: number;
   readonly inFlightBytes: number;
   /** How long ago the frontier was; undefined before the first. */
   readonly frontierAgeMs: number | undefined;
@@ -84,11 +87,13 @@ export class Replication {
     const found: Lag[] = [];
     for (const { link } of this.#links.values()) {
       for (const { shard, progress, cursor } of link.lanes) {
-        const tail = this.#shards.get(shard)?.cursors.log.tail().sequence ?? 0;
+        const log = this.#shards.get(shard)?.cursors.log;
+        const tail = log?.tail().sequence ?? 0;
         found.push({
           shard,
           ...link.destination,
           recordCount: Math.max(0, tail - progress.delivered.sequence),
+          byteCount: log === undefined ? 0 : bytesFrom(log.segments(), progress.delivered.sequence),
           inFlightBytes: progress.inFlightBytes,
           frontierAgeMs: progress.frontierMs === undefined ? undefined : Math.max(0, nowMs - progress.frontierMs),
           lostRecordCount: cursor.lostRecordCount,
@@ -151,6 +156,17 @@ export class Replication {
     this.#links.set(nameOf(copy), { link, address });
     return link;
   }
+}
+
+/** Bytes of the segments from a record on. Sequences skip where a log was not closed in order, so this is an estimate. */
+function bytesFrom(segments: readonly SegmentInfo[], sequence: number): number {
+  let bytes = 0;
+  for (const { firstSequence, endSequence, byteCount } of segments) {
+    if (endSequence <= sequence) continue;
+    const part = Math.min(1, (endSequence - sequence) / (endSequence - firstSequence));
+    bytes += Math.ceil(byteCount * part);
+  }
+  return bytes;
 }
 
 function nameOf(copy: Pick<Copy, 'region' | 'node'>): string {

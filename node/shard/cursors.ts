@@ -112,7 +112,7 @@ export class Cursors implements Peers {
   }
 
   /** The log that they are cursors of. */
-  get log(): Pick<Log, 'tail' | 'read' | 'writtenSequence' | 'onWritten'> {
+  get log(): Pick<Log, 'tail' | 'read' | 'segments' | 'writtenSequence' | 'onWritten'> {
     return this.#log;
   }
 

@@ -115,8 +115,13 @@ describe('protocol', () => {
     const { responseSerialize, responseDeserialize } = clusterService.Placement;
     expect(responseDeserialize(responseSerialize(placement))).toEqual(placement);
 
-    const shard = { shard: 1, state: 'serving', series: 2, samples: 3, memoryBytes: 4, logBytes: 5, problem: 'p' };
-    const status = { node: 'n', version: 'v', ready: true, shards: [shard] };
+    const sizes = { series: 2, samples: 3, memoryBytes: 4, logBytes: 5, diskBytes: 6 };
+    const shard = { shard: 1, state: 'serving', ...sizes, problem: 'p', gap: 'g' };
+    const behind = { records: 2, bytes: 3, inFlightBytes: 4, ageMs: 5, ageUnknown: true, lostRecords: 6 };
+    const lag = { shard: 1, region: 'r', node: 'n', ...behind };
+    const memory = { memoryUsedBytes: 4, memoryBudgetBytes: 5, residentBytes: 6 };
+    const process = { region: 'r', zone: 'z', pid: 2, uptimeMs: 3, ...memory };
+    const status = { node: 'n', version: 'v', ready: true, shards: [shard], ...process, lags: [lag] };
     expect(shardsService.Status.responseDeserialize(shardsService.Status.responseSerialize(status))).toEqual(status);
 
     const query = { query: 'up', timeMs: 1, startMs: 2, endMs: 3, stepMs: 4, region: 'east' };
@@ -189,6 +194,7 @@ describe('protocol', () => {
       Copy: copy,
       ShardStatus: shard,
       StatusReply: status,
+      LagStatus: lag,
       QueryRequest: query,
     })) {
       expect(fieldsOf(message), message).toEqual(Object.keys(shape).sort());

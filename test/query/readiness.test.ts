@@ -1,11 +1,12 @@
 import { afterEach, expect, test } from 'vitest';
 import { StaticPlacement } from '../../client/placement.ts';
+import { Survey } from '../../coordinator/cluster/survey.ts';
 import { Readiness } from '../../coordinator/query/readiness.ts';
 import type { Env } from '../../core/env/env.ts';
 import { nodeEnv } from '../../core/env/node.ts';
 import { RpcServer } from '../../core/grpc.ts';
 import type { Placement } from '../../core/placement.ts';
-import { type ShardStatus, shardsService } from '../../core/protocol.ts';
+import { type ShardStatus, type StatusReply, shardsService } from '../../core/protocol.ts';
 
 const closers: (() => void)[] = [];
 afterEach(() => {
@@ -27,6 +28,7 @@ class Node {
       version: 'test',
       ready: true,
       shards: [0, 1].map((shard) => ({ shard, state: this.state }) as ShardStatus),
+      ...({} as Omit<StatusReply, 'node' | 'version' | 'ready' | 'shards'>),
     }));
     this.address = `127.0.0.1:${await this.#server.listen(this.address || '127.0.0.1:0')}`;
     closers.push(() => this.stop());
@@ -54,9 +56,9 @@ test('the first time every region has to be placed and recovered, later a copy o
   const clock = { ...nodeEnv.clock, monotonicMs: () => nodeEnv.clock.monotonicMs() + aheadMs };
   const env: Env = { ...nodeEnv, clock };
   const open = () => {
-    const readiness = new Readiness({ env, placement, caller: 'test', regions: ['east', 'west'], timeoutMs: 10_000 });
-    closers.push(() => readiness.close());
-    return readiness;
+    const survey = new Survey({ env, placement, caller: 'test', timeoutMs: 10_000 });
+    closers.push(() => survey.close());
+    return new Readiness({ clock, survey, regions: ['east', 'west'] });
   };
   const readiness = open();
   expect(await readiness.missing()).toMatch(/^not ready: the shards of region west are not placed yet/);

@@ -1,0 +1,230 @@
+/**
+ * What operators see of a cluster, made of what the nodes said (survey.ts): plain data, as the HTTP API gives it and the
+ * command line shows it. Sizes are bytes, times seconds.
+ */
+import type { Copy } from '../../core/placement.ts';
+import type { ShardStatus } from '../../core/protocol.ts';
+import type { Found, Surveyed } from './survey.ts';
+
+/** What only the coordinator knows. */
+export interface ClusterFacts {
+  readonly clusterId: string;
+  readonly shardCount: number;
+  readonly version: string;
+  readonly metaStore: 'embedded' | 'etcd';
+  /** host:port of the coordinator's gRPC. */
+  readonly grpc: string;
+  /** Why the cluster is not ready; undefined: it is. */
+  readonly unready: string | undefined;
+}
+
+export interface StatusReport {
+  readonly clusterId: string;
+  readonly version: string;
+  readonly metaStore: string;
+  readonly grpc: string;
+  readonly ready: boolean;
+  /** Why not, else empty. */
+  readonly unready: string;
+  readonly shardCount: number;
+  /** 0: nothing is placed yet. */
+  readonly placementRevision: number;
+  readonly regions: readonly { readonly region: string; readonly nodes: number; readonly up: number }[];
+  readonly nodes: { readonly known: number; readonly up: number; readonly recovering: number; readonly down: number };
+  readonly nodesDown: readonly { readonly region: string; readonly node: string; readonly reason: string }[];
+  readonly shardsWithoutCompleteCopy: readonly { readonly shard: number; readonly reason: string }[];
+}
+
+export type NodeState = 'up' | 'recovering' | 'down';
+
+export interface NodeReport {
+  readonly node: string;
+  readonly region: string;
+  readonly zone: string;
+  readonly address: string;
+  readonly state: NodeState;
+  /** Why it is down, else empty. */
+  readonly reason: string;
+  /** Holds its lease in the meta store; null: not known. */
+  readonly registered: boolean | null;
+  /** Copies placed there. */
+  readonly copies: number;
+  /** Null, here and below: it does not answer. */
+  readonly serving: number | null;
+  readonly version: string | null;
+  readonly pid: number | null;
+  readonly uptimeSeconds: number | null;
+  readonly series: number | null;
+  readonly samples: number | null;
+  /** By samples and indexes, of the budget. */
+  readonly memoryBytes: number | null;
+  readonly memoryBudgetBytes: number | null;
+  /** Of the whole process. */
+  readonly residentBytes: number | null;
+}
+
+export interface ShardReport {
+  readonly shard: number;
+  /** One of its copies is whole: active, served, and nothing is known to be missing in it. */
+  readonly complete: boolean;
+  readonly copies: readonly CopyReport[];
+}
+
+export interface CopyReport {
+  readonly region: string;
+  readonly zone: string;
+  readonly node: string;
+  readonly address: string;
+  /** In the placement: active, joining, leaving. */
+  readonly state: string;
+  readonly epoch: number;
+  /** In the node: serving, recovering, failed, closing; `absent`: the node does not have it; `down`: the node does not answer. */
+  readonly serving: string;
+  /** What is wrong, else empty. */
+  readonly problem: string;
+  readonly series: number | null;
+  readonly samples: number | null;
+  readonly memoryBytes: number | null;
+  readonly logBytes: number | null;
+  readonly diskBytes: number | null;
+}
+
+export interface LagReport {
+  readonly shard: number;
+  readonly from: { readonly region: string; readonly node: string };
+  readonly to: { readonly region: string; readonly node: string };
+  readonly records: number;
+  readonly bytes: number;
+  readonly inFlightBytes: number;
+  /** How old the time is up to which everything acknowledged at `from` is at `to`; null: there is no such time yet. */
+  readonly seconds: number | null;
+  readonly lostRecords: number;
+}
+
+export function statusReport(found: Found, facts: ClusterFacts): StatusReport {
+  const nodes = nodeReports(found);
+  const regions = [...new Set(nodes.map(({ region }) => region))].map((region) => {
+    const own = nodes.filter((node) => node.region === region);
+    return { region, nodes: own.length, up: countOf(own, 'up') };
+  });
+  const unready = facts.unready ?? '';
+  return {
+    clusterId: facts.clusterId,
+    version: facts.version,
+    metaStore: facts.metaStore,
+    grpc: facts.grpc,
+    ready: unready === '',
+    unready,
+    shardCount: facts.shardCount,
+    placementRevision: found.placement?.revision ?? 0,
+    regions,
+    nodes: {
+      known: nodes.length,
+      up: countOf(nodes, 'up'),
+      recovering: countOf(nodes, 'recovering'),
+      down: countOf(nodes, 'down'),
+    },
+    nodesDown: nodes
+      .filter(({ state }) => state === 'down')
+      .map(({ region, node, reason }) => ({ region, node, reason })),
+    shardsWithoutCompleteCopy: shardReports(found)
+      .filter(({ complete }) => !complete)
+      .map(({ shard, copies }) => ({ shard, reason: whyIncomplete(copies) })),
+  };
+}
+
+export function nodeReports({ placement, nodes }: Found): NodeReport[] {
+  const copies = new Map<string, number>();
+  for (const { region, node } of placement?.copies.flat() ?? []) {
+    copies.set(`${region}/${node}`, (copies.get(`${region}/${node}`) ?? 0) + 1);
+  }
+  return nodes.map(({ name, region, zone, address, isRegistered, status, problem }) => {
+    const shards = status?.shards;
+    return {
+      node: name,
+      region,
+      zone,
+      address,
+      state: status === undefined ? 'down' : status.ready ? 'up' : 'recovering',
+      reason: problem,
+      registered: isRegistered ?? null,
+      copies: copies.get(`${region}/${name}`) ?? 0,
+      serving: shards?.filter(({ state }) => state === 'serving').length ?? null,
+      version: status?.version ?? null,
+      pid: status?.pid ?? null,
+      uptimeSeconds: status === undefined ? null : Math.floor(status.uptimeMs / 1_000),
+      series: shards?.reduce((sum, { series }) => sum + series, 0) ?? null,
+      samples: shards?.reduce((sum, { samples }) => sum + samples, 0) ?? null,
+      memoryBytes: status?.memoryUsedBytes ?? null,
+      memoryBudgetBytes: status?.memoryBudgetBytes ?? null,
+      residentBytes: status?.residentBytes ?? null,
+    };
+  });
+}
+
+export function shardReports(found: Found): ShardReport[] {
+  const byName = new Map(found.nodes.map((node) => [`${node.region}/${node.name}`, node]));
+  const shardsOf = new Map<Surveyed, ReadonlyMap<number, ShardStatus>>();
+  for (const node of found.nodes) {
+    if (node.status !== undefined) shardsOf.set(node, new Map(node.status.shards.map((one) => [one.shard, one])));
+  }
+  return (found.placement?.copies ?? []).map((copies, shard) => {
+    let complete = false;
+    const reports = copies.map((copy) => {
+      const node = byName.get(`${copy.region}/${copy.node}`);
+      const status = node && shardsOf.get(node)?.get(shard);
+      const report = copyReport(copy, node, status);
+      complete ||= copy.state === 'active' && report.serving === 'serving' && status?.gap === '';
+      return report;
+    });
+    return { shard, complete, copies: reports };
+  });
+}
+
+function copyReport(copy: Copy, node: Surveyed | undefined, status: ShardStatus | undefined): CopyReport {
+  const { region, zone, node: name, address, state, epoch } = copy;
+  return {
+    region,
+    zone,
+    node: name,
+    address,
+    state,
+    epoch,
+    serving: status?.state ?? (node?.status === undefined ? 'down' : 'absent'),
+    problem: status === undefined ? (node?.problem ?? '') : status.gap || status.problem,
+    series: status?.series ?? null,
+    samples: status?.samples ?? null,
+    memoryBytes: status?.memoryBytes ?? null,
+    logBytes: status?.logBytes ?? null,
+    diskBytes: status?.diskBytes ?? null,
+  };
+}
+
+export function lagReports({ nodes }: Found): LagReport[] {
+  return nodes.flatMap(({ name, region, status }) =>
+    (status?.lags ?? []).map((lag) => ({
+      shard: lag.shard,
+      from: { region, node: name },
+      to: { region: lag.region, node: lag.node },
+      records: lag.records,
+      bytes: lag.bytes,
+      inFlightBytes: lag.inFlightBytes,
+      seconds: lag.ageUnknown ? null : lag.ageMs / 1_000,
+      lostRecords: lag.lostRecords,
+    })),
+  );
+}
+
+function whyIncomplete(copies: readonly CopyReport[]): string {
+  if (copies.length === 0) return 'it has no copy';
+  return copies
+    .map(({ region, node, state, serving, problem }) => {
+      const what = serving !== 'serving' ? serving : state !== 'active' ? state : 'has gaps';
+      return `${region}/${node} ${what}${problem === '' ? '' : `: ${problem}`}`;
+    })
+    .join('; ');
+}
+
+function countOf(nodes: readonly NodeReport[], state: NodeState): number {
+  return nodes.filter((node) => node.state === state).length;
+}

@@ -1,0 +1,118 @@
+/**
+ * Asks every node how it is, all at once. A node that does not answer in time is part of the answer, with the reason: a
+ * cluster that is half away must be the easiest to look at.
+ */
+import type { Env } from '../../core/env/env.ts';
+import type { SilverbackError } from '../../core/errors.ts';
+import { Channel, type ChannelCredentials } from '../../core/grpc.ts';
+import type { Member } from '../../core/meta/member.ts';
+import type { Placement, PlacementView } from '../../core/placement.ts';
+import { type StatusReply, shardsService } from '../../core/protocol.ts';
+
+export interface SurveyOptions {
+  readonly env: Env;
+  readonly placement: PlacementView;
+  /** Nodes that are registered now; undefined: not known. */
+  readonly members?: () => readonly Member[] | undefined;
+  readonly caller: string;
+  readonly credentials?: ChannelCredentials;
+  /** How long a node may take to say how it is. Default 2 s. */
+  readonly timeoutMs?: number;
+}
+
+/** A node that is placed or registered, and what it said. */
+export interface Surveyed extends Member {
+  /** Holds its lease; undefined: not known. */
+  readonly isRegistered: boolean | undefined;
+  /** Undefined: it did not answer, or another process did. */
+  readonly status: StatusReply | undefined;
+  /** Why there is no status. */
+  readonly problem: string;
+}
+
+export interface Found {
+  readonly placement: Placement | undefined;
+  /** By region, then name. */
+  readonly nodes: readonly Surveyed[];
+}
+
+export class Survey {
+  readonly #options: SurveyOptions;
+  readonly #channels = new Map<string, Channel>();
+  readonly #timeoutMs: number;
+
+  constructor(options: SurveyOptions) {
+    this.#options = options;
+    this.#timeoutMs = options.timeoutMs ?? 2_000;
+  }
+
+  /** Never rejects; takes as long as the slowest node, and no longer than `timeoutMs`. */
+  async ask(): Promise<Found> {
+    const placement = this.#options.placement.current();
+    const members = this.#options.members?.();
+    const known = new Map<string, Member>();
+    for (const { region, zone, node, address } of placement?.copies.flat() ?? []) {
+      known.set(keyOf(region, node), { name: node, region, zone, address });
+    }
+    const registered = new Set<string>();
+    for (const member of members ?? []) {
+      const key = keyOf(member.region, member.name);
+      registered.add(key);
+      // What a living node says of itself is newer than the placement.
+      known.set(key, member);
+    }
+    this.#forgetOthers(new Set([...known.values()].map(({ address }) => address)));
+    const nodes = await Promise.all(
+      [...known].map(async ([key, member]): Promise<Surveyed> => {
+        const isRegistered = members === undefined ? undefined : registered.has(key);
+        try {
+          const status = await this.#status(member.address);
+          if (status.node === member.name && (status.region === '' || status.region === member.region)) {
+            return { ...member, isRegistered, status, problem: '' };
+          }
+          const other = `another node answers at ${member.address}: ${status.region}/${status.node}`;
+          return { ...member, isRegistered, status: undefined, problem: other };
+        } catch (error) {
+          return { ...member, isRegistered, status: undefined, problem: this.#whyOf(error as SilverbackError) };
+        }
+      }),
+    );
+    return { placement, nodes: nodes.sort((a, b) => order(a.region, b.region) || order(a.name, b.name)) };
+  }
+
+  close(): void {
+    this.#forgetOthers(new Set());
+  }
+
+  #status(address: string): Promise<StatusReply> {
+    const { env, caller, credentials } = this.#options;
+    let channel = this.#channels.get(address);
+    if (channel === undefined) {
+      channel = new Channel(address, { clock: env.clock, caller, ...(credentials && { credentials }) });
+      this.#channels.set(address, channel);
+    }
+    return channel.unary(shardsService.Status, {}, { timeoutMs: this.#timeoutMs });
+  }
+
+  /** gRPC's own words for a time-out say nothing of the node. */
+  #whyOf({ code, message }: SilverbackError): string {
+    return code === 'TIMEOUT' ? `no answer within ${this.#timeoutMs / 1_000} s` : message;
+  }
+
+  #forgetOthers(addresses: ReadonlySet<string>): void {
+    for (const [address, channel] of this.#channels) {
+      if (addresses.has(address)) continue;
+      channel.close();
+      this.#channels.delete(address);
+    }
+  }
+}
+
+function keyOf(region: string, node: string): string {
+  return `${region}/${node}`;
+}
+
+/** `node-2` before `node-10`. */
+function order(a: string, b: string): number {
+  return a.localeCompare(b, 'en', { numeric: true });
+}
