@@ -1,47 +1,8 @@
-/**
- * `npm start`, from a bare clone on: checks Node, installs packages and builds where that is needed, then runs
- * coordinator/local/main.ts as compiled. Plain JavaScript, because it runs before there is anything else.
- */
-import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync, statSync } from 'node:fs';
+/** `npm start`, from a bare clone on: coordinator/local/main.ts as compiled. */
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { build, isBuilt, ROOT } from './build.js';
+import { ROOT } from './build.js';
+import { makeReady } from './ready.js';
 
-function fail(message) {
-  console.error(message);
-  process.exit(1);
-}
-
-function isAtLeast(version, least) {
-  const [a, b] = [version, least].map((text) => text.split('.').map(Number));
-  for (let i = 0; i < 3; i++) if ((a[i] ?? 0) !== (b[i] ?? 0)) return (a[i] ?? 0) > (b[i] ?? 0);
-  return true;
-}
-
-/** True when what npm installed last is not older than the lock file. */
-function isInstalled() {
-  const installed = join(ROOT, 'node_modules/.package-lock.json');
-  return existsSync(installed) && statSync(installed).mtimeMs >= statSync(join(ROOT, 'package-lock.json')).mtimeMs;
-}
-
-const least = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')).engines.node.replace('>=', '');
-if (!isAtLeast(process.versions.node, least))
-  fail(`Silverback needs Node ${least} or later; this is ${process.version}.`);
-
-if (!isInstalled()) {
-  console.log('installing packages (npm ci) ...');
-  // The compiler is a development package, and is needed whatever NODE_ENV says.
-  const options = { cwd: ROOT, stdio: ['ignore', 'ignore', 'inherit'] };
-  const install = spawnSync('npm', ['ci', '--include=dev', '--no-audit', '--no-fund', '--loglevel=error'], options);
-  if (install.status !== 0) fail('npm ci failed: the packages could not be installed.');
-}
-if (!isBuilt()) {
-  console.log('building ...');
-  try {
-    build();
-  } catch (error) {
-    fail(error.message);
-  }
-}
+makeReady((line) => console.log(line));
 await import(pathToFileURL(join(ROOT, 'dist/coordinator/local/main.js')).href);

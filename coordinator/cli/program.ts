@@ -1,0 +1,71 @@
+/** The command line as a whole: its commands, its shared options, and how it says what is wrong. */
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { SilverbackError } from '../../core/errors.ts';
+import { addCompletion } from './completion.ts';
+import { type Context, examples } from './context.ts';
+import { addLag } from './lag.ts';
+import { addNodes } from './nodes.ts';
+import { addQuery } from './query.ts';
+import { addShards } from './shards.ts';
+import { addStatus } from './status.ts';
+import { addWrite } from './write.ts';
+
+const DEFAULT_URL = 'http://127.0.0.1:9090';
+
+export function createProgram(context: Context): Command {
+  const program = new Command('silverback')
+    .description('Looks after a Silverback cluster, through one of its coordinators.')
+    .addOption(
+      new Option('--url <URL>', "the coordinator's HTTP address")
+        .env('SILVERBACK_URL')
+        .default(DEFAULT_URL)
+        .argParser(parseUrl),
+    )
+    .addOption(new Option('--output <FORMAT>', 'how answers look').choices(['table', 'json']).default('table'))
+    .helpOption('-h, --help', 'all of this; with examples after a command')
+    .helpCommand(false)
+    .configureHelp({ showGlobalOptions: true })
+    .configureOutput({ writeOut: context.out, writeErr: () => undefined })
+    .addHelpText('after', examples('status', 'nodes --url http://10.0.0.1:9090', 'shards --output json', 'query up'))
+    .exitOverride();
+  addStatus(program, context);
+  addNodes(program, context);
+  addShards(program, context);
+  addLag(program, context);
+  addQuery(program, context);
+  addWrite(program, context);
+  addCompletion(program, context.executable);
+  return program;
+}
+
+/** Runs a command line; resolves with the exit code. */
+export async function run(program: Command, context: Pick<Context, 'err'>, argv: readonly string[]): Promise<number> {
+  try {
+    await program.parseAsync(argv);
+    return 0;
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      if (error.exitCode === 0) return 0;
+      // Without a command, commander shows the help; it is not an answer, so it belongs here.
+      if (error.code === 'commander.help') context.err(program.helpInformation());
+      else context.err(`${oneLine(error.message)} (try --help)\n`);
+      return 2;
+    }
+    if (error instanceof SilverbackError) {
+      context.err(`${error.message}\n`);
+      return error.code === 'INVALID_ARGUMENT' ? 2 : 1;
+    }
+    context.err(`a bug: ${(error as Error).stack ?? String(error)}\n`);
+    return 70;
+  }
+}
+
+function oneLine(message: string): string {
+  return message.replace(/^error: /, '').replaceAll('\n', ' ');
+}
+
+function parseUrl(text: string): string {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (url?.protocol === 'http:' || url?.protocol === 'https:') return text;
+  throw new InvalidArgumentError(`expected an address such as ${DEFAULT_URL}`);
+}

@@ -1,0 +1,64 @@
+/** `silverback status`: the cluster in ten lines. */
+import type { Command } from 'commander';
+import type { StatusReport } from '../cluster/report.ts';
+import { type Context, coordinatorOf, examples, show } from './context.ts';
+import { facts, plural, ranges } from './table.ts';
+
+/** Reasons that are spelled out; the others are counted. */
+const MAX_REASONS = 5;
+
+export function addStatus(program: Command, context: Context): void {
+  program
+    .command('status')
+    .description('the cluster as a whole: nodes, regions, shards without a complete copy')
+    .addHelpText('after', examples('status', 'status --output json'))
+    .action(async (_options, command: Command) => {
+      const { data } = await coordinatorOf(command).get<StatusReport>('/cluster/status');
+      show(context, command, { data, text: () => statusText(data, context.columns) });
+    });
+}
+
+export function statusText(report: StatusReport, width: number): string {
+  const { nodes, nodesDown, regions, shardsWithoutCompleteCopy: incomplete } = report;
+  return facts(
+    [
+      ['Cluster', report.clusterId],
+      ['Version', report.version],
+      ['Meta store', report.metaStore],
+      ['Ready', report.ready ? 'yes' : `no: ${report.unready.replace(/^not ready: /, '')}`],
+      [
+        'Regions',
+        regions.map(({ region, up, nodes: all }) => `${region} (${up} of ${plural(all, 'node')} up)`).join(', ') ||
+          'none yet',
+      ],
+      [
+        'Nodes',
+        [`${nodes.up} up`, ...(nodes.recovering > 0 ? [`${nodes.recovering} recovering`] : []), `${nodes.down} down`]
+          .join(', ')
+          .concat(...listed(nodesDown.map(({ region, node, reason }) => `${region}/${node}: ${reason}`))),
+      ],
+      ['Shards', shardsText(report)],
+      ...(incomplete.length === 0
+        ? []
+        : ([
+            [
+              'Incomplete',
+              `${ranges(incomplete.map(({ shard }) => shard))}`.concat(
+                ...listed(incomplete.map(({ shard, reason }) => `shard ${shard}: ${reason}`)),
+              ),
+            ],
+          ] as const)),
+    ],
+    width,
+  );
+}
+
+function shardsText({ shardCount, placementRevision, shardsWithoutCompleteCopy: { length } }: StatusReport): string {
+  if (placementRevision === 0) return `${shardCount}, not placed yet`;
+  return length === 0 ? `${shardCount}, each with a complete copy` : `${shardCount}, ${length} without a complete copy`;
+}
+
+function listed(reasons: readonly string[]): string[] {
+  const more = reasons.length > MAX_REASONS ? [`\n  and ${reasons.length - MAX_REASONS} more`] : [];
+  return [...reasons.slice(0, MAX_REASONS).map((reason) => `\n  ${reason}`), ...more];
+}

@@ -1,0 +1,161 @@
+/** The command line in this process, against a made-up coordinator: what it asks, what it prints, how it ends. */
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { Readable } from 'node:stream';
+import type { Command } from 'commander';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { createProgram, run } from '../../coordinator/cli/program.ts';
+import { nodeReports } from '../../coordinator/cluster/report.ts';
+import { nodeEnv } from '../../core/env/node.ts';
+import { found } from './fixture.ts';
+
+let server: Server;
+let url = '';
+const asked: string[] = [];
+let answer: { status: number; body: string } = { status: 200, body: '' };
+
+beforeAll(async () => {
+  server = createServer((request, response) => {
+    let form = '';
+    request.on('data', (bytes: Buffer) => {
+      form += bytes.toString();
+    });
+    request.on('end', () => {
+      asked.push(`${request.method} ${request.url} ${form}`.trim());
+      response.writeHead(answer.status, { 'content-type': 'application/json' }).end(answer.body);
+    });
+  });
+  await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening));
+  url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+});
+afterAll(() => void server.close());
+
+async function silverback(...args: string[]): Promise<{ code: number; out: string; err: string }> {
+  const printed = { out: '', err: '' };
+  const context = {
+    env: nodeEnv,
+    out: (text: string) => {
+      printed.out += text;
+    },
+    err: (text: string) => {
+      printed.err += text;
+    },
+    columns: 80,
+    executable: '/somewhere/silverback.js',
+    input: Readable.from([]),
+  };
+  const code = await run(createProgram(context), context, ['node', 'silverback', ...args]);
+  return { code, ...printed };
+}
+
+function success(data: unknown, warnings: readonly string[] = []): void {
+  answer = { status: 200, body: JSON.stringify({ status: 'success', data, warnings }) };
+}
+
+test('JSON is what the coordinator said, warnings are beside it', async () => {
+  const nodes = nodeReports(found());
+  success(nodes, ['node west/west-2 is down: no answer within 2 s']);
+  const { code, out, err } = await silverback('nodes', '--url', `${url}/`, '--output', 'json');
+  expect(code).toBe(0);
+  expect(JSON.parse(out)).toEqual(nodes);
+  expect(err).toBe('warning: node west/west-2 is down: no answer within 2 s\n');
+  expect(asked.at(-1)).toBe('GET /api/v1/cluster/nodes');
+});
+
+test('what is asked', async () => {
+  success([]);
+  await silverback('shards', '--url', url, '--shard', '3', '--region', 'a b');
+  expect(asked.at(-1)).toBe('GET /api/v1/cluster/shards?shard=3&region=a+b');
+  success({ resultType: 'vector', result: [] });
+  await silverback('--url', url, 'query', 'up', '--time', '2026-01-01T00:00:00Z');
+  expect(asked.at(-1)).toBe('POST /api/v1/query query=up&time=2026-01-01T00%3A00%3A00Z');
+  success({ resultType: 'matrix', result: [] });
+  await silverback('--url', url, 'query', 'up', '--start', '1000', '--end', '1600');
+  expect(asked.at(-1)).toBe('POST /api/v1/query_range query=up&start=1000&end=1600&step=10');
+  await silverback('--url', url, 'query', 'up', '--start', 'now-1h', '--end', 'now', '--step', '5m');
+  const form = new URLSearchParams(asked.at(-1)?.split(' ')[2]);
+  expect(Number(form.get('end')) - Number(form.get('start'))).toBeGreaterThan(3_599);
+  expect(form.get('step')).toBe('5m');
+});
+
+describe('what cannot be done is said in one line', () => {
+  test.each([
+    [['statsu'], 2, "unknown command 'statsu' (Did you mean status?) (try --help)"],
+    [['nodes', '--outptu', 'json'], 2, "unknown option '--outptu' (Did you mean --output?) (try --help)"],
+    [
+      ['nodes', '--output', 'xml'],
+      2,
+      "option '--output <FORMAT>' argument 'xml' is invalid. Allowed choices are table, json. (try --help)",
+    ],
+    [
+      ['status', '--url', 'localhost:9090'],
+      2,
+      "option '--url <URL>' argument 'localhost:9090' is invalid. expected an address such as http://127.0.0.1:9090 (try --help)",
+    ],
+    [
+      ['shards', '--shard', '-1'],
+      2,
+      "option '--shard <N>' argument '-1' is invalid. expected a whole number from 0 to 65535 (try --help)",
+    ],
+    [['query'], 2, "missing required argument 'EXPR' (try --help)"],
+    [['query', 'up', '--step', '5'], 2, '--end and --step go with --start (try --help)'],
+    [['query', 'up', '--start', '1', '--time', '2'], 2, '--time and --start exclude each other (try --help)'],
+    [
+      ['query', 'up', '--time', 'now-x'],
+      2,
+      "option '--time <TIME>' argument 'now-x' is invalid. expected now, or now-5m (try --help)",
+    ],
+    [
+      ['completion', 'tcsh'],
+      2,
+      "command-argument value 'tcsh' is invalid for argument 'shell'. Allowed choices are zsh, bash, fish, powershell. (try --help)",
+    ],
+  ])('%j', async (args, code, line) => {
+    expect(await silverback(...args)).toEqual({ code, out: '', err: `${line}\n` });
+  });
+
+  test('a coordinator that is not there', async () => {
+    const free = createServer();
+    await new Promise<void>((listening) => free.listen(0, '127.0.0.1', listening));
+    const { port } = free.address() as AddressInfo;
+    await new Promise((closed) => free.close(closed));
+    const { code, out, err } = await silverback('status', '--url', `http://127.0.0.1:${port}`);
+    expect([code, out]).toEqual([1, '']);
+    expect(err).toBe(
+      `cannot reach the coordinator at http://127.0.0.1:${port}: connect ECONNREFUSED 127.0.0.1:${port}\n`,
+    );
+  });
+
+  test('something else that answers', async () => {
+    answer = { status: 404, body: '404 page not found\n' };
+    const { code, err } = await silverback('status', '--url', url);
+    expect(code).toBe(1);
+    expect(err).toBe(`${url} answered 404 and not as a Silverback coordinator of this version does\n`);
+  });
+
+  test("the coordinator's own words", async () => {
+    answer = { status: 400, body: JSON.stringify({ status: 'error', errorType: 'bad_data', error: 'no such thing' }) };
+    expect(await silverback('query', 'up{', '--url', url)).toEqual({ code: 1, out: '', err: 'no such thing\n' });
+  });
+});
+
+test('every command has help with examples', async () => {
+  const { out } = await silverback('--help');
+  const names = [...out.matchAll(/^ {2}([a-z]+) /gm)].map((match) => match[1] as string);
+  expect(names).toEqual(expect.arrayContaining(['status', 'nodes', 'shards', 'lag', 'query', 'write', 'completion']));
+  const check = async (command: Command, path: readonly string[]): Promise<void> => {
+    const help = await silverback(...path, '--help');
+    expect(help.code).toBe(0);
+    expect(help.out, path.join(' ')).toContain('  $ silverback');
+    for (const line of help.out.split('\n')) expect(line.length, line).toBeLessThanOrEqual(100);
+    for (const sub of command.commands) if (sub.name() !== 'complete') await check(sub, [...path, sub.name()]);
+  };
+  const context = { env: nodeEnv, out: () => undefined, err: () => undefined, columns: 80, executable: '' };
+  await check(createProgram({ ...context, input: Readable.from([]) }), []);
+});
+
+test('without a command there is help, and no success', async () => {
+  const { code, out, err } = await silverback();
+  expect([code, out]).toEqual([2, '']);
+  expect(err).toContain('Usage: silverback');
+});

@@ -1,0 +1,173 @@
+/** What people see, to the letter, in a terminal of 80 columns. */
+import { describe, expect, test } from 'vitest';
+import { furthest, lagText } from '../../coordinator/cli/lag.ts';
+import { nodesText } from '../../coordinator/cli/nodes.ts';
+import { resultText } from '../../coordinator/cli/query.ts';
+import { shardsText } from '../../coordinator/cli/shards.ts';
+import { statusText } from '../../coordinator/cli/status.ts';
+import { bytes, count, duration, ranges } from '../../coordinator/cli/table.ts';
+import { lagReports, nodeReports, shardReports, statusReport } from '../../coordinator/cluster/report.ts';
+import { FACTS, found } from './fixture.ts';
+
+function fits(text: string): string {
+  for (const line of text.split('\n')) expect(line.length, line).toBeLessThanOrEqual(80);
+  return `\n${text}`;
+}
+
+describe('with a node down', () => {
+  test('status', () => {
+    expect(fits(statusText(statusReport(found(), FACTS), 80))).toMatchInlineSnapshot(`
+      "
+      Cluster     2f3a52c81f0b4c6d9e77aa0011223344
+      Version     0.1.0
+      Meta store  embedded
+      Ready       yes
+      Regions     east (2 of 2 nodes up), west (0 of 2 nodes up)
+      Nodes       2 up, 1 recovering, 1 down
+                    west/west-2: no answer within 2 s
+      Shards      4, 1 without a complete copy
+      Incomplete  3
+                    shard 3: east/east-2 has gaps: frames 4096 to 8192 of its log were
+                    damaged and are quarantined; west/west-2 down: no answer within 2
+                    s
+      "
+    `);
+  });
+
+  test('nodes', () => {
+    expect(fits(nodesText(nodeReports(found()), 80))).toMatchInlineSnapshot(`
+      "
+      NODE   REGION ZONE     PID ADDRESS        STATE      SHARDS SERIES SAMPLES  MEM
+      east-1 east   zone-1 41943 127.0.0.1:9101 up            2/2   4000   4.94M 118M
+      east-2 east   zone-1 41943 127.0.0.1:9102 up            2/2   6000   7.41M 118M
+      west-1 west   zone-1 41943 127.0.0.1:9103 recovering    1/2   4000   3.70M 118M
+      west-2 west   zone-1     - 127.0.0.1:9104 down          -/2      -       -    -
+      "
+    `);
+  });
+
+  test('shards', () => {
+    expect(fits(shardsText(shardReports(found()), 80))).toMatchInlineSnapshot(`
+      "
+      SHARD  REGION  NODE    STATE       EPOCH  SERIES  SAMPLES  MEMORY    LOG  BLOCKS
+          0  east    east-1  active          1    1000    1.23M   9.42M  12.1K      0B
+          0  west    west-1  recovering      1    1000        0   9.42M  12.1K      0B
+          1  east    east-2  active          1    2000    2.47M   18.8M  24.1K      0B
+          1  west    west-2  down            1       -        -       -      -       -
+          2  east    east-1  active          1    3000    3.70M   28.3M  36.2K      0B
+          2  west    west-1  active          1    3000    3.70M   28.3M  36.2K      0B
+          3  east    east-2  active          1    4000    4.94M   37.7M  48.2K      0B
+          3  west    west-2  down            1       -        -       -      -       -
+
+      shard 3 on east/east-2: frames 4096 to 8192 of its log were damaged and are
+      quarantined
+      "
+    `);
+  });
+
+  test('lag', () => {
+    const all = lagReports(found());
+    const worst = [...all].sort(furthest).slice(0, 3);
+    expect(fits(lagText(all, worst, 80))).toMatchInlineSnapshot(`
+      "
+      SHARD  FROM         TO           RECORDS  BYTES   BEHIND  LOST
+          3  east/east-2  west/west-2        5  4.00K  unknown     0
+          1  east/east-2  west/west-2    7.65M  94.2M     1h2m     3
+          2  east/east-1  west/west-1       12  33.8K     1m5s     0
+      1 more, less far behind (--top)
+
+      4 copies to keep level
+      7654338 records and 94.2M behind
+      at most 1h2m, 1 not known yet
+      3 records left a log before the copy had them: repair brings them
+      "
+    `);
+  });
+});
+
+test('status of a cluster that waits for its nodes', () => {
+  const report = statusReport({ placement: undefined, nodes: [] }, { ...FACTS, unready: 'not ready: warming up' });
+  expect(fits(statusText(report, 80))).toMatchInlineSnapshot(`
+    "
+    Cluster     2f3a52c81f0b4c6d9e77aa0011223344
+    Version     0.1.0
+    Meta store  embedded
+    Ready       no: warming up
+    Regions     none yet
+    Nodes       0 up, 0 down
+    Shards      4, not placed yet
+    "
+  `);
+});
+
+test('answers of queries', () => {
+  const metric = { __name__: 'up', job: 'node', instance: 'say "hi"' };
+  expect(resultText({ resultType: 'scalar', result: [1, '2'] }, 80)).toBe('2\n');
+  expect(resultText({ resultType: 'vector', result: [] }, 80)).toBe('no series\n');
+  const vector = [
+    { metric, value: [1_764_400_000, '1'] as const },
+    { metric: {}, value: [1_764_400_000, '12.5'] as const },
+  ];
+  expect(fits(resultText({ resultType: 'vector', result: vector }, 80))).toMatchInlineSnapshot(`
+    "
+    SERIES                                 VALUE
+    up{job="node", instance="say \\"hi\\""}      1
+    {}                                      12.5
+    "
+  `);
+  const matrix = [
+    { metric, values: [[1_764_400_000, '1'] as const, [1_764_400_000.5, '+Inf'] as const] },
+    { metric: { __name__: 'x' }, values: [[1_764_400_000, '1'] as const] },
+  ];
+  expect(fits(resultText({ resultType: 'matrix', result: matrix }, 80))).toMatchInlineSnapshot(`
+    "
+    up{job="node", instance="say \\"hi\\""}
+    TIME                      VALUE
+    2025-11-29T07:06:40Z          1
+    2025-11-29T07:06:40.500Z   +Inf
+
+    x
+    TIME                  VALUE
+    2025-11-29T07:06:40Z      1
+    "
+  `);
+});
+
+test('numbers', () => {
+  expect([0, 9_999, 10_000, 99_949, 999_499, 1_234_567, 5e12, null].map(count)).toMatchInlineSnapshot(`
+    [
+      "0",
+      "9999",
+      "10.0k",
+      "99.9k",
+      "999k",
+      "1.23M",
+      "5.00T",
+      "-",
+    ]
+  `);
+  expect([0, 1_023, 1_024, 1_048_000, 2 ** 31, 2 ** 45, null].map(bytes)).toMatchInlineSnapshot(`
+    [
+      "0B",
+      "1023B",
+      "1.00K",
+      "1.00M",
+      "2.00G",
+      "32.0T",
+      "-",
+    ]
+  `);
+  expect([0, 0.04, 0.7, 9.96, 61, 3_600, 93_784, null].map(duration)).toMatchInlineSnapshot(`
+    [
+      "0s",
+      "0s",
+      "0.7s",
+      "10s",
+      "1m1s",
+      "1h",
+      "1d2h",
+      "-",
+    ]
+  `);
+  expect(ranges([0, 1, 2, 5, 7, 8])).toBe('0-2,5,7-8');
+});

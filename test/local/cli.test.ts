@@ -1,0 +1,147 @@
+/** `silverback` as an operator runs it, against real processes. */
+import { spawn } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { LagReport, NodeReport, ShardReport, StatusReport } from '../../coordinator/cluster/report.ts';
+import { eventually, query, Sandbox } from './cluster.ts';
+
+const ROOT = resolve(import.meta.dirname, '../..');
+const sandbox = new Sandbox();
+let url = '';
+
+interface Ended {
+  readonly code: number | null;
+  readonly out: string;
+  readonly err: string;
+}
+
+function silverback(args: readonly string[], input = ''): Promise<Ended> {
+  const child = spawn(process.execPath, [join(ROOT, 'coordinator/cli/silverback.js'), ...args], {
+    env: { ...process.env, SILVERBACK_URL: url },
+  });
+  child.stdin.end(input);
+  let out = '';
+  let err = '';
+  child.stdout.on('data', (bytes: Buffer) => {
+    out += bytes.toString();
+  });
+  child.stderr.on('data', (bytes: Buffer) => {
+    err += bytes.toString();
+  });
+  return new Promise((ended) => child.on('close', (code) => ended({ code, out, err })));
+}
+
+async function json<T>(...args: string[]): Promise<T> {
+  const { code, out, err } = await silverback([...args, '--output', 'json']);
+  expect(code, err).toBe(0);
+  return JSON.parse(out) as T;
+}
+
+beforeAll(async () => {
+  ({ url } = await sandbox.cluster(await sandbox.directory(), '--regions', '2', '--nodes', '1', '--shards', '4'));
+});
+afterAll(() => sandbox.close());
+
+test('a cluster that is well', async () => {
+  const status = await json<StatusReport>('status');
+  expect(status).toMatchObject({
+    metaStore: 'embedded',
+    ready: true,
+    shardCount: 4,
+    nodes: { known: 2, up: 2, down: 0 },
+    shardsWithoutCompleteCopy: [],
+    regions: [
+      { region: 'east', nodes: 1, up: 1 },
+      { region: 'west', nodes: 1, up: 1 },
+    ],
+  });
+  const nodes = await json<NodeReport[]>('nodes');
+  expect(
+    nodes.map(({ node, state, registered, copies, serving }) => [node, state, registered, copies, serving]),
+  ).toEqual([
+    ['east-1', 'up', true, 4, 4],
+    ['west-1', 'up', true, 4, 4],
+  ]);
+  for (const { pid } of nodes) expect(() => process.kill(pid ?? 0, 0)).not.toThrow();
+  const shards = await json<ShardReport[]>('shards', '--region', 'west');
+  expect(shards.map(({ shard, complete, copies }) => [shard, complete, copies.map(({ node }) => node)])).toEqual(
+    [0, 1, 2, 3].map((shard) => [shard, true, ['west-1']]),
+  );
+  const lags = await eventually(async () => {
+    const found = await json<LagReport[]>('lag');
+    expect(found).toHaveLength(8);
+    expect(found.every(({ seconds }) => seconds !== null)).toBe(true);
+    return found;
+  });
+  expect(lags[0]).toMatchObject({ lostRecords: 0, from: { node: expect.any(String) } });
+  const { out } = await silverback(['status']);
+  expect(out).toContain('Shards      4, each with a complete copy\n');
+});
+
+test('samples are written and queried', async () => {
+  expect(await silverback(['write', 'cli_test{a="1"} 1.5', 'cli_test{a="2"} 2'])).toEqual({
+    code: 0,
+    out: '2 samples written\n',
+    err: '',
+  });
+  const lines = Array.from({ length: 25_000 }, (_, i) => `cli_lines{i="${i % 100}"} ${i}\n`).join('');
+  expect(await silverback(['write'], `# many\n${lines}`)).toMatchObject({
+    code: 0,
+    out: '25000 samples written\n',
+    err: '',
+  });
+  await eventually(async () => expect((await query(url, 'count(cli_lines)'))[0]?.value[1]).toBe('100'));
+  expect((await silverback(['query', 'sum(cli_test)'])).out).toBe('SERIES  VALUE\n{}        3.5\n');
+  const bad = await silverback(['write'], 'cli_good 1\ncli bad one\n');
+  expect(bad).toMatchObject({ code: 2, out: '' });
+  expect(bad.err).toMatch(/^line 2: "cli bad one": .*; 1 sample before it written\n$/);
+  const old = await silverback(['write', 'cli_test 1 5']);
+  expect(old).toMatchObject({ code: 1, out: '' });
+  expect(old.err).toMatch(/^series cli_test: .*older than the accepted age.*\n$/);
+});
+
+test('a node that stands still is down, with the reason, and holds nothing up', async () => {
+  const { pid } = (await json<NodeReport[]>('nodes')).find(({ node }) => node === 'west-1') as NodeReport;
+  process.kill(pid as number, 'SIGSTOP');
+  try {
+    await eventually(async () => {
+      const { code, out, err } = await silverback(['nodes', '--output', 'json']);
+      expect(code).toBe(0);
+      const west = (JSON.parse(out) as NodeReport[]).find(({ node }) => node === 'west-1');
+      expect(west).toMatchObject({ state: 'down', pid: null, samples: null, copies: 4 });
+      expect(west?.reason).not.toBe('');
+      expect(err).toBe(`warning: node west/west-1 is down: ${west?.reason}\n`);
+    });
+    const status = await json<StatusReport>('status');
+    expect(status.nodesDown.map(({ node }) => node)).toEqual(['west-1']);
+    expect(status.shardsWithoutCompleteCopy).toEqual([]);
+    expect(status.ready).toBe(true);
+  } finally {
+    process.kill(pid as number, 'SIGCONT');
+  }
+  await eventually(async () => expect((await json<StatusReport>('status')).nodes.up).toBe(2));
+});
+
+test("the README's commands do what they say", async () => {
+  const readme = await readFile(join(ROOT, 'README.md'), 'utf8');
+  const commands = [...readme.matchAll(/^npx silverback (.*)$/gm)].map((match) => match[1] as string);
+  expect(commands.length).toBeGreaterThan(5);
+  for (const command of commands) {
+    const args = [...command.replace(/\s+#.*$/, '').matchAll(/'([^']*)'|(\S+)/g)].map(
+      ([, quoted, word]) => quoted ?? word ?? '',
+    );
+    const { code, err } = await silverback(args);
+    expect(code, `${command}: ${err}`).toBe(0);
+  }
+});
+
+test('a script for each shell, and what it asks for', async () => {
+  for (const shell of ['bash', 'zsh', 'fish']) {
+    const { code, out } = await silverback(['completion', shell]);
+    expect(code).toBe(0);
+    expect(out).toContain('coordinator/cli/silverback.js');
+  }
+  expect((await silverback(['complete', '--', 'st'])).out).toMatch(/^status\t/m);
+  expect((await silverback(['complete', '--', 'shards', '--re'])).out).toMatch(/^--region\t/m);
+});
