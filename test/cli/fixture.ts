@@ -12,7 +12,7 @@ export const FACTS: ClusterFacts = {
   unready: undefined,
 };
 
-export function shardStatus(shard: number, rest: Partial<ShardStatus> = {}): ShardStatus {
+function shardStatus(shard: number, rest: Partial<ShardStatus> = {}): ShardStatus {
   return {
     shard,
     state: 'serving',
