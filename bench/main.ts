@@ -3,6 +3,7 @@
  * bench/README.md keeps the figures.
  */
 const BENCHES: Readonly<Record<string, () => Promise<{ run(args: string[]): Promise<void> }>>> = {
+  heavy: () => import('./heavy.ts'),
   ingest: () => import('./ingest.ts'),
   kernel: () => import('./kernel.ts'),
   log: () => import('./log.ts'),

@@ -8,81 +8,11 @@
  * The harness (`bench.mjs` of DIR, dependencies installed there) counts the CPU of the server's process and all of
  * its children; the peers are the Debian packages `victoria-metrics` and `prometheus`.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
+import { spawn } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-
-interface Target {
-  readonly command: string;
-  readonly args: readonly string[];
-  readonly ready: string;
-  /** Further arguments of the harness. */
-  readonly harness: readonly string[];
-}
-
-interface Place {
-  readonly port: number;
-  readonly folder: string;
-  readonly nodes: string;
-}
-
-const LOCAL = fileURLToPath(new URL('../coordinator/local/main.js', import.meta.url));
-
-/** One row per server: how it is started on an empty folder, and how it is asked. */
-const SERVERS: Readonly<Record<string, (place: Place) => Target>> = {
-  silverback: ({ port, folder, nodes }) => ({
-    command: process.execPath,
-    args: [
-      LOCAL,
-      ...[
-        '--http-port',
-        String(port),
-        '--data-dir',
-        join(folder, 'data'),
-        '--regions',
-        '1',
-        '--nodes',
-        nodes,
-        '--no-self-monitoring',
-      ],
-    ],
-    ready: '/-/ready',
-    harness: ['--query-extra', 'nocache=1'],
-  }),
-  victoriametrics: ({ port, folder }) => ({
-    command: 'victoria-metrics',
-    args: [
-      `-storageDataPath=${join(folder, 'data')}`,
-      `-httpListenAddr=127.0.0.1:${port}`,
-      '-retentionPeriod=3',
-      '-search.latencyOffset=0s',
-      '-loggerLevel=WARN',
-    ],
-    ready: '/health',
-    harness: ['--query-extra', 'nocache=1'],
-  }),
-  prometheus: ({ port, folder }) => {
-    writeFileSync(join(folder, 'prometheus.yml'), 'global:\n  scrape_interval: 15s\n');
-    return {
-      command: 'prometheus',
-      args: [
-        `--config.file=${join(folder, 'prometheus.yml')}`,
-        `--storage.tsdb.path=${join(folder, 'data')}`,
-        '--storage.tsdb.retention.time=30d',
-        `--web.listen-address=127.0.0.1:${port}`,
-        '--web.enable-remote-write-receiver',
-        '--log.level=warn',
-      ],
-      ready: '/-/ready',
-      harness: [],
-    };
-  },
-};
+import { SERVERS, startServer } from './server.ts';
 
 /** The harness's arguments for each workload, as its `run-peers.sh` has them. */
 const WORKLOADS: Readonly<Record<string, readonly string[]>> = {
@@ -110,41 +40,16 @@ interface Line {
   readonly queries: readonly { id: string; p50_ms: number; cpu_ms: number; sum: number | null; bad: number }[];
 }
 
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return address.port;
-}
-
-async function untilReady(child: ChildProcess, url: string): Promise<void> {
-  for (let i = 0; i < 300; i++) {
-    if (child.exitCode !== null) throw new Error(`${child.spawnfile} ended with ${child.exitCode}`);
-    const answer = await fetch(url).catch(() => undefined);
-    if (answer?.ok) return;
-    await sleep(100);
-  }
-  throw new Error(`${url} does not answer`);
-}
-
 async function measure(name: string, workload: string, round: number, harness: string, nodes: string): Promise<Line> {
-  const folder = mkdtempSync(join(tmpdir(), 'silverback-peers-'));
-  const port = await freePort();
-  const target = SERVERS[name]!({ port, folder, nodes });
-  const child = spawn(target.command, target.args, { stdio: ['ignore', 'ignore', 'inherit'] });
-  const ended = new Promise((resolve) => child.once('exit', resolve));
+  const { base, folder, pid, harness: own, stop } = await startServer(name, nodes);
   try {
-    const base = `http://127.0.0.1:${port}`;
-    await untilReady(child, base + target.ready);
     const out = join(folder, 'line.json');
     const bench = spawn(
       process.execPath,
       [
         ...['--expose-gc', '--max-old-space-size=8192', join(harness, 'bench.mjs'), '--name', name],
-        ...['--workload', workload, '--run', String(round), '--pid', String(child.pid), '--data', join(folder, 'data')],
-        ...['--url', `${base}/api/v1/write`, '--out', out, ...target.harness, ...WORKLOADS[workload]!],
+        ...['--workload', workload, '--run', String(round), '--pid', String(pid), '--data', join(folder, 'data')],
+        ...['--url', `${base}/api/v1/write`, '--out', out, ...own, ...WORKLOADS[workload]!],
       ],
       { stdio: ['ignore', 'ignore', 'inherit'] },
     );
@@ -152,10 +57,7 @@ async function measure(name: string, workload: string, round: number, harness: s
     if (code !== 0) throw new Error(`the harness ended with ${code}`);
     return JSON.parse(readFileSync(out, 'utf8')) as Line;
   } finally {
-    child.kill('SIGTERM');
-    await Promise.race([ended, sleep(20_000)]);
-    child.kill('SIGKILL');
-    rmSync(folder, { recursive: true, force: true });
+    await stop();
   }
 }
 

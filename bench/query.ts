@@ -7,16 +7,16 @@
  * Per host 100 series, one sample in 15 s. With `--keep` the cluster runs on until Ctrl-C. Linux only (/proc).
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { Agent, get } from 'node:http';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { Client } from '../client/index.ts';
 import { Mix, STEP_MS } from './mix.ts';
+import { cpuMs, freePort } from './server.ts';
 
 const LOCAL = fileURLToPath(new URL('../coordinator/local/main.js', import.meta.url));
 const WARM_UP = 3;
@@ -123,15 +123,6 @@ export async function run(args: string[]): Promise<void> {
   }
 }
 
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return address.port;
-}
-
 /** Waits for what `npm start` says when it is ready; resolves with the coordinator's gRPC address. */
 function announced(supervisor: ChildProcess): Promise<string> {
   return new Promise((resolve, reject) => {
@@ -147,7 +138,8 @@ function announced(supervisor: ChildProcess): Promise<string> {
 
 async function load(endpoint: string, hosts: number, hours: number, endMs: number): Promise<void> {
   const client = new Client({ endpoints: [endpoint], caller: 'bench' });
-  const ticks = (hours * 3_600_000) / STEP_MS;
+  const ticks = Math.round((hours * 3_600_000) / STEP_MS);
+  if (!(ticks >= 1)) throw new Error(`--hours ${hours} has no sample: there is one in ${STEP_MS / 1000} s`);
   const mix = new Mix({ ticks });
   const courses: number[][] = [[], [], [], []];
   for (let i = 0; courses.some((found) => found.length < 50); i++) courses[mix.kind(i)]?.push(i);
@@ -197,21 +189,6 @@ function processesOf(supervisor: number): Processes {
     .map(Number);
   const isNode = (pid: number) => readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('node/main.js');
   return { coordinator: children.filter((pid) => !isNode(pid)), nodes: children.filter(isNode) };
-}
-
-/** CPU time of all threads, in milliseconds. */
-function cpuMs(pids: readonly number[]): number {
-  let ns = 0;
-  for (const pid of pids) {
-    for (const task of readdirSync(`/proc/${pid}/task`)) {
-      try {
-        ns += Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, 'utf8').split(' ')[0]);
-      } catch {
-        // The thread has ended.
-      }
-    }
-  }
-  return ns / 1e6;
 }
 
 /** What was loaded is sealed and checkpointed first: that is not a query's cost. */
