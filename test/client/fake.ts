@@ -5,6 +5,7 @@ import { type Duplex, RpcServer } from '../../core/grpc.ts';
 import { decodeIdentity, formatLabels } from '../../core/labels.ts';
 import type { Copy, Placement } from '../../core/placement.ts';
 import {
+  type AggregateRequest,
   type LabelsRequest,
   type ReadReply,
   type ReadRequest,
@@ -45,6 +46,9 @@ export class FakeNode {
     request,
     send,
   ) => send({ done: true, coverage: complete(request) });
+  /** Answers an aggregation. */
+  aggregate: (request: AggregateRequest, send: (reply: SentReply) => void, signal: AbortSignal) => Promise<void> =
+    async ({ select }, send) => send({ done: true, coverage: complete(select as SelectRequest) });
   labels: (request: LabelsRequest) => Promise<readonly string[]> = async () => [];
   /** Ends streams of reads at their first request. */
   refusal: SilverbackError | undefined;
@@ -100,6 +104,7 @@ export class FakeNode {
       const send = (reply: SentReply) => call.send({ ...BLANK_REPLY, id, ...reply });
       try {
         if (request.select !== null) await this.select(request.select, send, signal);
+        if (request.aggregate !== null) await this.aggregate(request.aggregate, send, signal);
         const labels = request.labelNames ?? request.labelValues;
         if (labels !== null) send({ values: await this.labels(labels), done: true, coverage: complete(labels) });
       } catch (error) {
@@ -112,7 +117,8 @@ export class FakeNode {
         if (this.refusal !== undefined) throw this.refusal;
         this.reads.push(request);
         if (request.cancel) open.get(request.id)?.abort();
-        if (request.select === null && request.labelNames === null && request.labelValues === null) return;
+        const { select, aggregate, labelNames, labelValues } = request;
+        if ([select, aggregate, labelNames, labelValues].every((one) => one === null)) return;
         const controller = new AbortController();
         open.set(request.id, controller);
         void answer(request, controller.signal).finally(() => open.delete(request.id));
