@@ -152,7 +152,8 @@ export interface ReplicateRequest {
   readonly firstSequence: number;
   readonly endSequence: number;
   readonly records: Uint8Array;
-  readonly frontiers: readonly { readonly shard: number; readonly ageMs: number; readonly lostRecords: number }[];
+  readonly frontiers: readonly { readonly shard: number; readonly afterMs: number; readonly lostRecords: number }[];
+  readonly stampMs: number;
 }
 
 export interface ReplicateReply {
@@ -163,6 +164,7 @@ export interface ReplicateReply {
   readonly retryAfterMs: number;
   readonly writtenSequence: number;
   readonly durableSequence: number;
+  readonly stampMs: number;
 }
 
 export interface DigestRequest {

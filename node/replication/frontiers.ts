@@ -32,11 +32,11 @@ export class Frontiers {
     this.#origins.set(shard, new Map(origins.map((origin) => [origin, known?.get(origin)])));
   }
 
-  /** The origin says that its frontier was `ageMs` ago when it sent this, but for `lostRecordCount` records. */
-  take(shard: number, origin: string, ageMs: number, lostRecordCount: number): void {
+  /** The origin's frontier was not before `atMs`, of this process's monotonic clock, but for `lostRecordCount` records. */
+  take(shard: number, origin: string, atMs: number, lostRecordCount: number): void {
     const origins = this.#origins.get(shard);
     // Of a copy that the placement does not name, or not yet: nobody waits for it.
-    if (origins?.has(origin)) origins.set(origin, { monotonicMs: this.#clock.monotonicMs() - ageMs, lostRecordCount });
+    if (origins?.has(origin)) origins.set(origin, { monotonicMs: atMs, lostRecordCount });
   }
 
   /** How many records each origin's log let go before they came here, where there are any. */

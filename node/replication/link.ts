@@ -20,7 +20,7 @@ import { Lane } from './lane.ts';
 export interface LinkOptions {
   readonly env: Env;
   /** Closed with the link. */
-  readonly channel: Channel;
+  readonly channel: Pick<Channel, 'duplex' | 'close'>;
   readonly destination: Destination;
   /** The other node lies in another failure zone. */
   readonly elsewhere: boolean;
@@ -33,7 +33,7 @@ const MAX_IN_FLIGHT_BYTES = 4 * 1024 * 1024;
 const RECONNECT = { firstMs: 100, mostMs: 5_000 };
 const REFUSED_MS = { first: 100, most: 5_000 };
 const FRONTIER_MS = 1_000;
-/** With bytes under way and no answer for this long, the node hangs: the stream is opened anew. */
+/** Every word of the ticker is answered. With no answer for this long, the node hangs or the connection is dead: it is opened anew. */
 const SILENCE_MS = 30_000;
 const NO_BYTES = new Uint8Array(0);
 
@@ -49,6 +49,7 @@ const BLANK: ReplicateRequest = {
   endSequence: 0,
   records: NO_BYTES,
   frontiers: [],
+  stampMs: 0,
 };
 
 // Encoded here, not by the call when its queue gets to it: records are views of a reader's buffer.
@@ -67,6 +68,8 @@ export class Link {
   #retry: Timer | undefined;
   #pumping: Promise<void> | undefined;
   #answeredMs = 0;
+  /** The destination's latest stamp on this stream, and when it came; monotonic, each on its own clock. */
+  #stamp: { readonly theirMs: number; readonly atMs: number } | undefined;
   #saidProblem = '';
   #closed = false;
 
@@ -130,6 +133,7 @@ export class Link {
     const call = channel.duplex(encodedReplicate);
     this.#call = call;
     this.#answeredMs = this.#options.env.clock.monotonicMs();
+    this.#stamp = undefined;
     call.on('data', (reply) => {
       if (this.#call === call) this.#take(reply);
     });
@@ -161,6 +165,7 @@ export class Link {
   #take(reply: ReplicateReply): void {
     const { env, destination, log } = this.#options;
     this.#answeredMs = env.clock.monotonicMs();
+    this.#stamp = { theirMs: reply.stampMs, atMs: this.#answeredMs };
     this.#backoff.reset();
     if (this.#saidProblem !== '') log.info({ ...destination }, 'replication goes on');
     this.#saidProblem = '';
@@ -246,21 +251,21 @@ export class Link {
   #tick(): void {
     if (this.#call === undefined) return;
     const { clock } = this.#options.env;
-    const isSilent = clock.monotonicMs() - this.#answeredMs > SILENCE_MS;
-    if (isSilent && this.#inFlightBytes() > 0) {
+    if (clock.monotonicMs() - this.#answeredMs > SILENCE_MS) {
       this.#broke(this.#call, `no answer for ${SILENCE_MS / 1_000} s`);
       return;
     }
-    const nowMs = clock.nowMs();
-    const frontiers: { shard: number; ageMs: number; lostRecords: number }[] = [];
+    // Monotonic: the wall clock may jump between a frontier and its telling.
+    const nowMs = clock.monotonicMs();
+    const frontiers: { shard: number; afterMs: number; lostRecords: number }[] = [];
     for (const { lane, shard } of this.#lanes.values()) {
       lane.progress.tick(nowMs, shard.cursors.log.tail().sequence);
       const { frontierMs } = lane.progress;
-      if (frontierMs === undefined) continue;
+      if (frontierMs === undefined || this.#stamp === undefined) continue;
       const lostRecords = lane.cursor.lostRecordCount;
-      frontiers.push({ shard: lane.shard, ageMs: Math.max(0, nowMs - frontierMs), lostRecords });
+      frontiers.push({ shard: lane.shard, afterMs: Math.floor(frontierMs - this.#stamp.atMs), lostRecords });
     }
-    if (frontiers.length > 0) this.#write({ frontiers });
+    this.#write({ frontiers, stampMs: this.#stamp?.theirMs ?? 0 });
     this.#pump();
   }
 }

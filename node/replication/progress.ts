@@ -103,7 +103,7 @@ export class Progress {
     this.#frontierMs = undefined;
   }
 
-  /** Once a second, or so: `nowMs` is a time before `tailSequence`, the log's end, was looked up. */
+  /** Once a second, or so: `nowMs`, of a monotonic clock, is a time before `tailSequence`, the log's end, was looked up. */
   tick(nowMs: number, tailSequence: number): void {
     const { sequence } = this.delivered;
     if (sequence >= tailSequence) {

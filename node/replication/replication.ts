@@ -23,6 +23,8 @@ export interface ReplicationOptions {
   /** A copy that is silent for longer leaves newer samples unconfirmed. */
   readonly frontierBoundMs: number;
   readonly log: LinkOptions['log'];
+  /** Default: a gRPC channel to that address. */
+  readonly connect?: (address: string) => LinkOptions['channel'];
 }
 
 /** How far one shard is at one destination. */
@@ -83,7 +85,7 @@ export class Replication {
   }
 
   lags(): Lag[] {
-    const nowMs = this.#options.env.clock.nowMs();
+    const nowMs = this.#options.env.clock.monotonicMs();
     const found: Lag[] = [];
     for (const { link } of this.#links.values()) {
       for (const { shard, progress, cursor } of link.lanes) {
@@ -144,9 +146,11 @@ export class Replication {
     known?.link.close();
     const { env, name, region, zone, clusterId, log } = this.#options;
     const { address } = copy;
+    const connect =
+      this.#options.connect ?? ((to) => new Channel(to, { clock: env.clock, caller: `${region}/${name}` }));
     const link = new Link({
       env,
-      channel: new Channel(address, { clock: env.clock, caller: `${region}/${name}` }),
+      channel: connect(address),
       destination: { region: copy.region, node: copy.node },
       elsewhere: copy.region !== region || copy.zone !== zone,
       self: { region, node: name },

@@ -72,10 +72,15 @@ class Sink {
       this.#source = { name, origin: this.#context.origins.index(name) };
       this.#source.origin.catch((error: unknown) => this.#call.finish(error));
     }
-    for (const { shard, ageMs, lostRecords } of request.frontiers) {
-      this.#context.frontiers.take(shard, this.#source.name, ageMs, lostRecords);
+    const { frontiers } = this.#context;
+    for (const { shard, afterMs, lostRecords } of request.frontiers) {
+      frontiers.take(shard, this.#source.name, request.stampMs + afterMs, lostRecords);
     }
-    if (request.records.length === 0) return;
+    if (request.records.length === 0) {
+      // To the hello, for the first stamp; to frontiers, for the next.
+      this.#send({ shard: 0, attempt: 0, code: 'OK' });
+      return;
+    }
     const inlet = this.#inlet(request.shard);
     const { origin } = this.#source;
     inlet.turn = inlet.turn.then(() => this.#store(inlet, request, origin));
@@ -151,15 +156,8 @@ class Sink {
 
   #reply(inlet: Inlet): void {
     this.#noteDurable(inlet);
-    this.#call.send({
-      shard: inlet.id,
-      attempt: inlet.attempt,
-      code: 'OK',
-      message: '',
-      retryAfterMs: 0,
-      writtenSequence: inlet.writtenSequence,
-      durableSequence: inlet.durableSequence,
-    });
+    const { id, attempt, writtenSequence, durableSequence } = inlet;
+    this.#send({ shard: id, attempt, code: 'OK', writtenSequence, durableSequence });
   }
 
   #refuse(inlet: Inlet, attempt: number, error: unknown): void {
@@ -168,15 +166,18 @@ class Sink {
     inlet.replica?.detach();
     inlet.replica = undefined;
     const isCoded = error instanceof SilverbackError;
-    this.#call.send({
+    this.#send({
       shard: inlet.id,
       attempt,
       code: isCoded ? wireCode(error.code) : 'INTERNAL',
       message: isCoded ? error.message : String(error),
       retryAfterMs: (isCoded ? error.retryAfterMs : undefined) ?? 0,
-      writtenSequence: 0,
-      durableSequence: 0,
     });
+  }
+
+  #send(reply: Pick<ReplicateReply, 'shard' | 'attempt' | 'code'> & Partial<ReplicateReply>): void {
+    const stampMs = Math.floor(this.#context.env.clock.monotonicMs());
+    this.#call.send({ message: '', retryAfterMs: 0, writtenSequence: 0, durableSequence: 0, ...reply, stampMs });
   }
 
   /** Returns whether more survives a power cut than before. */

@@ -3,14 +3,14 @@
  * before it are durable there; the log keeps its segments until every cursor is past them, unless it outgrows its budget.
  *
  * `cursors` in the shard's directory: magic "SILVCUR" and version 1, u32 length and u32 CRC of what follows, JSON. It is
- * replaced as a whole and not synced: a lost or damaged one makes cursors start at the oldest record, which repeats records
- * and so changes nothing.
+ * replaced as a whole, now and then: an older one repeats records, which changes nothing. Before the log lets segments go that
+ * cursors are past, the newest is made to stay. A lost or damaged one makes cursors start at the oldest record, and what was
+ * before that counts as lost.
  */
 import { crc32 } from 'node:zlib';
 import type { Env } from '../../core/env/env.ts';
 import { SilverbackError } from '../../core/errors.ts';
 import type { Log, Position, Reader } from './log.ts';
-import { SEQUENCE_SKIP } from './recover.ts';
 import type { Incarnation } from './segment.ts';
 import type { Peers } from './sender.ts';
 
@@ -30,6 +30,7 @@ const MAGIC = Buffer.from('SILVCUR\x01', 'latin1');
 const HEADER_BYTES = 16;
 /** How long an acknowledgement PEER may take. */
 const PEER_MS = 5_000;
+const SAVE_MS = 5_000;
 
 /** Before every record. */
 const BEGINNING: Position = { incarnation: 0 as Incarnation, sequence: 1 };
@@ -92,6 +93,7 @@ export class Cursors implements Peers {
   readonly #cursors = new Map<string, Cursor>();
   #waiters: Waiter[] = [];
   #changed = false;
+  #savedMs = Number.NEGATIVE_INFINITY;
 
   /** The cursors of the shard in `directory`; those that cannot be read start over. */
   static async load(env: Env, directory: string, log: Log, report: (message: string) => void): Promise<Cursors> {
@@ -199,10 +201,28 @@ export class Cursors implements Peers {
     return this.#log.read(cursor.position);
   }
 
-  /** Writes the positions down, if any moved. */
+  /** Writes the positions down, if any moved. An older file may be back after a power cut. */
   async save(): Promise<void> {
-    if (!this.#changed) return;
+    if (this.#changed) await this.#write();
+  }
+
+  /** Like `save`, and not each time that it is called. */
+  async saveSometimes(): Promise<void> {
+    if (this.#env.clock.monotonicMs() - this.#savedMs >= SAVE_MS) await this.save();
+  }
+
+  /** Like `floor`, and nothing makes it less again: without this, a cursor could come back before what the log let go. */
+  async keptFloor(): Promise<number> {
+    if (this.#cursors.size === 0) return Number.POSITIVE_INFINITY;
+    const floor = this.floor();
+    await this.#write();
+    await this.#env.disk.syncDirectory(this.#directory);
+    return floor;
+  }
+
+  async #write(): Promise<void> {
     this.#changed = false;
+    this.#savedMs = this.#env.clock.monotonicMs();
     const stored: Stored[] = this.all.map(({ destination, position, lostRecordCount }) => ({
       ...destination,
       ...position,
@@ -218,6 +238,8 @@ export class Cursors implements Peers {
     try {
       await file.truncate(0);
       await file.write([header, body], 0);
+      // Else a power cut could leave the new name on bytes that never came to the disk, and the old file is gone.
+      await file.sync();
     } finally {
       await file.close();
     }
@@ -257,9 +279,9 @@ export class Cursors implements Peers {
     cursor.position = start;
     cursor.deliveredEnd = Math.min(cursor.deliveredEnd, start.sequence);
     this.changed();
-    // Behind: records are shipped again. As far ahead as a new incarnation begins: there were none in between.
-    const between = start.sequence - from.sequence;
-    if (between <= 0 || (between === SEQUENCE_SKIP && start.incarnation !== from.incarnation)) return;
+    // Behind: records are shipped again.
+    const between = this.#log.countBetween(from, start.sequence);
+    if (between === 0) return;
     cursor.lostRecordCount += between;
     this.#report(
       `the log let records ${from.sequence} up to ${start.sequence} go before ${keyOf(cursor.destination)} had them: that copy lacks them until it is repaired`,

@@ -419,6 +419,14 @@ export class Log {
     return sequence < start.sequence ? start : { incarnation: from.incarnation, sequence };
   }
 
+  /** How many records there were between: what an incarnation lost at its end, and what the next one leaves out, are none. */
+  countBetween(from: Position, to: number): number {
+    const life = this.lives.find(({ incarnation }) => incarnation === from.incarnation);
+    const start = Math.min(from.sequence, life?.endSequence ?? from.sequence);
+    const skipped = this.lives.filter(({ endSequence }) => start <= endSequence && endSequence + SEQUENCE_SKIP <= to);
+    return Math.max(0, to - start - skipped.length * SEQUENCE_SKIP);
+  }
+
   /** Removes segments all of whose records are before `sequence`; never the last one, nor one not yet synced. */
   async release(sequence: number): Promise<void> {
     let count = 0;

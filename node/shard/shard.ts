@@ -657,7 +657,7 @@ export class Shard {
         this.#checkpointedAtMs = this.#env.clock.monotonicMs();
         if (release !== undefined) {
           this.#releasableSequence = release;
-          await this.#log.release(Math.min(release, this.#cursors.floor()));
+          await this.#log.release(Math.min(release, await this.#cursors.keptFloor()));
         }
       } catch (error) {
         await writer.abort();
@@ -674,7 +674,7 @@ export class Shard {
   /** Writes cursors down, and lets the log's oldest segments go when copies that lag made it too large. */
   async #keepCursors(): Promise<void> {
     try {
-      await this.#cursors.save();
+      await this.#cursors.saveSometimes();
       let excess = this.#log.byteCount - this.#settings.logAllowanceBytes();
       if (excess <= 0 || this.#cursors.floor() >= this.#releasableSequence) return;
       let sequence = 0;

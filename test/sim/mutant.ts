@@ -1,6 +1,7 @@
 /**
- * Planted bugs: the program's own modules with a line changed, to prove that a test would notice. The modules are copied to
- * a temporary folder, changed, and imported from there; everything else they import stays the original.
+ * Planted bugs: the program's own modules with a line changed, to prove that a test would notice. The modules, of which no
+ * two have one name, are copied to a temporary folder, changed, and imported from there; everything else they import stays
+ * the original.
  */
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -25,9 +26,9 @@ export async function plant<T>(files: readonly string[], edits: readonly Edit[])
       if (text.split(edit.replace).length !== 2) throw new Error(`${file}: not there exactly once: ${edit.replace}`);
       text = text.replace(edit.replace, () => edit.by);
     }
-    text = text.replaceAll(/(from|import) '(\.[^']+)'/g, (whole, word: string, path: string) => {
+    text = text.replaceAll(/(from|import) '(\.[^']+)'/g, (_, word: string, path: string) => {
       const original = resolve(dirname(file), path);
-      return copied.has(original) ? whole : `${word} '${original}'`;
+      return `${word} '${copied.has(original) ? `./${basename(original)}` : original}'`;
     });
     // A bare package is not found from the temporary folder, so modules that import one are not to be copied.
     writeFileSync(join(target, basename(file)), text);

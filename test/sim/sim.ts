@@ -1,6 +1,7 @@
 /**
- * A simulated machine: seeded randomness, a virtual clock, a disk that loses what was not synced. One process runs on it at
- * a time (`boot`); `crash` and `kill` end it: its operations and timers then never come back, like those of a dead process.
+ * Simulated machines: seeded randomness, one virtual clock, and per machine a disk that loses what was not synced. One
+ * process runs on a machine at a time (`boot`); `crash` and `kill` end it: its operations and timers then never come back,
+ * like those of a dead process. `pause` holds it, as SIGSTOP does.
  *
  *     const sim = new Sim(seed);
  *     let env = sim.boot();
@@ -8,7 +9,8 @@
  *     sim.crash();
  *     env = sim.boot();
  *
- * Nothing here waits for real time, and nothing that runs on it may (no native asynchronous calls).
+ * A `Sim` is its own first machine; `machine()` adds others to its world. Nothing here waits for real time, and nothing that
+ * runs on it may (no native asynchronous calls).
  */
 import type { Env } from '../../core/env/env.ts';
 import { SimDisk } from './disk.ts';
@@ -17,7 +19,8 @@ import { Seeded } from './random.ts';
 interface Event {
   at: number;
   readonly order: number;
-  readonly process: number;
+  /** Undefined: the world's own, which no machine's end takes away. */
+  readonly machine: Machine | undefined;
   readonly run: () => void;
 }
 
@@ -26,56 +29,104 @@ function drain(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
 
-export class Sim {
+/** What machines share: time, and what happens next. */
+class World {
   readonly random: Seeded;
-  readonly disk: SimDisk;
-  /** How long a disk operation takes: uniform from 0 to this. */
-  diskMs = 2;
-  private clockMs = 0;
+  clockMs = 0;
   private order = 0;
-  private process = 0;
   private events: Event[] = [];
 
   constructor(
     readonly seed: number,
-    private readonly startMs = Date.UTC(2026, 0, 1),
+    readonly startMs: number,
   ) {
     this.random = new Seeded(seed);
-    this.disk = new SimDisk(this.random);
   }
 
-  /** Virtual milliseconds since the start. */
-  get nowMs(): number {
-    return this.clockMs;
+  schedule(machine: Machine | undefined, delayMs: number, run: () => void): Event {
+    const event = { at: this.clockMs + delayMs, order: this.order++, machine, run };
+    this.events.push(event);
+    return event;
+  }
+
+  cancel(event: Event): void {
+    const index = this.events.indexOf(event);
+    if (index >= 0) this.events.splice(index, 1);
+  }
+
+  /** Drops all that a machine's process had under way. */
+  forget(machine: Machine): void {
+    this.events = this.events.filter((event) => event.machine !== machine);
+  }
+
+  step(untilMs: number): boolean {
+    let next = -1;
+    for (let i = 0; i < this.events.length; i++) {
+      const event = this.events[i]!;
+      if (event.machine?.isPaused) continue;
+      if (next < 0 || before(event, this.events[next]!)) next = i;
+    }
+    if (next < 0 || this.events[next]!.at > untilMs) return false;
+    const event = this.events[next]!;
+    this.events[next] = this.events[this.events.length - 1]!;
+    this.events.pop();
+    this.clockMs = Math.max(this.clockMs, event.at);
+    event.run();
+    return true;
+  }
+}
+
+export class Machine {
+  readonly random: Seeded;
+  readonly disk: SimDisk;
+  /** How long a disk operation takes: uniform from 0 to this. */
+  diskMs = 2;
+  /** How far its wall clock is off. */
+  skewMs = 0;
+  /** Its process makes no step. */
+  isPaused = false;
+  private process = 0;
+
+  constructor(protected readonly world: World) {
+    this.random = world.random;
+    this.disk = new SimDisk(this.random);
   }
 
   /** Starts a process, and ends the one before as `kill` would. */
   boot(): Env {
     this.kill();
+    const { world, random } = this;
     const process = this.process;
-    const random = this.random;
+    // A dead process's operations go nowhere.
+    const schedule = (delayMs: number, run: () => void): Event =>
+      process === this.process
+        ? world.schedule(this, delayMs, run)
+        : { at: Number.POSITIVE_INFINITY, order: 0, machine: this, run };
     return {
-      clock: { nowMs: () => this.startMs + Math.floor(this.clockMs), monotonicMs: () => this.clockMs },
+      clock: {
+        nowMs: () => world.startMs + this.skewMs + Math.floor(world.clockMs),
+        monotonicMs: () => world.clockMs,
+      },
       timers: {
         after: (delayMs, task) => {
-          const event = this.schedule(process, delayMs, task);
-          return { cancel: () => this.cancel(event) };
+          const event = schedule(delayMs, task);
+          return { cancel: () => world.cancel(event) };
         },
         every: (periodMs, task) => {
           let event: Event;
           const again = () => {
-            event = this.schedule(process, periodMs, again);
+            event = schedule(periodMs, again);
             task();
           };
-          event = this.schedule(process, periodMs, again);
-          return { cancel: () => this.cancel(event) };
+          event = schedule(periodMs, again);
+          return { cancel: () => world.cancel(event) };
         },
-        yield: () => new Promise((resolve) => this.schedule(process, 0, resolve)),
+        yield: () => new Promise((resolve) => schedule(0, resolve)),
       },
       disk: this.disk.view(
         (operation) =>
           new Promise((resolve, reject) => {
-            this.schedule(process, random.next() * this.diskMs, () => {
+            schedule(random.next() * this.diskMs, () => {
               try {
                 resolve(operation());
               } catch (error) {
@@ -102,10 +153,35 @@ export class Sim {
 
   private end(): void {
     this.process++;
-    this.events = [];
+    this.isPaused = false;
+    this.world.forget(this);
+  }
+}
+
+export class Sim extends Machine {
+  constructor(
+    readonly seed: number,
+    startMs = Date.UTC(2026, 0, 1),
+  ) {
+    super(new World(seed, startMs));
   }
 
-  /** Runs the machine until `promise` settles. Throws when nothing is left that could settle it. */
+  /** Another machine of this world. */
+  machine(): Machine {
+    return new Machine(this.world);
+  }
+
+  /** Virtual milliseconds since the start. */
+  get nowMs(): number {
+    return this.world.clockMs;
+  }
+
+  /** Something that happens outside of the machines: on the network, say. */
+  later(delayMs: number, run: () => void): void {
+    this.world.schedule(undefined, delayMs, run);
+  }
+
+  /** Runs the machines until `promise` settles. Throws when nothing is left that could settle it. */
   async settle<T>(promise: Promise<T>): Promise<T> {
     let settled = false;
     const mark = () => {
@@ -114,7 +190,7 @@ export class Sim {
     promise.then(mark, mark);
     await drain();
     while (!settled) {
-      if (!this.step(Number.POSITIVE_INFINITY))
+      if (!this.world.step(Number.POSITIVE_INFINITY))
         throw new Error(`seed ${this.seed}: nothing left to run, still waiting`);
       await drain();
     }
@@ -123,42 +199,16 @@ export class Sim {
 
   /** Lets `durationMs` pass. */
   async advance(durationMs: number): Promise<void> {
-    const until = this.clockMs + durationMs;
+    const until = this.world.clockMs + durationMs;
     await drain();
-    while (this.step(until)) await drain();
-    this.clockMs = until;
+    while (this.world.step(until)) await drain();
+    this.world.clockMs = until;
   }
 
   /** Runs `count` events, as far as there are any: to stop in the middle of things. */
   async steps(count: number): Promise<void> {
     await drain();
-    for (let i = 0; i < count && this.step(Number.POSITIVE_INFINITY); i++) await drain();
-  }
-
-  private schedule(process: number, delayMs: number, run: () => void): Event {
-    const event = { at: this.clockMs + delayMs, order: this.order++, process, run };
-    // A dead process's operations go nowhere.
-    if (process === this.process) this.events.push(event);
-    return event;
-  }
-
-  private cancel(event: Event): void {
-    const index = this.events.indexOf(event);
-    if (index >= 0) this.events.splice(index, 1);
-  }
-
-  private step(untilMs: number): boolean {
-    let next = -1;
-    for (let i = 0; i < this.events.length; i++) {
-      if (next < 0 || before(this.events[i]!, this.events[next]!)) next = i;
-    }
-    if (next < 0 || this.events[next]!.at > untilMs) return false;
-    const event = this.events[next]!;
-    this.events[next] = this.events[this.events.length - 1]!;
-    this.events.pop();
-    this.clockMs = Math.max(this.clockMs, event.at);
-    event.run();
-    return true;
+    for (let i = 0; i < count && this.world.step(Number.POSITIVE_INFINITY); i++) await drain();
   }
 }
 
