@@ -152,6 +152,26 @@ export class Reader {
     return this.#values((shards) => ({ cardinality: { shards, fromMs, toMs } }), range, context);
   }
 
+  /** Exemplars of the series that match any of the selectors: lists (core/exemplars.ts), each series whole, in time order. */
+  async exemplars(
+    options: LabelsOptions,
+    receive: PageReceiver,
+    context: ReadContext,
+  ): Promise<{ coverage: Coverage[] }> {
+    const request = labelsRequest(options, '');
+    const question = (shards: readonly number[]) => ({ exemplars: { ...request, shards } });
+    return { coverage: await this.#fanOut(options, context, question, ({ page }) => receive(page)) };
+  }
+
+  /**
+   * Metadata of one metric or, with an empty name, of all, as texts (`parseMetadataText`). The range says only what the ledger
+   * is about.
+   */
+  metadata(name: string, range: ReadRange, context: ReadContext): Promise<{ values: string[]; coverage: Coverage[] }> {
+    const request = labelsRequest({ ...range, selectors: [] }, name);
+    return this.#values((shards) => ({ metadata: { ...request, shards } }), range, context);
+  }
+
   close(): void {
     for (const { channel, reads } of this.#nodes.values()) {
       reads.close();

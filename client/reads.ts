@@ -18,7 +18,18 @@ const CREDIT = 4;
 
 /** What is asked: one of them. */
 export type Question = Partial<
-  Pick<ReadRequest, 'select' | 'series' | 'labelNames' | 'labelValues' | 'windowVersions' | 'cardinality' | 'aggregate'>
+  Pick<
+    ReadRequest,
+    | 'select'
+    | 'series'
+    | 'labelNames'
+    | 'labelValues'
+    | 'windowVersions'
+    | 'cardinality'
+    | 'aggregate'
+    | 'exemplars'
+    | 'metadata'
+  >
 >;
 
 /** Takes a reply with content. While it returns an unsettled promise no further one is handed over. */
@@ -50,6 +61,8 @@ const BLANK: ReadRequest = {
   credit: 0,
   cancel: false,
   aggregate: null,
+  exemplars: null,
+  metadata: null,
 };
 
 export class Reads {

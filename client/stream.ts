@@ -18,7 +18,7 @@ import {
   shardsService,
   type WriteReply,
 } from '../core/protocol.ts';
-import type { ColumnBatch, ReferenceSource } from './columns.ts';
+import { annexBytes, type ColumnBatch, type ReferenceSource } from './columns.ts';
 
 /** A stream whose oldest request has waited this long is given up: the node hangs, and others may have taken over. */
 const STALLED_MS = 15_000;
@@ -92,7 +92,9 @@ export class NodeStream {
   send(shipment: Shipment): Promise<Answer> {
     return new Promise((answer) => {
       let sampleBytes = 0;
-      for (const { batch } of shipment.cargo) sampleBytes += batch.timestamps.length + batch.values.length;
+      for (const { batch } of shipment.cargo) {
+        sampleBytes += batch.timestamps.length + batch.values.length + annexBytes(batch);
+      }
       this.#waiting.push({ shipment, sampleBytes, answer, sentMs: 0 });
       this.#pump();
     });
@@ -154,6 +156,8 @@ export class NodeStream {
       counts: batch.counts === undefined ? NO_BYTES : bytesOf(batch.counts),
       timestamps: batch.timestamps,
       values: batch.values,
+      exemplars: batch.exemplars ?? NO_BYTES,
+      metadata: batch.metadata ?? NO_BYTES,
     };
   }
 

@@ -15,9 +15,19 @@ import { type ErrorCode, SilverbackError } from '../core/errors.ts';
 import { Channel, type ChannelCredentials, MAX_MESSAGE_BYTES } from '../core/grpc.ts';
 import { decodeIdentity, type Labels } from '../core/labels.ts';
 import type { PlacementView } from '../core/placement.ts';
-import type { AckLevel, ShardOutcome } from '../core/protocol.ts';
+import type { AckLevel, ExemplarRefusal, ShardOutcome } from '../core/protocol.ts';
 import { backoffMs } from './backoff.ts';
-import type { ColumnBatch, ReferenceSource } from './columns.ts';
+import {
+  annexBytes,
+  type ColumnBatch,
+  checkedBytes,
+  PIECE_SAMPLES,
+  pieces,
+  type ReferenceSource,
+  runsOf,
+  SAMPLE_BYTES,
+  sampleCount,
+} from './columns.ts';
 import { preferred } from './placement.ts';
 import { type Answer, type Cargo, NodeStream } from './stream.ts';
 
@@ -46,6 +56,10 @@ export interface ShardResult {
   readonly retryAfterMs: number;
   readonly acknowledgedCount: number;
   readonly rejections: readonly SeriesRejection[];
+  /** Exemplars that are acknowledged. */
+  readonly exemplarCount: number;
+  /** Exemplars that never will be. */
+  readonly refusedExemplars: readonly ExemplarRefusal[];
 }
 
 /** One result per batch, in the order of the batches. */
@@ -90,9 +104,6 @@ export interface WriterStats {
   readonly notOwnerCount: number;
   readonly heldBytes: number;
 }
-
-/** Samples of one request, at most; larger batches are cut. Well below the message limit, definitions included. */
-const PIECE_SAMPLES = 65_536;
 
 /** UNKNOWN_REF answers to one batch after which the writer waits between tries like for any other obstacle. */
 const QUICK_REDEFINITIONS = 3;
@@ -221,7 +232,8 @@ export class Writer {
       let samples = 0;
       let to = from;
       for (; to < parcels.length; to++) {
-        samples += sampleCount((parcels[to] as Parcel).batch);
+        const { batch } = parcels[to] as Parcel;
+        samples += sampleCount(batch) + annexBytes(batch) / SAMPLE_BYTES;
         if (to > from && samples > PIECE_SAMPLES) break;
       }
       const group = parcels.slice(from, to);
@@ -290,6 +302,8 @@ export class Writer {
   /** Part of the batch, or all of it, is stored: takes in what was refused, keeps what must be sent again. */
   #judgeStored(job: Job, address: string, parcel: Parcel, outcome: ShardOutcome): void {
     const { batch } = parcel;
+    parcel.exemplarCount += outcome.exemplars;
+    parcel.refusedExemplars.push(...outcome.refusedExemplars);
     const unknown = wordsOf(outcome.unknownRefs);
     const again = new Set(unknown);
     let obstacle: SilverbackError | undefined;
@@ -379,6 +393,8 @@ class Parcel {
   batch: ColumnBatch;
   readonly rejections: SeriesRejection[] = [];
   rejectedCount = 0;
+  exemplarCount = 0;
+  readonly refusedExemplars: ExemplarRefusal[] = [];
   /** Requests with it that were sent and have no outcome, not yet or never: while there are any, it may be stored. */
   unansweredCount = 0;
   /** Copies passed over because they did not take it. */
@@ -474,6 +490,8 @@ class Job {
       retryAfterMs: 0,
       acknowledgedCount: sampleCount(batch),
       rejections: [] as SeriesRejection[],
+      exemplarCount: 0,
+      refusedExemplars: [] as ExemplarRefusal[],
     }));
     let acknowledgedCount = 0;
     for (const parcel of this.parcels) {
@@ -481,6 +499,8 @@ class Job {
       const error = parcel.result?.error;
       result.acknowledgedCount -= parcel.rejectedCount + (error === undefined ? 0 : parcel.openCount());
       result.rejections.push(...parcel.rejections);
+      result.exemplarCount += parcel.exemplarCount;
+      result.refusedExemplars.push(...parcel.refusedExemplars);
       if (error === undefined || result.code !== 'OK') continue;
       result.code = error.code;
       result.message = error.message;
@@ -489,87 +509,6 @@ class Job {
     for (const result of results) acknowledgedCount += result.acknowledgedCount;
     return { results, acknowledgedCount };
   }
-}
-
-function sampleCount(batch: ColumnBatch): number {
-  return batch.timestamps.length / 8;
-}
-
-/** Bytes the batch holds. Throws INVALID_ARGUMENT if its columns do not fit together. */
-function checkedBytes(batch: ColumnBatch): number {
-  const { shard, refs, counts, timestamps, values } = batch;
-  let samples = refs.length;
-  if (counts !== undefined) {
-    samples = 0;
-    for (const count of counts) samples += count;
-  }
-  if (
-    (counts !== undefined && counts.length !== refs.length) ||
-    timestamps.length !== 8 * samples ||
-    values.length !== 8 * samples
-  ) {
-    const columns = `${refs.length} refs, ${counts?.length ?? 'no'} counts that add up to ${samples}`;
-    const bytes = `${timestamps.length} and ${values.length} bytes of timestamps and values`;
-    throw new SilverbackError(
-      'INVALID_ARGUMENT',
-      `batch for shard ${shard}: ${columns}, but ${bytes}; each sample has 8 and 8`,
-    );
-  }
-  return refs.byteLength + (counts?.byteLength ?? 0) + 16 * samples;
-}
-
-/** The batch in pieces of at most `PIECE_SAMPLES`, as views; a run that lies across a border is cut in two. */
-function pieces(batch: ColumnBatch): ColumnBatch[] {
-  if (sampleCount(batch) <= PIECE_SAMPLES) return [batch];
-  const { shard, refs, counts, timestamps, values } = batch;
-  const result: ColumnBatch[] = [];
-  let run = 0;
-  let taken = 0;
-  for (let from = 0; from < sampleCount(batch); ) {
-    const firstRun = run;
-    const lengths: number[] = [];
-    let to = from;
-    while (to < from + PIECE_SAMPLES && run < refs.length) {
-      const rest = (counts === undefined ? 1 : (counts[run] as number)) - taken;
-      const length = Math.min(rest, from + PIECE_SAMPLES - to);
-      lengths.push(length);
-      to += length;
-      taken = length === rest ? 0 : taken + length;
-      if (taken === 0) run++;
-    }
-    result.push({
-      shard,
-      refs: refs.subarray(firstRun, firstRun + lengths.length),
-      counts: counts === undefined ? undefined : Uint32Array.from(lengths),
-      timestamps: timestamps.subarray(8 * from, 8 * to),
-      values: values.subarray(8 * from, 8 * to),
-    });
-    from = to;
-  }
-  return result;
-}
-
-/** The runs of the batch whose reference is in `wanted`, copied. */
-function runsOf(batch: ColumnBatch, wanted: ReadonlySet<number>): ColumnBatch {
-  const runs: number[] = [];
-  const parts: { readonly from: number; readonly to: number }[] = [];
-  let from = 0;
-  for (let run = 0; run < batch.refs.length; run++) {
-    const to = from + 8 * (batch.counts?.[run] ?? 1);
-    if (wanted.has(batch.refs[run] as number)) {
-      runs.push(run);
-      parts.push({ from, to });
-    }
-    from = to;
-  }
-  const { counts } = batch;
-  return {
-    shard: batch.shard,
-    refs: Uint32Array.from(runs, (run) => batch.refs[run] as number),
-    counts: counts === undefined ? undefined : Uint32Array.from(runs, (run) => counts[run] as number),
-    timestamps: Buffer.concat(parts.map((part) => batch.timestamps.subarray(part.from, part.to))),
-    values: Buffer.concat(parts.map((part) => batch.values.subarray(part.from, part.to))),
-  };
 }
 
 /** Packed u32 as numbers. Copies: the bytes of a message lie at any offset. */
@@ -586,6 +525,8 @@ function refuseAll(batches: readonly ColumnBatch[], error: SilverbackError): Wri
     retryAfterMs: error.retryAfterMs ?? 0,
     acknowledgedCount: 0,
     rejections: [],
+    exemplarCount: 0,
+    refusedExemplars: [],
   }));
   return { results, acknowledgedCount: 0 };
 }

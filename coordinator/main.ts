@@ -169,6 +169,7 @@ async function main(): Promise<void> {
     env,
     engine,
     queryable,
+    annex: queryable,
     cache,
     timeoutMs: settings.queryTimeoutMs,
     version: ownVersion,

@@ -256,6 +256,13 @@ const SETTINGS = {
     default: '1000000',
     help: 'series a shard takes',
   },
+  maxExemplarCount: {
+    name: 'max-exemplars',
+    operand: 'N',
+    schema: wholeNumber(1, 10_000_000),
+    default: '100000',
+    help: 'exemplars a node keeps, the latest of its shards in equal parts',
+  },
   leaseTtlMs: {
     name: 'lease-ttl',
     operand: 'DURATION',

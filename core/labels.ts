@@ -24,6 +24,13 @@ export interface LabelLimits {
 
 export const DEFAULT_LABEL_LIMITS: LabelLimits = { maxLabelCount: 64, maxNameBytes: 1024, maxValueBytes: 4096 };
 
+/** For what was checked when it came in. */
+export const UNLIMITED: LabelLimits = {
+  maxLabelCount: Number.POSITIVE_INFINITY,
+  maxNameBytes: Number.POSITIVE_INFINITY,
+  maxValueBytes: Number.POSITIVE_INFINITY,
+};
+
 /** The label set without labels. */
 export const NO_LABELS: Labels = brand([]);
 

@@ -42,6 +42,8 @@ export interface ShardBatch {
   readonly counts: Uint8Array;
   readonly timestamps: Uint8Array;
   readonly values: Uint8Array;
+  readonly exemplars: Uint8Array;
+  readonly metadata: Uint8Array;
 }
 
 export interface WriteReply {
@@ -56,6 +58,13 @@ export interface ShardOutcome {
   readonly retryAfterMs: number;
   readonly unknownRefs: Uint8Array;
   readonly rejections: readonly Rejection[];
+  readonly exemplars: number;
+  readonly refusedExemplars: readonly ExemplarRefusal[];
+}
+
+export interface ExemplarRefusal {
+  readonly code: WireCode;
+  readonly message: string;
 }
 
 export interface Rejection {
@@ -128,6 +137,8 @@ export interface ReadRequest {
   readonly credit: number;
   readonly cancel: boolean;
   readonly aggregate: AggregateRequest | null;
+  readonly exemplars: LabelsRequest | null;
+  readonly metadata: LabelsRequest | null;
 }
 
 export interface ReadReply {

@@ -40,6 +40,8 @@ export interface NodeOptions {
   readonly maxSampleAgeMs: number;
   /** Of one shard. */
   readonly maxSeriesCount: number;
+  /** Of all shards together. Default 100,000. */
+  readonly maxExemplarCount?: number;
   /** What the logs of all shards may take together while other copies lag. Default: any size. */
   readonly logBudgetBytes?: number;
   /** Replication, mostly. */
@@ -220,6 +222,7 @@ export class Node {
         budget: this.budget,
         maxSampleAgeMs,
         limits: { maxSeriesCount },
+        maxExemplarCount: () => Math.ceil((this.#options.maxExemplarCount ?? 100_000) / this.#slots.size),
         logAllowanceBytes: () => (this.#options.logBudgetBytes ?? Number.POSITIVE_INFINITY) / this.#slots.size,
       });
       slot.state = 'serving';

@@ -192,6 +192,7 @@ type Answer = (node: ReadContext['node'], read: Read) => Promise<Last>;
 /** Undefined: the request opens no read. */
 function answerTo(request: ReadRequest): Answer | undefined {
   const { select, series, labelNames, labelValues, windowVersions, cardinality, aggregate } = request;
+  const { exemplars, metadata } = request;
   if (aggregate !== null) return (node, read) => sendGroups(node, aggregate, read);
   if (select !== null) {
     return (node, read) => {
@@ -228,6 +229,15 @@ function answerTo(request: ReadRequest): Answer | undefined {
   }
   if (cardinality !== null) {
     return (node, read) => sendValues(node, cardinality, read, (shard) => shard.cardinality(read.signal));
+  }
+  if (exemplars !== null) {
+    return (node, read) => {
+      const selectors = selectorsOf(exemplars);
+      return sendPages(node, exemplars, read, (shard) => shard.exemplars(exemplars, selectors, read.signal));
+    };
+  }
+  if (metadata !== null) {
+    return (node, read) => sendValues(node, metadata, read, async (shard) => shard.metadata(metadata.name));
   }
   return undefined;
 }

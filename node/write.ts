@@ -120,9 +120,9 @@ class WriteStream {
       if (!(error instanceof SilverbackError)) throw error;
       return this.#observed(batch, refusal(batch.shard, error));
     }
-    const { code, message, retryAfterMs, unknownRefs, rejections } = await sender.append(batch, ack);
+    const { unknownRefs, exemplarCount, ...outcome } = await sender.append(batch, ack);
     const unknown = new Uint8Array(unknownRefs.buffer, unknownRefs.byteOffset, unknownRefs.byteLength);
-    return this.#observed(batch, { shard: batch.shard, code, message, retryAfterMs, unknownRefs: unknown, rejections });
+    return this.#observed(batch, { shard: batch.shard, ...outcome, unknownRefs: unknown, exemplars: exemplarCount });
   }
 
   #observed(batch: ShardBatch, outcome: ShardOutcome): ShardOutcome {
@@ -152,8 +152,9 @@ class WriteStream {
   }
 }
 
-function bytesOf({ definitions, refs, counts, timestamps, values }: ShardBatch): number {
-  return definitions.length + refs.length + counts.length + timestamps.length + values.length;
+function bytesOf({ definitions, refs, counts, timestamps, values, exemplars, metadata }: ShardBatch): number {
+  const columns = refs.length + counts.length + timestamps.length + values.length;
+  return definitions.length + columns + exemplars.length + metadata.length;
 }
 
 function refusal(shard: number, error: SilverbackError): ShardOutcome {
@@ -166,5 +167,7 @@ function refusal(shard: number, error: SilverbackError): ShardOutcome {
     retryAfterMs: error.retryAfterMs ?? 0,
     unknownRefs: NO_BYTES,
     rejections: [],
+    exemplars: 0,
+    refusedExemplars: [],
   };
 }

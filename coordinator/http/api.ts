@@ -13,7 +13,8 @@ import { encodeResult, formatLabels, formatTime } from '../promql/format.ts';
 import { format } from '../promql/print.ts';
 import { toTree } from '../promql/tree.ts';
 import type { ResultCache } from '../query/cache.ts';
-import type { Coverage, Queryable, QueryContext } from '../query/queryable.ts';
+import type { AnnexQueryable, Coverage, Queryable, QueryContext } from '../query/queryable.ts';
+import { ANNEX_ROWS } from './annex.ts';
 import { type Answer, type Found, failure, plainData, success } from './answer.ts';
 import { CLUSTER_ROWS, type Operation } from './cluster.ts';
 import { Gate } from './gate.ts';
@@ -24,6 +25,8 @@ export interface ApiOptions {
   readonly env: Env;
   readonly engine: Engine;
   readonly queryable: Queryable;
+  /** Exemplars and metadata, where there are any. */
+  readonly annex?: AnnexQueryable;
   /** Answers range queries, where there is one. */
   readonly cache?: ResultCache;
   /** Longest time a query may ask for with `timeout`. */
@@ -71,7 +74,7 @@ export const API_ROWS: readonly ApiRow[] = [
   { path: '/label/:name/values', post: false, gated: true, find: labelValues },
   { path: '/format_query', post: true, gated: false, find: formatQuery },
   { path: '/parse_query', post: true, gated: false, find: parseQuery },
-  { path: '/query_exemplars', post: true, gated: false, find: noExemplars },
+  ...ANNEX_ROWS,
   ...STATUS_ROWS,
   ...CLUSTER_ROWS,
 ];
@@ -294,15 +297,4 @@ function parsed({ options }: Api, params: Params): Expr {
   } catch (error) {
     throw error instanceof QueryError ? invalid('query', error.message) : error;
   }
-}
-
-/** Exemplars are not stored: a good question finds none, a bad one is told so. */
-async function noExemplars({ options }: Api, { params }: ApiCall): Promise<Found> {
-  params.range();
-  try {
-    options.engine.parse(params.text('query'));
-  } catch (error) {
-    throw error instanceof QueryError ? invalid('query', error.message) : error;
-  }
-  return plainData([]);
 }

@@ -39,9 +39,10 @@ export class Metrics {
       ['refused_samples_total', 'Samples of series whose labels break a rule.', 'refusedSampleCount'],
       ['malformed_bodies_total', 'Bodies that are no snappy or no remote write.', 'malformedCount'],
       ['turned_away_bodies_total', 'Bodies refused because too many were under way.', 'turnedAwayCount'],
-      ['skipped_exemplars_total', 'Exemplars that were not stored.', 'exemplarCount'],
+      ['exemplars_total', 'Exemplars acknowledged.', 'exemplarCount'],
+      ['refused_exemplars_total', 'Exemplars that break a rule.', 'refusedExemplarCount'],
       ['skipped_histograms_total', 'Native histograms that were not stored.', 'histogramCount'],
-      ['skipped_metadata_total', 'Metadata entries that were not stored.', 'metadataCount'],
+      ['metadata_total', 'Metadata entries taken; what is repeated within some minutes counts once.', 'metadataCount'],
       [
         'table_generations_total',
         'Times the table of known series was started, the first included.',

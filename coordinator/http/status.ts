@@ -45,7 +45,6 @@ export const STATUS_ROWS: readonly StatusRow[] = [
   row('/status/flags', async ({ options }) => plainData(options.settings ?? {})),
   row('/status/runtimeinfo', runtimeInfo),
   { ...row('/status/tsdb', tsdb), gated: true },
-  none('/metadata', {}),
   none('/rules', { groups: [] }),
   none('/alerts', { alerts: [] }),
   none('/alertmanagers', { activeAlertmanagers: [], droppedAlertmanagers: [] }),

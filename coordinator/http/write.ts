@@ -110,10 +110,10 @@ export function writeHandler({ receiver, count, warn }: WriteOptions): WriteHand
 }
 
 /** What 2.0 wants to be told with every answer that follows the storing. */
-function written(response: ServerResponse, { writtenSampleCount }: Receipt): void {
+function written(response: ServerResponse, { writtenSampleCount, writtenExemplarCount }: Receipt): void {
   response.setHeader('x-prometheus-remote-write-samples-written', String(writtenSampleCount));
   response.setHeader('x-prometheus-remote-write-histograms-written', '0');
-  response.setHeader('x-prometheus-remote-write-exemplars-written', '0');
+  response.setHeader('x-prometheus-remote-write-exemplars-written', String(writtenExemplarCount));
 }
 
 const V1 = 'prometheus.WriteRequest';

@@ -19,6 +19,8 @@ export interface Receipt {
   readonly retryAfterMs: number | undefined;
   /** Samples that are stored, whatever the status. */
   readonly writtenSampleCount: number;
+  readonly writtenExemplarCount: number;
+  readonly refusedExemplarCount: number;
 }
 
 /** The batches of one slice and their outcome. */
@@ -49,13 +51,20 @@ class Tally {
   }
 }
 
-export function settle(slices: readonly SliceOutcome[], refused: readonly RefusedSeries[]): Receipt {
+/** `refusedExemplars`: messages about exemplars that were not sent on. */
+export function settle(
+  slices: readonly SliceOutcome[],
+  refused: readonly RefusedSeries[],
+  refusedExemplars: readonly string[] = [],
+): Receipt {
   const later = new Tally();
   const never = new Tally();
+  const exemplars = new Tally();
   let retryAfterMs = 0;
   let status = 0;
   let broken = false;
   let writtenSampleCount = 0;
+  let writtenExemplarCount = 0;
   const judge = (code: ErrorCode, message: string, sampleCount: number, ownRetryMs: number): void => {
     if (!isRetryable(code)) {
       never.add(message, sampleCount);
@@ -67,6 +76,7 @@ export function settle(slices: readonly SliceOutcome[], refused: readonly Refuse
     status = Math.max(status, new SilverbackError(code, message).httpStatus);
   };
   for (const { message, sampleCount } of refused) never.add(message, sampleCount);
+  for (const message of refusedExemplars) exemplars.add(message, 1);
   for (const { batches, outcome } of slices) {
     writtenSampleCount += outcome.acknowledgedCount;
     outcome.results.forEach((result, i) => {
@@ -74,19 +84,27 @@ export function settle(slices: readonly SliceOutcome[], refused: readonly Refuse
         const samples = ((batches[i] as ColumnBatch).timestamps.length >> 3) - result.acknowledgedCount;
         judge(result.code, `shard ${result.shard}: ${result.message}`, samples, result.retryAfterMs);
       }
+      writtenExemplarCount += result.exemplarCount;
+      for (const { message } of result.refusedExemplars) exemplars.add(message, 1);
       for (const one of result.rejections) judge(one.code, one.message, one.sampleCount, one.retryAfterMs);
     });
   }
-  const refusals = never.problemCount === 0 ? '' : `${never.sampleCount} samples can never be stored: ${never}`;
+  const refusals = [
+    ...(never.problemCount === 0 ? [] : [`${never.sampleCount} samples can never be stored: ${never}`]),
+    ...(exemplars.problemCount === 0 ? [] : [`${exemplars.sampleCount} exemplars can never be stored: ${exemplars}`]),
+  ];
+  const counts = { writtenSampleCount, writtenExemplarCount, refusedExemplarCount: exemplars.sampleCount };
   if (later.problemCount > 0) {
+    const what = later.sampleCount === 0 ? 'exemplars or metadata' : `${later.sampleCount} samples`;
     return {
       status: status === 429 ? 429 : 503,
-      message: `${later.sampleCount} samples are not stored, send them again: ${later}${refusals && `; ${refusals}`}`,
+      message: [`${what} are not stored, send them again: ${later}`, ...refusals].join('; '),
       retryAfterMs: retryAfterMs || DEFAULT_RETRY_MS,
-      writtenSampleCount,
+      ...counts,
     };
   }
-  if (refusals !== '')
-    return { status: broken ? 500 : 400, message: refusals, retryAfterMs: undefined, writtenSampleCount };
-  return { status: 204, message: '', retryAfterMs: undefined, writtenSampleCount };
+  if (refusals.length > 0) {
+    return { status: broken ? 500 : 400, message: refusals.join('; '), retryAfterMs: undefined, ...counts };
+  }
+  return { status: 204, message: '', retryAfterMs: undefined, ...counts };
 }

@@ -9,7 +9,7 @@
  * A body is in the kernel alone. All but the largest are read in one go; between the slices of a large one
  * other work has its turn, and other bodies wait.
  */
-import type { ReferenceSource, Writer } from '../../client/writer.ts';
+import type { ColumnBatch, ReferenceSource, Writer } from '../../client/writer.ts';
 import type { Env } from '../../core/env/env.ts';
 import { SilverbackError } from '../../core/errors.ts';
 import {
@@ -19,6 +19,7 @@ import {
   type WriteVersion,
 } from '../../core/kernel/ingest.ts';
 import type { AckLevel } from '../../core/protocol.ts';
+import { withNotes } from './annex.ts';
 import { type Receipt, type SliceOutcome, settle } from './receipt.ts';
 
 export interface ReceiverOptions {
@@ -44,13 +45,23 @@ export interface ReceiverStats {
   refusedSampleCount: number;
   malformedCount: number;
   turnedAwayCount: number;
+  /** Exemplars that are stored. */
   exemplarCount: number;
+  refusedExemplarCount: number;
   histogramCount: number;
+  /** Entries of metadata; those that a sender repeats within some minutes count once. */
   metadataCount: number;
   generationCount: number;
   seriesCount: number;
   tableBytes: number;
   heldBytes: number;
+}
+
+/** What a body has led to so far. */
+interface Gathered {
+  readonly writes: Promise<SliceOutcome>[];
+  readonly refused: RefusedSeries[];
+  readonly refusedExemplars: string[];
 }
 
 interface Generation {
@@ -61,6 +72,8 @@ interface Generation {
 
 /** Column buffers kept for the next slice; more are left to the collector. */
 const SPARE_BUFFERS = 8;
+/** Metadata that was sent on goes on again after this time: a node may have come that lacks it. */
+const METADATA_MS = 600_000;
 
 export class Receiver {
   readonly #options: ReceiverOptions;
@@ -74,6 +87,7 @@ export class Receiver {
     malformedCount: 0,
     turnedAwayCount: 0,
     exemplarCount: 0,
+    refusedExemplarCount: 0,
     histogramCount: 0,
     metadataCount: 0,
     generationCount: 0,
@@ -83,12 +97,14 @@ export class Receiver {
   /** Settles when the kernel is free. */
   #turn: Promise<void> | undefined;
   #closed = false;
+  #metadataForgottenMs: number;
 
   constructor(options: ReceiverOptions) {
     this.#options = options;
     this.#maxHeldBytes = options.maxHeldBytes ?? 64 << 20;
     this.#maxTableBytes = options.maxTableBytes ?? 512 << 20;
     this.#generation = this.#nextGeneration();
+    this.#metadataForgottenMs = options.env.clock.monotonicMs();
   }
 
   /** Longest body, compressed. */
@@ -121,14 +137,15 @@ export class Receiver {
   async receive(chunks: readonly Uint8Array[], version: WriteVersion = 1): Promise<Receipt> {
     while (this.#turn !== undefined) await this.#turn;
     if (this.#closed) throw new SilverbackError('UNAVAILABLE', 'the coordinator is stopping', { retryAfterMs: 1000 });
-    const writes: Promise<SliceOutcome>[] = [];
-    const refused: RefusedSeries[] = [];
+    const gathered: Gathered = { writes: [], refused: [], refusedExemplars: [] };
+    const { writes, refused, refusedExemplars } = gathered;
     const generation = this.#generation;
     const { kernel } = generation;
     this.#counters.bodyCount++;
+    this.#forgetMetadata();
     try {
       kernel.begin(chunks, version);
-      let done = this.#readSlice(generation, writes, refused);
+      let done = this.#readSlice(generation, gathered);
       if (!done) {
         let free: () => void = () => undefined;
         this.#turn = new Promise((resolve) => {
@@ -137,7 +154,7 @@ export class Receiver {
         try {
           while (!done) {
             await this.#options.env.timers.yield();
-            done = this.#readSlice(generation, writes, refused);
+            done = this.#readSlice(generation, gathered);
           }
         } finally {
           this.#turn = undefined;
@@ -145,23 +162,25 @@ export class Receiver {
         }
       }
     } catch (error) {
+      kernel.forgetMetadata();
       // What was read before is on its way and may be stored: a repetition of it is harmless.
       if (error instanceof SilverbackError && !error.retryable) this.#counters.malformedCount++;
       if (error instanceof SilverbackError && error.retryable) this.#retire();
       await Promise.all(writes);
       throw error;
     }
-    const skipped = kernel.skipped();
-    this.#counters.exemplarCount += skipped.exemplarCount;
-    this.#counters.histogramCount += skipped.histogramCount;
-    this.#counters.metadataCount += skipped.metadataCount;
+    const { histogramCount } = kernel.beside();
+    this.#counters.histogramCount += histogramCount;
     // 1.0 has no way to say what was stored, and a sender would drop the rest of what it sends beside a histogram.
-    if (version === 2 && skipped.histogramCount > 0) {
-      const message = `${skipped.histogramCount} native histograms, which are not supported`;
-      refused.push({ message, sampleCount: skipped.histogramCount });
+    if (version === 2 && histogramCount > 0) {
+      const message = `${histogramCount} native histograms, which are not supported`;
+      refused.push({ message, sampleCount: histogramCount });
     }
     if (kernel.tableBytes > this.#maxTableBytes) this.#retire();
-    return settle(await Promise.all(writes), refused);
+    const receipt = settle(await Promise.all(writes), refused, refusedExemplars);
+    this.#counters.exemplarCount += receipt.writtenExemplarCount;
+    this.#counters.refusedExemplarCount += receipt.refusedExemplarCount;
+    return receipt;
   }
 
   stats(): ReceiverStats {
@@ -182,7 +201,7 @@ export class Receiver {
     if (last.openWrites === 0) last.writer.close();
   }
 
-  #readSlice(generation: Generation, writes: Promise<SliceOutcome>[], refused: RefusedSeries[]): boolean {
+  #readSlice(generation: Generation, { writes, refused, refusedExemplars }: Gathered): boolean {
     const buffer = this.#spare.pop() ?? new ArrayBuffer(generation.kernel.sliceBytes);
     let slice: ReturnType<IngestKernel['next']>;
     try {
@@ -195,27 +214,36 @@ export class Receiver {
       refused.push(one);
       this.#counters.refusedSampleCount += one.sampleCount;
     }
-    if (slice.sampleCount === 0) this.#spare.push(buffer);
-    else writes.push(this.#write(generation, slice, buffer));
+    const { notes } = slice;
+    for (const message of notes.refusedExemplars) refusedExemplars.push(message);
+    this.#counters.metadataCount += notes.metadata.length;
+    const batches = withNotes(slice.batches, notes, this.#options.kernel.shardCount);
+    if (batches.length === 0) this.#spare.push(buffer);
+    else writes.push(this.#write(generation, batches, buffer));
     return slice.done;
   }
 
-  async #write(
-    generation: Generation,
-    slice: ReturnType<IngestKernel['next']>,
-    buffer: ArrayBuffer,
-  ): Promise<SliceOutcome> {
+  async #write(generation: Generation, batches: readonly ColumnBatch[], buffer: ArrayBuffer): Promise<SliceOutcome> {
     const { ack = 'LOCAL', timeoutMs = 20_000 } = this.#options;
     generation.openWrites++;
     try {
-      const outcome = await generation.writer.write(slice.batches, { ack, timeoutMs });
+      const outcome = await generation.writer.write(batches, { ack, timeoutMs });
       this.#counters.sampleCount += outcome.acknowledgedCount;
       if (this.#spare.length < SPARE_BUFFERS) this.#spare.push(buffer);
-      return { outcome, batches: slice.batches };
+      const isMissed = outcome.results.some(({ code }, i) => code !== 'OK' && batches[i]?.metadata !== undefined);
+      if (isMissed) generation.kernel.forgetMetadata();
+      return { outcome, batches };
     } finally {
       generation.openWrites--;
       if (generation !== this.#generation && generation.openWrites === 0) generation.writer.close();
     }
+  }
+
+  #forgetMetadata(): void {
+    const nowMs = this.#options.env.clock.monotonicMs();
+    if (nowMs - this.#metadataForgottenMs < METADATA_MS) return;
+    this.#metadataForgottenMs = nowMs;
+    this.#generation.kernel.forgetMetadata();
   }
 
   #nextGeneration(): Generation {

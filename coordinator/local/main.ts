@@ -51,6 +51,7 @@ async function settle(argv: readonly string[]) {
         'selfMonitoring',
         'maxSampleAgeMs',
         'memoryBudgetBytes',
+        'maxExemplarCount',
         'corsOrigin',
         'enableAdminApi',
       ],
@@ -133,6 +134,7 @@ async function main(argv: readonly string[]): Promise<void> {
     nodeArgs: [
       ...['--max-sample-age', Number.isFinite(maxSampleAgeMs) ? `${maxSampleAgeMs}ms` : 'off'],
       ...['--memory-budget', String(settings.memoryBudgetBytes)],
+      ...['--max-exemplars', String(settings.maxExemplarCount)],
     ],
     say,
     failed(reason) {

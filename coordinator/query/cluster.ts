@@ -5,17 +5,21 @@
 import type { ReadContext, Reader, SelectOptions } from '../../client/reader.ts';
 import { Cardinality } from '../../core/cardinality.ts';
 import { SilverbackError } from '../../core/errors.ts';
+import { readExemplars } from '../../core/exemplars.ts';
 import type { ChunkCodec } from '../../core/kernel/codec.ts';
-import type { Labels } from '../../core/labels.ts';
+import { compareUtf8, decodeIdentity, type Labels, UNLIMITED } from '../../core/labels.ts';
 import type { Matcher } from '../../core/matchers.ts';
+import { type MetricMetadata, parseMetadataText } from '../../core/metadata.ts';
 import { Groups, TooFine } from '../../core/promql/groups.ts';
 import type { WindowVersions } from './cache.ts';
 import { Page } from './page.ts';
 import type {
   Aggregated,
   AggregateRequest,
+  AnnexQueryable,
   Columns,
   Coverage,
+  ExemplarSeries,
   Metadata,
   Queryable,
   QueryContext,
@@ -27,7 +31,15 @@ import type {
 export interface ClusterOptions {
   readonly reader: Pick<
     Reader,
-    'select' | 'aggregate' | 'series' | 'labelNames' | 'labelValues' | 'windowVersions' | 'cardinality'
+    | 'select'
+    | 'aggregate'
+    | 'series'
+    | 'labelNames'
+    | 'labelValues'
+    | 'windowVersions'
+    | 'cardinality'
+    | 'exemplars'
+    | 'metadata'
   >;
   readonly codec: Pick<ChunkCodec, 'decode'>;
   /** Series of one selection; past it the selection fails with TOO_LARGE. Undefined: no limit. */
@@ -38,7 +50,7 @@ export interface ClusterOptions {
   readonly timeoutMs?: number;
 }
 
-export class Cluster implements Queryable {
+export class Cluster implements Queryable, AnnexQueryable {
   readonly #options: ClusterOptions;
 
   constructor(options: ClusterOptions) {
@@ -143,6 +155,34 @@ export class Cluster implements Queryable {
     const range = { fromMs: 0, toMs: LAST_MS };
     const { values, coverage } = await this.#options.reader.cardinality(range, this.#context(context));
     return { found: new Cardinality(values), coverage: coverage.map(withoutEmptyReason) };
+  }
+
+  async exemplars(
+    range: TimeRange,
+    selectors: readonly (readonly Matcher[])[],
+    context: QueryContext,
+  ): Promise<Metadata & { series: ExemplarSeries[] }> {
+    const series = new Map<string, { labels: Labels; exemplars: ExemplarSeries['exemplars'][number][] }>();
+    const take = (page: Uint8Array): void =>
+      readExemplars(page, 'INTERNAL', (identity, { labels, value, timestampMs }) => {
+        const key = Buffer.from(identity.buffer, identity.byteOffset, identity.length).toString('latin1');
+        let one = series.get(key);
+        if (one === undefined) {
+          one = { labels: decodeIdentity(identity, UNLIMITED), exemplars: [] };
+          series.set(key, one);
+        }
+        one.exemplars.push({ labels: decodeIdentity(labels, UNLIMITED), value, timestampMs });
+      });
+    const options = { ...bounded(range), selectors };
+    const { coverage } = await this.#options.reader.exemplars(options, take, this.#context(context));
+    return { series: [...series.values()], coverage: coverage.map(withoutEmptyReason), warnings: [] };
+  }
+
+  async metadata(name: string, context: QueryContext): Promise<Metadata & { entries: MetricMetadata[] }> {
+    const range = { fromMs: 0, toMs: LAST_MS };
+    const { values, coverage } = await this.#options.reader.metadata(name, range, this.#context(context));
+    const entries = values.flatMap(parseMetadataText).sort((a, b) => compareUtf8(a.name, b.name));
+    return { entries, coverage: coverage.map(withoutEmptyReason), warnings: [] };
   }
 
   #selection({ matchers, fromMs, toMs }: SelectRequest): SelectOptions {

@@ -4,6 +4,7 @@
  */
 import type { Labels } from '../../core/labels.ts';
 import type { Matcher } from '../../core/matchers.ts';
+import type { MetricMetadata } from '../../core/metadata.ts';
 import type { Aggregation, Groups } from '../../core/promql/groups.ts';
 
 /** Milliseconds, both ends inclusive: a selector `(t-range, t]` asks for `fromMs = t-range+1`. */
@@ -68,6 +69,24 @@ export interface QueryContext {
 export interface Metadata {
   readonly coverage: readonly Coverage[];
   readonly warnings: readonly string[];
+}
+
+export interface ExemplarSeries {
+  readonly labels: Labels;
+  /** In order of time. */
+  readonly exemplars: readonly { readonly labels: Labels; readonly value: number; readonly timestampMs: number }[];
+}
+
+/** What is kept beside samples. */
+export interface AnnexQueryable {
+  /** Series that match any of `selectors` and have exemplars in the range, in no order. */
+  exemplars(
+    range: TimeRange,
+    selectors: readonly (readonly Matcher[])[],
+    context: QueryContext,
+  ): Promise<Metadata & { series: ExemplarSeries[] }>;
+  /** Of one metric or, with an empty name, of all. In order of names, the latest entry of each first. */
+  metadata(name: string, context: QueryContext): Promise<Metadata & { entries: MetricMetadata[] }>;
 }
 
 export interface Queryable {

@@ -13,6 +13,7 @@
  */
 import { SilverbackError } from '../errors.ts';
 import { type KernelMemory, loadKernel } from './load.ts';
+import { NO_NOTES, readNotes, type SliceNotes } from './notes.ts';
 import { fields, labelReferences } from './wire.ts';
 
 export interface IngestKernelOptions {
@@ -56,13 +57,16 @@ export interface IngestSlice {
   readonly batches: readonly ShardColumns[];
   readonly sampleCount: number;
   readonly refused: readonly RefusedSeries[];
+  readonly notes: SliceNotes;
   /** The body is at its end; else call `next` again. */
   readonly done: boolean;
 }
 
-/** What a body held beside float samples: parsed over and not stored. Valid once the body is at its end. */
-export interface SkippedCounts {
+/** What a body held beside float samples. Valid once the body is at its end. */
+export interface BesideCounts {
+  /** Those of refused series among them. */
   readonly exemplarCount: number;
+  /** Parsed over and not stored. */
   readonly histogramCount: number;
   readonly metadataCount: number;
 }
@@ -98,6 +102,9 @@ interface Exports {
   exemplars(): number;
   histograms(): number;
   metadata(): number;
+  notes(): number;
+  notesAddress(): number;
+  forgetMetadata(): void;
   symbolsAddress(): number;
   symbolCount(): number;
   identity(shard: number, ref: number): number;
@@ -111,6 +118,7 @@ const FAILED = 2;
 const SNAPPY_TOO_LARGE = 2;
 const LAST_SNAPPY_FAILURE = 7;
 const TABLE_FULL = 12;
+const NO_SYMBOL = 13;
 
 /** By failure code (assembly/ingest/state.ts). */
 const FAILURES: Readonly<Record<number, string>> = {
@@ -151,6 +159,7 @@ export type WriteVersion = 1 | 2;
 
 const REFUSAL_BYTES = 32;
 const DIRECTORY_WORDS = 7;
+const NOTE_WORDS = 5;
 /** refs, counts, timestamps and values of a sample, and padding per shard (assembly/ingest/columns.ts). */
 const SAMPLE_BYTES = 24;
 const SHARD_BYTES = 16;
@@ -223,6 +232,7 @@ export class IngestKernel {
     const status = wasm.read();
     if (status === FAILED) throw this.#failure();
     const refusedCount = wasm.refusedSeries();
+    const noteCount = wasm.notes();
     const batchCount = wasm.columns();
     const bytes = this.#memory();
     const output = wasm.outputAddress() >>> 0;
@@ -248,11 +258,17 @@ export class IngestKernel {
       batches,
       sampleCount,
       refused: refusedCount === 0 ? [] : this.#refusals(refusedCount),
+      notes: noteCount === 0 ? NO_NOTES : this.#notes(noteCount),
       done: status === DONE,
     };
   }
 
-  skipped(): SkippedCounts {
+  /** Metadata that was handed out before is handed out again when it comes again; until then it is not. */
+  forgetMetadata(): void {
+    this.#wasm.forgetMetadata();
+  }
+
+  beside(): BesideCounts {
     return {
       exemplarCount: this.#wasm.exemplars(),
       histogramCount: this.#wasm.histograms(),
@@ -299,7 +315,7 @@ export class IngestKernel {
       'INVALID_ARGUMENT',
       snappy
         ? `remote write body is not snappy: ${why}, at byte ${at}`
-        : `remote write body is not a ${this.#version === 1 ? 'WriteRequest' : '2.0 Request'}: ${why}, at byte ${at} of the ${declaredBytes} decompressed`,
+        : `remote write body is not a ${this.#what()}: ${why}, at byte ${at} of the ${declaredBytes} decompressed`,
     );
   }
 
@@ -324,6 +340,29 @@ export class IngestKernel {
     return out;
   }
 
+  #notes(count: number): SliceNotes {
+    const from = (this.#wasm.notesAddress() >>> 0) >> 2;
+    try {
+      return readNotes(this.#words.slice(from, from + count * NOTE_WORDS), {
+        version: this.#version,
+        bytes: (at, length) => this.#memory().subarray(at, at + length),
+        identity: (shard, ref) => this.identity(shard, ref).slice(),
+        symbol: (reference) => {
+          const bytes = this.#symbolBytes(reference);
+          if (bytes === undefined) throw new SilverbackError('INVALID_ARGUMENT', FAILURES[NO_SYMBOL] as string);
+          return bytes;
+        },
+      });
+    } catch (error) {
+      if (!(error instanceof SilverbackError)) throw error;
+      throw new SilverbackError(error.code, `remote write body is not a ${this.#what()}: ${error.message}`);
+    }
+  }
+
+  #what(): string {
+    return this.#version === 1 ? 'WriteRequest' : '2.0 Request';
+  }
+
   /** `rawLabels` of a 2.0 TimeSeries. */
   #spelledLabels(series: Uint8Array): RawLabel[] {
     const references = labelReferences(series);
@@ -335,10 +374,14 @@ export class IngestKernel {
   }
 
   #symbol(reference: number): string {
-    if (reference >= this.#wasm.symbolCount() >>> 0) return '';
+    return text.decode(this.#symbolBytes(reference));
+  }
+
+  #symbolBytes(reference: number): Uint8Array | undefined {
+    if (reference >= this.#wasm.symbolCount() >>> 0) return undefined;
     const entry = (this.#wasm.symbolsAddress() >>> 2) + 2 * reference;
     const at = this.#words[entry] as number;
-    return text.decode(this.#bytes.subarray(at, at + (this.#words[entry + 1] as number)));
+    return this.#bytes.subarray(at, at + (this.#words[entry + 1] as number));
   }
 }
 

@@ -7,17 +7,11 @@
  */
 import { SilverbackError } from '../../core/errors.ts';
 import type { SeriesId, ShardKernel } from '../../core/kernel/shard.ts';
-import { decodeIdentity, formatLabels, type Labels } from '../../core/labels.ts';
+import { decodeIdentity, formatLabels, type Labels, UNLIMITED } from '../../core/labels.ts';
 import type { CompiledMatcher } from '../../core/matchers.ts';
 import type { ShardLimits } from './options.ts';
 import { type IdSet, Postings } from './postings.ts';
 import type { Slicer } from './slicer.ts';
-
-const UNLIMITED = {
-  maxLabelCount: Number.POSITIVE_INFINITY,
-  maxNameBytes: Number.POSITIVE_INFINITY,
-  maxValueBytes: Number.POSITIVE_INFINITY,
-};
 
 export class Catalogue {
   readonly #kernel: ShardKernel;

@@ -11,6 +11,8 @@ export interface ShardLimits extends LabelLimits {
   readonly maxBatchSampleCount: number;
   /** RESOURCE_EXHAUSTED: intervals that are deleted, over all series. Recovery is not bound by it. */
   readonly maxDeletionCount: number;
+  /** Metrics whose metadata is kept; see metadata.ts for what happens past it. */
+  readonly maxMetadataCount: number;
   /** RESOURCE_EXHAUSTED, per sample: windows that may have open runs at a time. At most 1024. */
   readonly maxOpenWindowCount: number;
   /** RESOURCE_EXHAUSTED, per sample: the kernel's linear memory. At most 4 GiB. */
@@ -23,6 +25,7 @@ const DEFAULT_LIMITS: ShardLimits = {
   maxIdentityBytes: 32 * 1024,
   maxBatchSampleCount: 131_072,
   maxDeletionCount: 1_000_000,
+  maxMetadataCount: 20_000,
   maxOpenWindowCount: 256,
   maxKernelBytes: 4 * 1024 ** 3,
 };
@@ -49,6 +52,8 @@ export interface ShardOptions {
   readonly sliceMs?: number;
   /** How large the log may grow for copies that lag behind; what recovery needs stays in any case. Default: any size. */
   readonly logAllowanceBytes?: () => number;
+  /** Exemplars kept; past it those that came first go. Default 10,000. */
+  readonly maxExemplarCount?: () => number;
   /** Log settings; the log's own defaults otherwise. */
   readonly log?: { readonly segmentBytes?: number; readonly syncDelayMs?: number; readonly maxPendingBytes?: number };
 }
@@ -71,6 +76,7 @@ export function withDefaults(options: ShardOptions): ShardSettings {
     diskRetentionMs: 7 * 24 * HOUR_MS,
     sliceMs: 1,
     logAllowanceBytes: () => Number.POSITIVE_INFINITY,
+    maxExemplarCount: () => 10_000,
     log: {},
     ...options,
     limits: { ...DEFAULT_LIMITS, ...options.limits },

@@ -1,18 +1,20 @@
-/** What a checkpoint of a shard consists of: definitions of series, open runs, deletions. Restored by restore.ts. */
+/** What a checkpoint of a shard consists of: definitions of series, open runs, deletions, metadata, exemplars. Restored by restore.ts. */
 import type { SeriesId, ShardKernel } from '../../core/kernel/shard.ts';
+import type { Annex } from './annex.ts';
 import type { CheckpointWriter } from './checkpoint.ts';
 import { encodeDefinitions } from './definitions.ts';
 import { type Deletion, type Deletions, encodeDeletions, MAX_LISTED } from './deletions.ts';
 import { IdSet } from './postings.ts';
 import type { Slicer } from './slicer.ts';
 
-/** Kinds of checkpoint pages. A series is defined before the first page that names it. */
-export const PageKind = { DEFINITIONS: 1, RUNS: 2, DELETIONS: 3 } as const;
+/** Kinds of checkpoint pages. A series is defined before the first page that names it. 4 and 5 are those of log records. */
+export const PageKind = { DEFINITIONS: 1, RUNS: 2, DELETIONS: 3, METADATA: 4, EXEMPLARS: 5 } as const;
 
 /** Writes the shard's state as pages: each as it is when it is made. */
 export async function writePages(
   kernel: ShardKernel,
   deletions: Deletions,
+  annex: Annex,
   writer: Pick<CheckpointWriter, 'page'>,
   slicer: Slicer,
 ): Promise<void> {
@@ -50,4 +52,5 @@ export async function writePages(
     if (listed.length === MAX_LISTED) await list();
   }
   if (listed.length > 0) await list();
+  for await (const [kind, bytes] of annex.pages(slicer)) await writer.page(kind, bytes);
 }

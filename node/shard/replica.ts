@@ -7,6 +7,7 @@
 import type { Env } from '../../core/env/env.ts';
 import { SilverbackError } from '../../core/errors.ts';
 import type { RefTable, SeriesId, ShardKernel } from '../../core/kernel/shard.ts';
+import type { Annex } from './annex.ts';
 import type { Catalogue } from './catalogue.ts';
 import { readDefinitions } from './definitions.ts';
 import { type Deletion, type Deletions, readDeletions } from './deletions.ts';
@@ -22,6 +23,7 @@ export interface ReplicaParts {
   readonly kernel: ShardKernel;
   readonly catalogue: Catalogue;
   readonly deletions: Deletions;
+  readonly annex: Annex;
   readonly log: Log;
   readonly recorder: Recorder;
   /** Told that room is wanted: a window is to be sealed. */
@@ -95,11 +97,14 @@ export class Replica {
 
   /** Returns the sequence of the last own record, 0 if there is none; undefined when a part found no room. */
   #take(kind: RecordKind, payload: Uint8Array): number | undefined {
-    const { report } = this.#parts;
+    const { annex, log, report } = this.#parts;
     try {
       if (kind === RecordKind.DEFINITION) return this.#define(payload);
       if (kind === RecordKind.SAMPLES) return this.#store(payload);
       if (kind === RecordKind.DELETION) return this.#delete(payload);
+      if (kind === RecordKind.METADATA || kind === RecordKind.EXEMPLAR) {
+        return annex.copy(log, kind, payload, this.#origin);
+      }
     } catch (error) {
       if (!(error instanceof SilverbackError) || (error.code !== 'CORRUPT' && error.code !== 'INVALID_LABELS'))
         throw error;

@@ -6,6 +6,7 @@
  */
 import { SilverbackError } from '../../core/errors.ts';
 import type { AppendSlice, RefTable, SeriesId, ShardKernel } from '../../core/kernel/shard.ts';
+import type { Annex } from './annex.ts';
 import type { Catalogue } from './catalogue.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import { readDefinitions } from './definitions.ts';
@@ -26,11 +27,12 @@ interface Target {
   readonly kernel: ShardKernel;
   readonly catalogue: Catalogue;
   readonly deletions: Deletions;
+  readonly annex: Annex;
   /** Seals a window that is not in `done`, puts it there, and so frees its open runs. False: there is none. */
   readonly makeRoom: (done: Set<number>) => Promise<boolean>;
 }
 
-/** Brings back the open runs and deletions of a checkpoint. Throws RESOURCE_EXHAUSTED when memory does not suffice. */
+/** Brings back what a checkpoint holds. Throws RESOURCE_EXHAUSTED when memory does not suffice. */
 export async function restoreCheckpoint(target: Target, checkpoint: Checkpoint, slicer: Slicer): Promise<Losses> {
   const losses: Losses = { unnamedCount: 0, unsoundCount: 0 };
   const refs = target.kernel.createRefs();
@@ -41,6 +43,9 @@ export async function restoreCheckpoint(target: Target, checkpoint: Checkpoint, 
         const unnamed = await retry(target, () => target.kernel.restoreRuns(refs, page.bytes).length);
         losses.unnamedCount += unnamed;
       } else if (page.kind === PageKind.DELETIONS) losses.unnamedCount += remove(target, refs, page.bytes);
+      else if (page.kind === PageKind.METADATA || page.kind === PageKind.EXEMPLARS) {
+        target.annex.restore(page.kind, page.bytes);
+      }
     } catch (error) {
       if (!isCorrupt(error)) throw error;
       losses.unsoundCount++;
@@ -75,7 +80,9 @@ export async function replayLog(
       try {
         if (frame.kind === RecordKind.DEFINITION) define(target, table, frame.payload);
         else if (frame.kind === RecordKind.DELETION) result.unnamedCount += remove(target, table, frame.payload);
-        else if (frame.kind === RecordKind.SAMPLES) {
+        else if (frame.kind === RecordKind.METADATA || frame.kind === RecordKind.EXEMPLAR) {
+          target.annex.restore(frame.kind, frame.payload);
+        } else if (frame.kind === RecordKind.SAMPLES) {
           const { payload } = frame;
           // Giving the record again opens its own windows again: each is sealed once, so that the others get their turn.
           const sealed = new Set<number>();

@@ -14,7 +14,8 @@ import {
   type ShardKernel,
   startOfBatch,
 } from '../../core/kernel/shard.ts';
-import type { AckLevel, Rejection, WireCode } from '../../core/protocol.ts';
+import type { AckLevel, ExemplarRefusal, Rejection, WireCode } from '../../core/protocol.ts';
+import type { Annex, AnnexColumns } from './annex.ts';
 import type { Catalogue } from './catalogue.ts';
 import { readDefinitions } from './definitions.ts';
 import type { Deletion, Deletions } from './deletions.ts';
@@ -23,7 +24,7 @@ import type { ShardSettings } from './options.ts';
 import { OWN_ORIGIN, type Recorder } from './recorder.ts';
 
 /** What one sender wants stored, packed little-endian (proto `ShardBatch`). */
-export interface Batch extends BatchColumns {
+export interface Batch extends BatchColumns, AnnexColumns {
   /** See definitions.ts; the numbers are references. Taken before the samples. */
   readonly definitions: Uint8Array;
 }
@@ -38,6 +39,9 @@ export interface AppendOutcome {
   readonly unknownRefs: Uint32Array;
   /** Samples that were refused, by series and reason. */
   readonly rejections: readonly Rejection[];
+  /** Exemplars acknowledged. */
+  readonly exemplarCount: number;
+  readonly refusedExemplars: readonly ExemplarRefusal[];
 }
 
 /** Refusals that a sender remembers, so that samples of a refused series are told why. */
@@ -57,6 +61,7 @@ export interface IntakeParts {
   readonly kernel: ShardKernel;
   readonly catalogue: Catalogue;
   readonly deletions: Deletions;
+  readonly annex: Annex;
   readonly log: Log;
   readonly recorder: Recorder;
   readonly peers: Peers;
@@ -67,6 +72,7 @@ export class Intake {
   readonly #kernel: ShardKernel;
   readonly #catalogue: Catalogue;
   readonly #deletions: Deletions;
+  readonly #annex: Annex;
   readonly #log: Log;
   readonly #settings: ShardSettings;
   readonly #senders = new Set<Sender>();
@@ -82,6 +88,7 @@ export class Intake {
     this.#kernel = parts.kernel;
     this.#catalogue = parts.catalogue;
     this.#deletions = parts.deletions;
+    this.#annex = parts.annex;
     this.#log = parts.log;
     this.#recorder = parts.recorder;
     this.#peers = parts.peers;
@@ -175,6 +182,8 @@ export class Intake {
       retryAfterMs: failure?.retryAfterMs ?? 0,
       unknownRefs: step.unknownRefs,
       rejections: step.rejections,
+      exemplarCount: failure === undefined ? step.exemplarCount : 0,
+      refusedExemplars: step.refusedExemplars,
     };
   }
 
@@ -192,7 +201,14 @@ export class Intake {
 
   /** The synchronous part. `sequence`: that of the last log record, 0 when nothing was logged. */
   #step(refs: RefTable, batch: Batch, refused: Map<number, SilverbackError>): Step {
-    const step: Step = { sequence: 0, failure: undefined, unknownRefs: NO_REFS, rejections: [] };
+    const step: Step = {
+      sequence: 0,
+      failure: undefined,
+      unknownRefs: NO_REFS,
+      rejections: [],
+      exemplarCount: 0,
+      refusedExemplars: [],
+    };
     const unknown = new Set<number>();
     try {
       if (this.#closed) throw this.#closedError();
@@ -205,7 +221,8 @@ export class Intake {
           `batch of ${sampleCount} samples for shard ${this.#settings.shard}, at most ${maxBatchSampleCount} are accepted`,
         );
       }
-      this.#log.admit(batch.definitions.length + batch.timestamps.length * 2 + batch.refs.length * 2);
+      const besideBytes = (batch.exemplars?.length ?? 0) + (batch.metadata?.length ?? 0);
+      this.#log.admit(batch.definitions.length + batch.timestamps.length * 2 + batch.refs.length * 2 + besideBytes);
       this.#takeDefinitions(refs, batch.definitions, refused);
       const nowMs = this.#clock.nowMs();
       const admission = {
@@ -224,6 +241,10 @@ export class Intake {
         for (const rejected of rejections)
           step.rejections.push(this.#rejection(rejected, nowMs, step.rejections.length));
       }
+      const beside = this.#annex.append(this.#log, batch);
+      step.sequence = Math.max(step.sequence, beside.sequence);
+      step.exemplarCount = beside.exemplarCount;
+      step.refusedExemplars = beside.refused;
     } catch (error) {
       if (!(error instanceof SilverbackError)) throw error;
       step.failure = error;
@@ -330,6 +351,8 @@ interface Step {
   failure: SilverbackError | undefined;
   unknownRefs: Uint32Array;
   readonly rejections: Rejection[];
+  exemplarCount: number;
+  refusedExemplars: readonly ExemplarRefusal[];
 }
 
 /** A sender's own reference space in one shard, and its way in. References are good until `detach`, or until told unknown. */
@@ -362,7 +385,8 @@ export class Sender {
   async append(batch: Batch, ack: AckLevel): Promise<AppendOutcome> {
     if (!this.#attached) {
       const message = 'the sender is detached';
-      return { code: 'UNAVAILABLE', message, retryAfterMs: RETRY_MS, unknownRefs: NO_REFS, rejections: [] };
+      const nothing = { unknownRefs: NO_REFS, rejections: [], exemplarCount: 0, refusedExemplars: [] };
+      return { code: 'UNAVAILABLE', message, retryAfterMs: RETRY_MS, ...nothing };
     }
     return this.#intake.append(this.#refs, batch, ack, this.#refused);
   }

@@ -23,6 +23,7 @@ import { compareUtf8 } from '../../core/labels.ts';
 import { compileMatcher, type Matcher } from '../../core/matchers.ts';
 import type { Aggregation, Groups } from '../../core/promql/groups.ts';
 import { aggregateSeries } from './aggregate.ts';
+import { Annex } from './annex.ts';
 import { BlockStore, isUnsound, type SealedBlock } from './blocks.ts';
 import { Catalogue } from './catalogue.ts';
 import { loadCheckpoint, writeCheckpoint } from './checkpoint.ts';
@@ -91,6 +92,13 @@ export interface ShardStats {
   readonly checkpointAgeMs: number | undefined;
   /** Intervals, over all series. */
   readonly deletionCount: number;
+  readonly exemplarCount: number;
+  readonly exemplarSeriesCount: number;
+  /** Since the shard was opened; repeated ones count. */
+  readonly acceptedExemplarCount: number;
+  readonly refusedExemplarCount: number;
+  /** Metrics whose metadata is kept. */
+  readonly metadataCount: number;
   readonly sealCount: number;
   readonly lastSealMs: number;
   readonly recoveryMs: number;
@@ -123,6 +131,7 @@ export class Shard {
   readonly #catalogue: Catalogue;
   readonly #blocks: BlockStore;
   readonly #deletions = new Deletions();
+  readonly #annex: Annex;
   readonly #windows: Windows;
   // They are there once `open` has resolved.
   #log!: Log;
@@ -193,6 +202,7 @@ export class Shard {
     this.#blocks = new BlockStore(env, `${directory}/blocks`, settings.shard, settings.budget, (identity) =>
       this.#catalogue.restore(identity),
     );
+    this.#annex = new Annex(env.clock, settings);
     this.#windows = {
       kernel: this.#kernel,
       blocks: this.#blocks,
@@ -257,6 +267,7 @@ export class Shard {
         kernel: this.#kernel,
         catalogue: this.#catalogue,
         deletions: this.#deletions,
+        annex: this.#annex,
         log: this.#log,
         recorder: this.#recorder,
         press: () => this.#intake.press(),
@@ -411,6 +422,21 @@ export class Shard {
     return found.texts(this.#settings.shard, this.#catalogue.seriesCount, firstMs, lastMs);
   }
 
+  /** The exemplars in the range of the series that match any of `selectors`, series by series, as lists. */
+  exemplars(
+    { fromMs, toMs }: TimeRange,
+    selectors: readonly (readonly Matcher[])[],
+    signal?: AbortSignal,
+  ): AsyncGenerator<Uint8Array> {
+    const compiled = selectors.map((matchers) => matchers.map(compileMatcher));
+    return this.#annex.exemplars.select(compiled, fromMs, toMs, this.#slicer(signal));
+  }
+
+  /** Metadata that is at home here, of one metric or, with an empty name, of all: as texts for the wire, one a metric. */
+  metadata(name: string): string[] {
+    return this.#annex.metadata.texts(name);
+  }
+
   /** Which parts of a range are known to lack samples; whatever is not named is complete. */
   gaps(range: TimeRange): ShardCoverage[] {
     const found: ShardCoverage[] = this.#gaps.filter((gap) => gap.fromMs <= range.toMs && gap.toMs >= range.fromMs);
@@ -537,6 +563,11 @@ export class Shard {
       checkpointAgeMs:
         this.#checkpointedAtMs === undefined ? undefined : this.#env.clock.monotonicMs() - this.#checkpointedAtMs,
       deletionCount: this.#deletions.count,
+      exemplarCount: this.#annex.exemplars.count,
+      exemplarSeriesCount: this.#annex.exemplars.seriesCount,
+      acceptedExemplarCount: this.#annex.acceptedCount,
+      refusedExemplarCount: this.#annex.refusedCount,
+      metadataCount: this.#annex.metadata.count,
       sealCount: this.#sealCount,
       lastSealMs: this.#lastSealMs,
       recoveryMs: this.#recoveryMs,
@@ -651,7 +682,7 @@ export class Shard {
     try {
       const writer = await writeCheckpoint(this.#env, `${this.#directory}/checkpoints`, { shard, position });
       try {
-        await writePages(this.#kernel, this.#deletions, writer, slicer);
+        await writePages(this.#kernel, this.#deletions, this.#annex, writer, slicer);
         const { release } = await writer.commit();
         this.#checkpointedSequence = position.sequence;
         this.#checkpointedAtMs = this.#env.clock.monotonicMs();
@@ -726,7 +757,7 @@ export class Shard {
 
   #account(): void {
     this.#kernelPeakBytes = Math.max(this.#kernelPeakBytes, this.#kernel.usedBytes);
-    let bytes = this.#kernelPeakBytes + this.#catalogue.indexBytes + this.#deletions.byteCount;
+    let bytes = this.#kernelPeakBytes + this.#catalogue.indexBytes + this.#deletions.byteCount + this.#annex.byteCount;
     for (const block of this.#blocks.all) bytes += block.indexBytes;
     this.#settings.budget.hold(this, bytes);
   }
@@ -744,6 +775,7 @@ export class Shard {
       kernel: this.#kernel,
       catalogue: this.#catalogue,
       deletions: this.#deletions,
+      annex: this.#annex,
       makeRoom: (done: Set<number>) => this.#makeRoom(done),
     };
     const loaded = await loadCheckpoint(this.#env, `${this.#directory}/checkpoints`, { shard });

@@ -156,6 +156,8 @@ export class FakeNode {
       retryAfterMs: 0,
       unknownRefs: Buffer.alloc(0),
       rejections: [],
+      exemplars: 0,
+      refusedExemplars: [],
     } as const;
     if (verdict !== undefined) return { ...outcome, ...verdict };
     const definitions = Buffer.from(batch.definitions);

@@ -277,6 +277,8 @@ describe('a duplex', () => {
               retryAfterMs: 0,
               unknownRefs: Buffer.alloc(0),
               rejections: [],
+              exemplars: 0,
+              refusedExemplars: [],
             } as const;
             call.send({ batchId, shards: [outcome] });
           },

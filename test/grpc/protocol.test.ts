@@ -32,6 +32,8 @@ describe('protocol', () => {
           counts: new Uint8Array(0),
           timestamps: new Uint8Array(8).fill(5),
           values: new Uint8Array(8).fill(6),
+          exemplars: Buffer.from('exemplars'),
+          metadata: new Uint8Array(0),
         },
       ],
     });
@@ -95,10 +97,13 @@ describe('protocol', () => {
       credit: 3,
       cancel: true,
       aggregate,
+      exemplars: labels,
+      metadata: labels,
     };
     expect(shardsService.Read.requestDeserialize(shardsService.Read.requestSerialize(request))).toEqual(request);
 
     const rejection = { ref: 4, code: 'TOO_OLD', message: 'm', samples: 2, retryAfterMs: 3 } as const;
+    const refusal = { code: 'INVALID_LABELS', message: 'm' } as const;
     const outcome = {
       shard: 1,
       code: 'OK',
@@ -106,6 +111,8 @@ describe('protocol', () => {
       retryAfterMs: 9,
       unknownRefs: Buffer.from('abcd'),
       rejections: [rejection],
+      exemplars: 6,
+      refusedExemplars: [refusal],
     } as const;
     const reply = { batchId: 5, shards: [outcome] };
     expect(shardsService.Write.responseDeserialize(shardsService.Write.responseSerialize(reply))).toEqual(reply);
@@ -190,6 +197,7 @@ describe('protocol', () => {
       LabelsRequest: labels,
       ShardOutcome: outcome,
       Rejection: rejection,
+      ExemplarRefusal: refusal,
       PlacementReply: placement,
       Copy: copy,
       ShardStatus: shard,

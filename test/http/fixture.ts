@@ -109,7 +109,14 @@ const noReceiver: WriteOptions['receiver'] = {
   maxBodyBytes: 1000,
   admit: () => undefined,
   release: () => undefined,
-  receive: async () => ({ status: 204, message: '', retryAfterMs: undefined, writtenSampleCount: 0 }),
+  receive: async () => ({
+    status: 204,
+    message: '',
+    retryAfterMs: undefined,
+    writtenSampleCount: 0,
+    writtenExemplarCount: 0,
+    refusedExemplarCount: 0,
+  }),
 };
 
 export async function serve(

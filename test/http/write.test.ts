@@ -19,6 +19,8 @@ class FakeReceiver {
     message: '',
     retryAfterMs: undefined,
     writtenSampleCount: 7,
+    writtenExemplarCount: 3,
+    refusedExemplarCount: 0,
   });
 
   admit(bytes: number): void {
@@ -62,6 +64,8 @@ describe('remote write over HTTP', () => {
       message: 'shard 3: not there',
       retryAfterMs: 2400,
       writtenSampleCount: 0,
+      writtenExemplarCount: 0,
+      refusedExemplarCount: 0,
     });
     const later = await post(body);
     expect(later).toMatchObject({ status: 503, text: 'shard 3: not there\n' });
@@ -88,7 +92,7 @@ describe('remote write over HTTP', () => {
     expect(answer.status).toBe(204);
     expect(answer.headers.get('x-prometheus-remote-write-samples-written')).toBe('7');
     expect(answer.headers.get('x-prometheus-remote-write-histograms-written')).toBe('0');
-    expect(answer.headers.get('x-prometheus-remote-write-exemplars-written')).toBe('0');
+    expect(answer.headers.get('x-prometheus-remote-write-exemplars-written')).toBe('3');
   });
 
   it('takes a body in chunks without a length', async () => {

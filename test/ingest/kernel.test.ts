@@ -245,7 +245,7 @@ describe('ingest kernel', () => {
           },
         ]),
       );
-      expect(kernel.skipped()).toEqual({ exemplarCount: 1, histogramCount: 1, metadataCount: 1 });
+      expect(kernel.beside()).toEqual({ exemplarCount: 1, histogramCount: 1, metadataCount: 1 });
     }
   });
 

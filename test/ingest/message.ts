@@ -104,3 +104,37 @@ export function writeRequest(series: readonly Series[]): Uint8Array {
   for (const one of series) out.field(1, timeSeries(one));
   return out.bytes;
 }
+
+export interface TestExemplar {
+  readonly labels: Pairs;
+  readonly timestampMs: number;
+  readonly value: number;
+}
+
+export function exemplar({ labels, timestampMs, value }: TestExemplar): Uint8Array {
+  return exemplarTail(new Writer().raw(labelFields(labels)), timestampMs, value).bytes;
+}
+
+/** What both versions have in common. */
+export function exemplarTail(out: Writer, timestampMs: number, value: number): Writer {
+  if (!Object.is(value, 0)) out.varint(0x11).double(value);
+  if (timestampMs !== 0) out.varint(0x18).varint(timestampMs);
+  return out;
+}
+
+export interface TestMetadata {
+  readonly name: string;
+  readonly type: number;
+  readonly help: string;
+  readonly unit: string;
+}
+
+/** MetricMetadata of 1.0. */
+export function metricMetadata({ name, type, help, unit }: TestMetadata): Uint8Array {
+  const out = new Writer();
+  if (type !== 0) out.varint(0x08).varint(type);
+  out.field(2, utf8.encode(name));
+  if (help !== '') out.field(4, utf8.encode(help));
+  if (unit !== '') out.field(5, utf8.encode(unit));
+  return out.bytes;
+}

@@ -1,5 +1,13 @@
 /** Remote write 2.0 messages for tests. */
-import { type Pairs, type Series, sample, Writer } from './message.ts';
+import {
+  exemplarTail,
+  type Pairs,
+  type Series,
+  sample,
+  type TestExemplar,
+  type TestMetadata,
+  Writer,
+} from './message.ts';
 
 const utf8 = new TextEncoder();
 
@@ -42,4 +50,17 @@ export function secondRequest(series: readonly Series[]): Uint8Array {
   const out = new Writer();
   for (const one of series) out.field(5, secondSeries(symbols, one).bytes);
   return new Writer().raw(symbols.fields).raw(out.bytes).bytes;
+}
+
+export function secondExemplar(symbols: Symbols, { labels, timestampMs, value }: TestExemplar): Uint8Array {
+  return exemplarTail(new Writer().field(1, packed(symbols.references(labels))), timestampMs, value).bytes;
+}
+
+/** Metadata of 2.0: of the series that it is a field of. */
+export function secondMetadata(symbols: Symbols, { type, help, unit }: Omit<TestMetadata, 'name'>): Uint8Array {
+  const out = new Writer();
+  if (type !== 0) out.varint(0x08).varint(type);
+  if (help !== '') out.varint(0x18).varint(symbols.index(help));
+  if (unit !== '') out.varint(0x20).varint(symbols.index(unit));
+  return out.bytes;
 }

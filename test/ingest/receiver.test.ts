@@ -38,7 +38,15 @@ class FakeNodes {
 
   #store(source: ReferenceSource, batch: ColumnBatch): WriteOutcome['results'][number] {
     const { shard, refs, counts, timestamps, values } = batch;
-    const base = { shard, message: '', retryAfterMs: 0, acknowledgedCount: 0, rejections: [] };
+    const base = {
+      shard,
+      message: '',
+      retryAfterMs: 0,
+      acknowledgedCount: 0,
+      rejections: [],
+      exemplarCount: 0,
+      refusedExemplars: [],
+    };
     if (this.down.has(shard))
       return { ...base, code: 'UNAVAILABLE', message: 'node-1 is not there', retryAfterMs: 3500 };
     const rejections: SeriesRejection[] = [];
@@ -109,6 +117,8 @@ describe('receiver', () => {
       message: '',
       retryAfterMs: undefined,
       writtenSampleCount: 100,
+      writtenExemplarCount: 0,
+      refusedExemplarCount: 0,
     });
     expect(nodes.stored.size).toBe(50);
     expect([...(nodes.stored.get('s7') ?? [])]).toEqual(['1700000000000=1', '1700000015000=2']);

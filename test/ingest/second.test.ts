@@ -119,7 +119,7 @@ describe('remote write 2.0 in the ingest kernel', () => {
     const kernel = new IngestKernel(OPTIONS);
     const raw = new Writer().raw(symbols.fields).field(5, full.bytes).field(5, empty.bytes).bytes;
     expect(read(kernel, raw, 2).content.size).toBe(1);
-    expect(kernel.skipped()).toMatchObject({ exemplarCount: 2, histogramCount: 1 });
+    expect(kernel.beside()).toMatchObject({ exemplarCount: 2, histogramCount: 1 });
     expect(kernel.seriesCount).toBe(1);
   });
 

@@ -264,6 +264,8 @@ describe('the write stream', () => {
     counts: Buffer.alloc(0),
     timestamps: Buffer.from(BigInt64Array.of(5_000n).buffer),
     values: Buffer.from(Float64Array.of(1).buffer),
+    exemplars: Buffer.alloc(0),
+    metadata: Buffer.alloc(0),
   });
   const HELLO = { version: 1, clusterId: 'c', caller: 'test' };
 
@@ -480,6 +482,8 @@ describe('a read stream', () => {
     credit: 0,
     cancel: false,
     aggregate: null,
+    exemplars: null,
+    metadata: null,
   };
   const HELLO = { version: 1, clusterId: 'c', caller: 'test' };
 

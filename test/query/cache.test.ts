@@ -129,6 +129,8 @@ class Bench {
       series: async () => ({ coverage: [] }),
       labelNames: unused,
       labelValues: unused,
+      exemplars: async () => ({ coverage: [] }),
+      metadata: unused,
     };
     // The engine's own pauses must not wait for simulated time.
     this.#engine = new Engine({

@@ -62,6 +62,8 @@ function cluster(pages: readonly Uint8Array[], options: Partial<ClusterOptions> 
     labelNames: async () => ({ values: ['a'], coverage: [] }),
     labelValues: async (name) => ({ values: [name], coverage: [] }),
     cardinality: async () => ({ values: [], coverage: [] }),
+    exemplars: async () => ({ coverage: [] }),
+    metadata: async () => ({ values: [], coverage: [] }),
     windowVersions: async () => ({ values: ['0 1 a', '0 2 b', '7200000 1 c'], coverage: [] }),
   };
   return { asked, cluster: new Cluster({ reader, codec, ...options }) };

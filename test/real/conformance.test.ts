@@ -17,9 +17,6 @@ import { eventually, query, remoteWrite, Sandbox } from '../local/cluster.ts';
 const SLICE = 20;
 const STEP_MS = 15_000;
 
-/** Endpoints that are not built, by case. One that answers is compared like any other. */
-const ABSENT: ReadonlyMap<string, string> = new Map([['c0547', 'exemplars']]);
-
 interface Reply {
   readonly status: number;
   readonly text: string;
@@ -158,11 +155,6 @@ describe('the golden cases over HTTP', () => {
       const wrong = RECORDED_WRONG.get(c.id);
       try {
         const reply = await ask(url, c);
-        const absent = ABSENT.get(c.id);
-        if (absent !== undefined && reply.status === 404) {
-          process.stdout.write(`SKIPPED: golden case ${c.id}: there are no ${absent}\n`);
-          continue;
-        }
         if (wrong === undefined) checkReply(c, reply);
         else expect(() => checkReply(c, reply)).toThrow(wrong);
       } catch (error) {

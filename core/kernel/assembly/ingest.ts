@@ -18,6 +18,7 @@ import {
 import { SLICE, directoryStart, outputBytes, outputStart, prepareColumns, scatter } from './ingest/columns';
 import { identify, identityStart, prepareLabels } from './ingest/labels';
 import { declared } from './ingest/snappy';
+import { forgetNoted, noteCount, notesStart, prepareNotes } from './ingest/notes';
 import { SLACK, arenaBytes, failure, failureAt, lay } from './ingest/state';
 import { prepareSymbols, symbolsCount, symbolsStart } from './ingest/symbols';
 import { known, prepareTable, rawLabels, recordLength, recordOf } from './ingest/table';
@@ -40,6 +41,7 @@ export function prepare(
   prepareColumns(<u32>1 << shardBits);
   prepareLabels(maxLabels, nameBytes, valueBytes);
   prepareSymbols();
+  prepareNotes();
   prepareTable(<u32>1 << shardBits, (<u64>seedHigh << 32) | <u64>seedLow);
 }
 
@@ -109,6 +111,18 @@ export function histograms(): u32 {
 }
 export function metadata(): u32 {
   return metadataCount;
+}
+
+/** Exemplars and metadata of this slice, described from `notesAddress` on. */
+export function notes(): u32 {
+  return noteCount;
+}
+export function notesAddress(): usize {
+  return notesStart();
+}
+/** Metadata is noted again, whatever was noted before. */
+export function forgetMetadata(): void {
+  forgetNoted();
 }
 
 /** The symbols of a 2.0 body: u32 address, u32 length each. */

@@ -23,10 +23,20 @@
  */
 import { SLICE, addRun, dropRuns, startSlice, timestamps, values } from './columns';
 import { LABELS_BYTES, LABELS_LONG, culprit, identify, identityStart, measure, refuse, rule } from './labels';
+import { NOTES, dropNotes, noteCount, noteExemplar, noteMetadata } from './notes';
 import { LENGTH, RESERVED, SLACK, TABLE_FULL, VARINT, WIRE_TYPE, fail, failure, forgive, lay } from './state';
 import { find, follower, hash, insert, rawLabels, recordLength, reference, same, setFollower, shardOf } from './table';
 import { declared, inflate, open, written } from './snappy';
-import { addSymbol, dropSymbols, spell, spelledBytes, spelledContent, spelledStart, spelledTooLong } from './symbols';
+import {
+  addSymbol,
+  dropSymbols,
+  metadataHash,
+  spell,
+  spelledBytes,
+  spelledContent,
+  spelledStart,
+  spelledTooLong,
+} from './symbols';
 import { after, readLength, readTag, readVarint, skip, varint } from './wire';
 import { hash128, hashLow } from '../murmur';
 
@@ -92,6 +102,7 @@ export function openBody(input: usize, length: usize, version: u32): bool {
   second = version == 2;
   indexed = false;
   dropRuns();
+  dropNotes(0);
   refusalCount = 0;
   refusedSamples = 0;
   exemplarCount = 0;
@@ -110,6 +121,7 @@ export function openBody(input: usize, length: usize, version: u32): bool {
 /** Reads on until the slice is full or the body ends. */
 export function readSlice(): i32 {
   startSlice();
+  dropNotes(0);
   sampleCount = 0;
   refusalCount = 0;
   if (openRecord != 0) {
@@ -139,9 +151,22 @@ export function readSlice(): i32 {
         fail(WIRE_TYPE, p);
         return FAILED;
       }
-      if (tag == 0x1a) metadataCount++;
       if (!skip(tag, after, stop)) return FAILED;
-      p = after;
+      if (tag == 0x1a) {
+        if (noteCount == NOTES) {
+          at = p;
+          return MORE;
+        }
+        const next = after;
+        const length = <usize>varint();
+        if (next > ready) {
+          if (!inflate(next + AHEAD)) return FAILED;
+          ready = written;
+        }
+        metadataCount++;
+        noteMetadata(0, next - length, length, hash(next - length, length));
+        p = next;
+      } else p = after;
     } else {
       const message = p;
       const first = <usize>load<u8>(p, 1);
@@ -290,7 +315,9 @@ function readSeries(p: usize, e: usize): bool {
   const record = lookUp(p, q - p);
   if (record == 0) {
     if (failure != 0) return false;
-    return countRefused(p, e);
+    // What is in front may break a rule, be it that there is nothing, which the whole does not.
+    if (labelsAhead(q, e)) return again(sampleCount, noteCount, histogramCount, p, e);
+    return failure == 0 && countRefused(p, e);
   }
   setFollower(previous, record);
   previous = record;
@@ -317,10 +344,13 @@ function lookUp(labels: usize, length: usize): usize {
  */
 function readSamples(record: usize, p: usize, e: usize, start: usize, settled: bool): bool {
   const first = sampleCount;
+  const firstNote = noteCount;
+  const firstHistogram = histogramCount;
   let n = first;
+  let limit = SLICE;
   while (p < e) {
-    if (n == SLICE) {
-      if (!settled && labelsAhead(p, e)) return failure == 0 && again(first, start, e);
+    if (n == limit) {
+      if (!settled && labelsAhead(p, e)) return failure == 0 && again(first, firstNote, firstHistogram, start, e);
       if (failure != 0) return false;
       openRecord = record;
       openAt = p;
@@ -362,15 +392,36 @@ function readSamples(record: usize, p: usize, e: usize, start: usize, settled: b
         continue;
       }
       if (!readLength(after, e)) return false;
+      const isExemplar = field >= 3 && (field == 3) != second;
+      if (isExemplar && noteCount == NOTES) {
+        // The slice ends here.
+        limit = n;
+        continue;
+      }
       const from = after;
-      p = after + <usize>varint();
+      p = from + <usize>varint();
       if (field == 2) {
         if (!readSample(from, p, slot)) return false;
         n++;
       } else if (field == 1) {
-        if (!settled) return again(first, start, e);
-      } else if ((field == 3) != second) exemplarCount++;
-      else histogramCount++;
+        if (!settled) return again(first, firstNote, firstHistogram, start, e);
+      } else if (isExemplar) {
+        exemplarCount++;
+        noteExemplar(record, from, p - from);
+      } else histogramCount++;
+    } else if (second && tag == 0x2a) {
+      if (noteCount == NOTES) {
+        limit = n;
+        continue;
+      }
+      if (!readLength(after, e)) return false;
+      const from = after;
+      p = from + <usize>varint();
+      const said = metadataHash(from, p);
+      if (failure != 0) return false;
+      if (said == 0) continue;
+      metadataCount++;
+      noteMetadata(record, from, p - from, said);
     } else {
       if (!skip(tag, after, e)) return false;
       p = after;
@@ -430,9 +481,12 @@ function labelsAhead(p: usize, e: usize): bool {
   return false;
 }
 
-/** Reads a series again, from `start`, whose labels are not all in front: forgets its samples, gathers its labels. */
-function again(first: u32, start: usize, e: usize): bool {
+/** Reads a series again, from `start`, whose labels are not all in front: forgets what it gave, gathers its labels. */
+function again(first: u32, firstNote: u32, firstHistogram: u32, start: usize, e: usize): bool {
   sampleCount = first;
+  exemplarCount -= noteCount - firstNote;
+  dropNotes(firstNote);
+  histogramCount = firstHistogram;
   let length: usize = 0;
   let tooLong = false;
   for (let p = start; p < e; ) {

@@ -3,12 +3,16 @@
  * indexes into it. The table lies as (address, length) pairs into the body; a series' labels are spelled out
  * as the label fields of 1.0, so that both protocols find the same record in the table of series.
  */
+import { hash } from './table';
 import { SLACK, SYMBOL, SYMBOLS_MANY, SYMBOLS_ODD, WIRE_TYPE, fail, lay } from './state';
 import { after, readLength, readTag, readVarint, skip, varint } from './wire';
 import { LABELS_BYTES } from './labels';
 
 /** 8 bytes each; pages that no body needs are never touched. */
 const MOST_SYMBOLS: u32 = 1 << 20;
+
+/** `__name__` */
+const METRIC_NAME: u64 = 0x5f5f656d616e5f5f;
 
 let table: usize = 0;
 let count: u32 = 0;
@@ -20,6 +24,8 @@ export let spelledBytes: usize = 0;
 export let spelledTooLong: bool = false;
 /** The series has a field that is not a label or metadata. */
 export let spelledContent: bool = false;
+/** The entry of the metric's name among the symbols; 0: there is none. */
+let metric: usize = 0;
 /** Half of a pair: the name that waits for its value. */
 let half: u32 = 0;
 let hasHalf: bool = false;
@@ -58,6 +64,7 @@ export function spell(p: usize, e: usize): bool {
   spelledBytes = 0;
   spelledTooLong = false;
   spelledContent = false;
+  metric = 0;
   hasHalf = false;
   const start = p;
   while (p < e) {
@@ -89,6 +96,49 @@ export function spell(p: usize, e: usize): bool {
   return hasHalf ? fail(SYMBOLS_ODD, start) : true;
 }
 
+/**
+ * A hash of all that the Metadata message in [p, e) says of the series that was spelled last, never 0. 0: it has no name to
+ * keep it by, or the message is malformed (`failure`).
+ *
+ *     Metadata { MetricType type = 1; uint32 help_ref = 3; uint32 unit_ref = 4; }
+ */
+export function metadataHash(p: usize, e: usize): u64 {
+  let type: u64 = 0;
+  let help: u64 = 0;
+  let unit: u64 = 0;
+  while (p < e) {
+    if (!readTag(p, e)) return 0;
+    const tag = <u32>varint();
+    if (tag == 0x08 || tag == 0x18 || tag == 0x20) {
+      const field = p;
+      if (!readVarint(after, e)) return 0;
+      if (tag == 0x08) type = varint();
+      else if (varint() >= <u64>count) {
+        fail(SYMBOL, field);
+        return 0;
+      } else if (tag == 0x18) help = varint();
+      else unit = varint();
+      p = after;
+    } else {
+      const field = tag >> 3;
+      if (field == 1 || field == 3 || field == 4) {
+        fail(WIRE_TYPE, p);
+        return 0;
+      }
+      if (!skip(tag, after, e)) return 0;
+      p = after;
+    }
+  }
+  if (metric == 0 || load<u32>(metric, 4) == 0) return 0;
+  const said = symbolHash(metric) ^ rotl(symbolHash(table + (<usize>help << 3)), 21) ^ rotl(symbolHash(table + (<usize>unit << 3)), 42) ^ type;
+  return said == 0 ? 1 : said;
+}
+
+/** Of no symbols at all, as if there were the empty one: senders must have it first. */
+function symbolHash(entry: usize): u64 {
+  return count == 0 ? 0 : hash(load<u32>(entry), load<u32>(entry, 4));
+}
+
 function refer(reference: u64, at: usize): bool {
   if (reference >= <u64>count) return fail(SYMBOL, at);
   if (!hasHalf) {
@@ -101,6 +151,7 @@ function refer(reference: u64, at: usize): bool {
   const value = table + (<usize>(<u32>reference) << 3);
   const nameLength = load<u32>(name, 4);
   const valueLength = load<u32>(value, 4);
+  if (nameLength == 8 && load<u64>(<usize>load<u32>(name)) == METRIC_NAME) metric = value;
   // Two tags and two lengths, of at most five bytes each, and those of the field around them.
   const room = LABELS_BYTES - spelledBytes;
   if (spelledTooLong || <usize>nameLength > room || <usize>valueLength > room || <usize>nameLength + <usize>valueLength + 18 > room) {
