@@ -3,7 +3,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 import type { ShardOutcome, ShardRepair } from '../core/protocol.ts';
 import type { Node } from './node.ts';
 import type { Repair } from './repair/repair.ts';
-import type { Lag, Replication } from './replication/replication.ts';
+import type { Lag, Peer, Replication } from './replication/replication.ts';
 import type { ShardStats } from './shard/shard.ts';
 import type { InFlight, WriteObserver } from './write.ts';
 
@@ -31,16 +31,24 @@ const SHARD_ROWS: readonly (readonly [name: string, help: string, of: (stats: Sh
   ['failed', '1: the shard refuses writes.', (stats) => (stats.failure === undefined ? 0 : 1)],
 ];
 
-/** One row per number of a shard at a destination; undefined: not known. */
-const LAG_ROWS: readonly (readonly [name: string, help: string, of: (lag: Lag) => number | undefined])[] = [
+/** One row per number of a shard at a destination. */
+const LAG_ROWS: readonly (readonly [name: string, help: string, of: (lag: Lag) => number])[] = [
   ['lag_records', 'Records in the log not known to be in the copy.', (lag) => lag.recordCount],
+  ['lag_bytes', 'About what these records take in the log.', (lag) => lag.byteCount],
+  ['lag_seconds', 'How long ago the first of these records came, to about a second.', (lag) => lag.ageMs / 1_000],
   ['in_flight_bytes', 'Bytes sent to the copy and not answered.', (lag) => lag.inFlightBytes],
+  ['lost_records', 'Records that left the log before the copy had them.', (lag) => lag.lostRecordCount],
+];
+
+/** One row per number of a node with copies of this one's shards: what holds of single shards would be many series more. */
+const PEER_ROWS: readonly (readonly [name: string, help: string, of: (peer: Peer) => number])[] = [
+  ['connected', '1: the stream to the node is open.', (peer) => (peer.isConnected ? 1 : 0)],
   [
     'frontier_age_seconds',
-    'How long ago the time was up to which the copy has everything.',
-    (lag) => (lag.frontierAgeMs === undefined ? undefined : lag.frontierAgeMs / 1_000),
+    'The age of the oldest frontier heard from the node: up to it, all that the node acknowledged is here.',
+    (peer) => peer.frontierAgeMs / 1_000,
   ],
-  ['lost_records', 'Records that left the log before the copy had them.', (lag) => lag.lostRecordCount],
+  ['silent_shards', 'Shards of whose copy in the node nothing was heard for long.', (peer) => peer.silentCount],
 ];
 
 /** One row per number of a shard's repair; names that end in `_total` only grow. */
@@ -65,7 +73,7 @@ export class Metrics implements WriteObserver {
   constructor(
     node: Node,
     inFlight: InFlight,
-    replication?: Pick<Replication, 'lags'>,
+    replication?: Pick<Replication, 'lags' | 'peers'>,
     repair?: Pick<Repair, 'status'>,
   ) {
     const registers = [this.registry];
@@ -116,19 +124,31 @@ export class Metrics implements WriteObserver {
     this.#requestMs.observe(durationMs / 1_000);
   }
 
-  #watchReplication(replication: Pick<Replication, 'lags'>): void {
+  #watchReplication(replication: Pick<Replication, 'lags' | 'peers'>): void {
+    const registers = [this.registry];
     for (const [suffix, help, of] of LAG_ROWS) {
       new Gauge({
         name: `silverback_replication_${suffix}`,
         help,
         labelNames: ['shard', 'region', 'node'],
-        registers: [this.registry],
+        registers,
         collect() {
           this.reset();
           for (const lag of replication.lags()) {
-            const value = of(lag);
-            if (value !== undefined) this.set({ shard: lag.shard, region: lag.region, node: lag.node }, value);
+            this.set({ shard: lag.shard, region: lag.region, node: lag.node }, of(lag));
           }
+        },
+      });
+    }
+    for (const [suffix, help, of] of PEER_ROWS) {
+      new Gauge({
+        name: `silverback_replication_${suffix}`,
+        help,
+        labelNames: ['region', 'node'],
+        registers,
+        collect() {
+          this.reset();
+          for (const peer of replication.peers()) this.set({ region: peer.region, node: peer.node }, of(peer));
         },
       });
     }

@@ -65,6 +65,11 @@ export class Frontiers {
     }));
   }
 
+  /** Whether a frontier of this age says too little. */
+  isSilent(ageMs: number | undefined): boolean {
+    return ageMs === undefined || ageMs > this.#boundMs;
+  }
+
   /** The parts of the range in which samples of a silent origin may be missing, or of one that let records go are. */
   unconfirmed(shard: number, range: TimeRange): ShardCoverage[] {
     const nowMs = this.#clock.nowMs();
@@ -74,7 +79,7 @@ export class Frontiers {
       reason: `up to ${recordCount} records of the copy in ${origin} left its log before they came: not repaired yet`,
     }));
     for (const { origin, ageMs } of this.ages(shard)) {
-      if (ageMs !== undefined && ageMs <= this.#boundMs) continue;
+      if (!this.isSilent(ageMs)) continue;
       const fromMs = ageMs === undefined ? range.fromMs : Math.max(range.fromMs, Math.floor(nowMs - ageMs - LATE_MS));
       if (fromMs > range.toMs) continue;
       const since =

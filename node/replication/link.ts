@@ -249,17 +249,21 @@ export class Link {
   }
 
   #tick(): void {
-    if (this.#call === undefined) return;
     const { clock } = this.#options.env;
-    if (clock.monotonicMs() - this.#answeredMs > SILENCE_MS) {
+    // Monotonic: the wall clock may jump between a frontier and its telling.
+    const nowMs = clock.monotonicMs();
+    for (const { lane, shard } of this.#lanes.values()) {
+      const { progress, cursor } = lane;
+      progress.tick(nowMs, shard.cursors.log.tail().sequence);
+      if (progress.frontierMs !== undefined) cursor.caughtUpMs = clock.nowMs() - (nowMs - progress.frontierMs);
+    }
+    if (this.#call === undefined) return;
+    if (nowMs - this.#answeredMs > SILENCE_MS) {
       this.#broke(this.#call, `no answer for ${SILENCE_MS / 1_000} s`);
       return;
     }
-    // Monotonic: the wall clock may jump between a frontier and its telling.
-    const nowMs = clock.monotonicMs();
     const frontiers: { shard: number; afterMs: number; lostRecords: number }[] = [];
-    for (const { lane, shard } of this.#lanes.values()) {
-      lane.progress.tick(nowMs, shard.cursors.log.tail().sequence);
+    for (const { lane } of this.#lanes.values()) {
       const { frontierMs } = lane.progress;
       if (frontierMs === undefined || this.#stamp === undefined) continue;
       const lostRecords = lane.cursor.lostRecordCount;

@@ -21,8 +21,10 @@ export class Progress {
   #attempt = 1;
   #run = 1;
   #inFlightBytes = 0;
-  #mark: { readonly atMs: number; readonly sequence: number } | undefined;
-  #frontierMs: number | undefined;
+  /** Ends of the log at times, oldest first; those before `durable` are gone, but for the last. */
+  #marks: { readonly atMs: number; readonly sequence: number }[] = [];
+  /** Marks are at least this far apart, but for the last one. */
+  #spacingMs = 0;
 
   /** `from`: everything before is durable at the destination. */
   constructor(from: Position) {
@@ -56,7 +58,7 @@ export class Progress {
 
   /** All that was acknowledged before this time is delivered; undefined while that is not known of any time. */
   get frontierMs(): number | undefined {
-    return this.#frontierMs;
+    return this.#marks.findLast((mark) => mark.sequence <= this.delivered.sequence)?.atMs;
   }
 
   /** The log was read up to `to`, and there was nothing to send. */
@@ -91,7 +93,7 @@ export class Progress {
     return before !== this.#inFlightBytes + this.#sent.length;
   }
 
-  /** Begins again at `from`: what was sent counts no more, and neither does the frontier. */
+  /** Begins again at `from`: what was sent counts no more. */
   restart(from: Position): void {
     this.#sent.length = 0;
     this.#writtenCount = 0;
@@ -99,22 +101,24 @@ export class Progress {
     this.#read = from;
     this.#attempt++;
     this.#run++;
-    this.#mark = undefined;
-    this.#frontierMs = undefined;
   }
 
   /** Once a second, or so: `nowMs`, of a monotonic clock, is a time before `tailSequence`, the log's end, was looked up. */
   tick(nowMs: number, tailSequence: number): void {
-    const { sequence } = this.delivered;
-    if (sequence >= tailSequence) {
-      this.#frontierMs = nowMs;
-      this.#mark = undefined;
-      return;
-    }
-    if (this.#mark !== undefined && sequence >= this.#mark.sequence) {
-      this.#frontierMs = this.#mark.atMs;
-      this.#mark = undefined;
-    }
-    this.#mark ??= { atMs: nowMs, sequence: tailSequence };
+    const past = this.#marks.findLastIndex((mark) => mark.sequence <= this.durable.sequence);
+    if (past > 0) this.#marks.splice(0, past);
+    if (this.#marks.length === 1) this.#spacingMs = 0;
+    const [before, last] = this.#marks.slice(-2);
+    const isClose = before !== undefined && last !== undefined && last.atMs - before.atMs < this.#spacingMs;
+    if (isClose || this.#marks.at(-1)?.sequence === tailSequence) this.#marks.pop();
+    this.#marks.push({ atMs: nowMs, sequence: tailSequence });
+    if (this.#marks.length <= MAX_MARKS) return;
+    // A lag of hours is told in coarser steps.
+    this.#marks = this.#marks.filter((_, i) => i % 2 === 0);
+    this.#spacingMs = Math.max(2 * this.#spacingMs, MIN_SPACING_MS);
   }
 }
+
+/** Even, so that the newest stays when every other one goes. */
+const MAX_MARKS = 512;
+const MIN_SPACING_MS = 2_000;

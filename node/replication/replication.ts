@@ -36,10 +36,23 @@ export interface Lag {
   readonly recordCount: number;
   /** Of the log that holds them, as if the records of a segment were of one size. */
   readonly byteCount: number;
-  readonly inFlightBytes: number;
+  /** How long ago the first of these came, to a second or so; the longest that it may be while that is not known. */
+  readonly ageMs: number;
   /** How long ago the frontier was; undefined before the first. */
   readonly frontierAgeMs: number | undefined;
+  readonly inFlightBytes: number;
   readonly lostRecordCount: number;
+}
+
+/** A node that has copies of this node's shards. */
+export interface Peer {
+  readonly region: string;
+  readonly node: string;
+  readonly isConnected: boolean;
+  /** How old the oldest of its frontiers here is, over the shards of which one is known. */
+  readonly frontierAgeMs: number;
+  /** Shards of which its frontier is too old to trust, or not known. */
+  readonly silentCount: number;
 }
 
 export class Replication {
@@ -85,24 +98,49 @@ export class Replication {
   }
 
   lags(): Lag[] {
-    const nowMs = this.#options.env.clock.monotonicMs();
+    const { clock } = this.#options.env;
+    const nowMs = clock.monotonicMs();
     const found: Lag[] = [];
     for (const { link } of this.#links.values()) {
       for (const { shard, progress, cursor } of link.lanes) {
         const log = this.#shards.get(shard)?.cursors.log;
-        const tail = log?.tail().sequence ?? 0;
+        if (log === undefined) continue;
+        const { sequence } = progress.delivered;
+        const { frontierMs } = progress;
+        const frontierAgeMs = frontierMs === undefined ? undefined : nowMs - frontierMs;
+        const recordCount = Math.max(0, log.tail().sequence - sequence);
         found.push({
           shard,
           ...link.destination,
-          recordCount: Math.max(0, tail - progress.delivered.sequence),
-          byteCount: log === undefined ? 0 : bytesFrom(log.segments(), progress.delivered.sequence),
+          recordCount,
+          byteCount: bytesFrom(log.segments(), sequence),
+          ageMs: recordCount === 0 ? 0 : (frontierAgeMs ?? Math.max(0, clock.nowMs() - cursor.caughtUpMs)),
+          frontierAgeMs,
           inFlightBytes: progress.inFlightBytes,
-          frontierAgeMs: progress.frontierMs === undefined ? undefined : Math.max(0, nowMs - progress.frontierMs),
           lostRecordCount: cursor.lostRecordCount,
         });
       }
     }
     return found;
+  }
+
+  /** The nodes that this one replicates with. */
+  peers(): Peer[] {
+    const found = new Map<string, { frontierAgeMs: number; silentCount: number }>();
+    for (const name of this.#links.keys()) found.set(name, { frontierAgeMs: 0, silentCount: 0 });
+    for (const shard of this.#shards.keys()) {
+      for (const { origin, ageMs } of this.frontiers.ages(shard)) {
+        const peer = found.get(origin);
+        if (peer === undefined) continue;
+        peer.frontierAgeMs = Math.max(peer.frontierAgeMs, ageMs ?? 0);
+        if (this.frontiers.isSilent(ageMs)) peer.silentCount++;
+      }
+    }
+    return [...this.#links].map(([name, { link }]) => ({
+      ...link.destination,
+      isConnected: link.isConnected,
+      ...(found.get(name) as { frontierAgeMs: number; silentCount: number }),
+    }));
   }
 
   close(): void {

@@ -24,6 +24,7 @@ interface Stored extends Destination {
   readonly incarnation: number;
   readonly sequence: number;
   readonly lostRecordCount: number;
+  readonly caughtUpMs: number;
 }
 
 const MAGIC = Buffer.from('SILVCUR\x01', 'latin1');
@@ -45,15 +46,23 @@ export class Cursor {
   deliveredEnd: number;
   /** Records that the log let go before they were shipped; an upper bound. Repair has to bring them. */
   lostRecordCount: number;
+  /** The last time of which it is known that all from before was delivered; else, since when the cursor is there. */
+  caughtUpMs: number;
   readonly #cursors: Cursors;
 
   /** Made by `Cursors`. */
-  constructor(cursors: Cursors, destination: Destination, position: Position, lostRecordCount: number) {
+  constructor(
+    cursors: Cursors,
+    destination: Destination,
+    position: Position,
+    { lostRecordCount, caughtUpMs }: Pick<Stored, 'lostRecordCount' | 'caughtUpMs'>,
+  ) {
     this.#cursors = cursors;
     this.destination = destination;
     this.position = position;
     this.deliveredEnd = position.sequence;
     this.lostRecordCount = lostRecordCount;
+    this.caughtUpMs = caughtUpMs;
   }
 
   /** A reader of what the destination lacks. To be closed. */
@@ -123,7 +132,8 @@ export class Cursors implements Peers {
     const key = keyOf(destination);
     let cursor = this.#cursors.get(key);
     if (cursor === undefined) {
-      cursor = new Cursor(this, destination, BEGINNING, 0);
+      const fresh = { lostRecordCount: 0, caughtUpMs: this.#env.clock.nowMs() };
+      cursor = new Cursor(this, destination, BEGINNING, fresh);
       this.#cursors.set(key, cursor);
       this.#catchUp(cursor);
       this.changed();
@@ -223,10 +233,11 @@ export class Cursors implements Peers {
   async #write(): Promise<void> {
     this.#changed = false;
     this.#savedMs = this.#env.clock.monotonicMs();
-    const stored: Stored[] = this.all.map(({ destination, position, lostRecordCount }) => ({
+    const stored: Stored[] = this.all.map(({ destination, position, lostRecordCount, caughtUpMs }) => ({
       ...destination,
       ...position,
       lostRecordCount,
+      caughtUpMs,
     }));
     const body = Buffer.from(JSON.stringify(stored));
     const header = Buffer.alloc(HEADER_BYTES);
@@ -263,9 +274,12 @@ export class Cursors implements Peers {
       this.#report(`${path} is damaged: the other copies are sent the log again from its oldest record on`);
       return;
     }
-    for (const { region, node, incarnation, sequence, lostRecordCount } of JSON.parse(body.toString()) as Stored[]) {
+    // Those of before `caughtUpMs` have none.
+    const known = JSON.parse(body.toString()) as (Omit<Stored, 'caughtUpMs'> & Partial<Stored>)[];
+    for (const { region, node, incarnation, sequence, lostRecordCount, caughtUpMs } of known) {
       const position = { incarnation: incarnation as Incarnation, sequence };
-      const cursor = new Cursor(this, { region, node }, position, lostRecordCount);
+      const rest = { lostRecordCount, caughtUpMs: caughtUpMs ?? this.#env.clock.nowMs() };
+      const cursor = new Cursor(this, { region, node }, position, rest);
       this.#cursors.set(keyOf(cursor.destination), cursor);
       this.#catchUp(cursor);
     }

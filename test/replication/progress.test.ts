@@ -43,4 +43,21 @@ describe('progress', () => {
     progress.tick(4_000, 9);
     expect(progress.frontierMs).toBe(4_000);
   });
+
+  it('tells how far a long catching up is, and forgets nothing of it when it begins again', () => {
+    const progress = new Progress(at(1));
+    for (let second = 1; second <= 10_000; second++) progress.tick(second * 1_000, 1 + second * 10);
+    progress.send(at(50_001), 50_001, 100);
+    progress.take(progress.attempt, 50_001, 50_001);
+    const halfWay = progress.frontierMs ?? 0;
+    expect(halfWay).toBeLessThanOrEqual(5_000_000);
+    expect(halfWay).toBeGreaterThan(4_900_000);
+    progress.restart(progress.durable);
+    progress.tick(10_001_000, 100_001);
+    expect(progress.frontierMs).toBe(halfWay);
+    // The log stands still meanwhile: all of it was there just now.
+    progress.send(at(100_001), 100_001, 100);
+    progress.take(progress.attempt, 100_001, 100_001);
+    expect(progress.frontierMs).toBe(10_001_000);
+  });
 });

@@ -1,8 +1,10 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { encodeIdentity, makeLabels } from '../../core/labels.ts';
 import type { AckLevel } from '../../core/protocol.ts';
+import { Metrics } from '../../node/metrics.ts';
 import { encodeDefinition } from '../../node/shard/definitions.ts';
 import type { Batch } from '../../node/shard/sender.ts';
+import { InFlight } from '../../node/write.ts';
 import { eventually } from '../local/cluster.ts';
 import { digestsOf, placementOf, Region } from './regions.ts';
 
@@ -130,6 +132,41 @@ describe('replication', () => {
     const { code, message } = await sender.append(batchOf(0, 5), 'PEER');
     expect(code).toBe('UNCONFIRMED');
     expect(message).toContain('west/n');
+  });
+
+  it('counts what a copy lacks, and how long it was not heard', async () => {
+    const [east, west] = await twoRegions();
+    await write(east, [0, 10], 50);
+    await same(east, west);
+    const metrics = new Metrics(east.node, new InFlight({ maxBytes: 1, maxCount: 1 }), east.replication);
+    const metric = async (name: string): Promise<number[]> => {
+      const rows = (await metrics.registry.metrics()).split('\n');
+      return rows.filter((row) => row.startsWith(`silverback_${name}{`)).map((row) => Number(row.split(' ').at(-1)));
+    };
+    for (const name of ['lag_records', 'lag_bytes', 'lag_seconds', 'lost_records']) {
+      await eventually(async () => expect(await metric(`replication_${name}`)).toEqual([0, 0]), WAIT_MS);
+    }
+    expect(await metric('replication_connected')).toEqual([1]);
+    await eventually(async () => expect(await metric('replication_silent_shards')).toEqual([0]), WAIT_MS);
+    await west.stop();
+    await write(east, [10, 30], 50);
+    await eventually(async () => {
+      expect(await metric('replication_connected')).toEqual([0]);
+      for (const records of await metric('replication_lag_records')) expect(records).toBeGreaterThanOrEqual(20);
+      for (const age of await metric('replication_lag_seconds')) expect(age).toBeGreaterThan(1.5);
+      expect((await metric('replication_frontier_age_seconds'))[0]).toBeGreaterThan(1.5);
+    }, WAIT_MS);
+    const bytes = await metric('replication_lag_bytes');
+    const logs = [0, 1].map((id) => east.shard(id).stats().logBytes);
+    for (const [i, lag] of bytes.entries()) {
+      expect(lag).toBeGreaterThan(0.5 * (logs[i] as number));
+      expect(lag).toBeLessThanOrEqual(logs[i] as number);
+    }
+    // A source that comes back knows since when.
+    await east.stop();
+    await east.start();
+    await east.follow(placementOf([east, west]));
+    for (const lag of east.replication.lags()) expect(lag.ageMs).toBeGreaterThan(1_500);
   });
 
   it('confirms a copy by the frontiers of the others', async () => {
