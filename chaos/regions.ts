@@ -50,6 +50,8 @@ const STEP_MS = 100;
 /** How long two regions may take to agree once nothing is wrong any more. */
 const HEAL_MS = 180_000;
 const HEAL_POLL_MS = 500;
+/** Broken promises that a run tells of. */
+const NAMED = 12;
 
 /** Throws, with all that was found wrong and how to run it again, at the first round that breaks a promise. */
 export async function runRegions(options: RunOptions): Promise<RunResult> {
@@ -99,7 +101,10 @@ export async function runRegions(options: RunOptions): Promise<RunResult> {
       completeCount += judge.completeCount;
       const found = judge.conclude().map(({ rule, words }) => `${rule}: ${words}`);
       found.push(...traffic.refusals.splice(0));
-      if (found.length > 0) throw new Error(`round ${round}, ${name}:\n${found.join('\n')}`);
+      if (found.length > 0) {
+        const named = found.slice(0, NAMED).join('\n');
+        throw new Error(`round ${round}, ${name}: ${found.length} promises were broken\n${named}`);
+      }
       const seconds = [healedMs - startedMs, nowMs() - healedMs].map((ms) => (ms / 1_000).toFixed(1));
       say(`  ${counts}; struck for ${seconds[0]} s, whole again after ${seconds[1]} s`);
     }

@@ -342,8 +342,10 @@ async function eachShard(
   for (const id of request.shards.length === 0 ? node.assigned() : request.shards) {
     try {
       const shard = node.find(id);
+      // Before and after: what comes while it is read may be missed, and what is found damaged is known afterwards.
+      const before = node.gaps(id, request);
       await read(shard, id);
-      const gaps = node.gaps(id, request);
+      const gaps = [...before, ...node.gaps(id, request)];
       if (gaps.length === 0) whole.push(id);
       else ledger.push(...coverageOf(id, request, gaps));
     } catch (error) {
