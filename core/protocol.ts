@@ -287,6 +287,15 @@ export interface StatusReply {
   readonly memoryBudgetBytes: number;
   readonly residentBytes: number;
   readonly lags: readonly LagStatus[];
+  readonly callers: readonly CallerStatus[];
+  readonly seriesPerShard: number;
+}
+
+export interface CallerStatus {
+  readonly caller: string;
+  readonly newSeries: number;
+  readonly newSeriesLastHour: number;
+  readonly refusedSamples: number;
 }
 
 export interface LagStatus {

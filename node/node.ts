@@ -98,6 +98,11 @@ export class Node {
     return this.#options.env.clock.nowMs();
   }
 
+  /** Series that one of its shards takes. */
+  get maxSeriesCount(): number {
+    return this.#options.maxSeriesCount;
+  }
+
   /** All assigned shards are open, or have failed to. False before there is an assignment. */
   get ready(): boolean {
     if (!this.#assigned) return false;

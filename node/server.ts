@@ -1,6 +1,7 @@
 /** A node's gRPC face: the `Shards` service. In and out; what a call does stands in write.ts, read.ts, erase.ts and status.ts. */
 import type { RpcServer } from '../core/grpc.ts';
 import { shardsService } from '../core/protocol.ts';
+import { Callers } from './callers.ts';
 import { serveClean, serveDelete } from './erase.ts';
 import type { Node } from './node.ts';
 import { ReadBound, serveReads } from './read.ts';
@@ -30,13 +31,14 @@ export interface ShardsOptions {
 /** Adds the service to `server`, before it listens. */
 export function addShardsService(server: RpcServer, options: ShardsOptions): void {
   const { node, inFlight, observer, monotonicMs, version, replication, repair } = options;
+  const callers = new Callers(monotonicMs);
   const bound = new ReadBound(options.maxReadCount ?? 256);
   server
-    .duplex(shardsService.Write, (call) => serveWrites(call, { node, inFlight, observer, monotonicMs }))
+    .duplex(shardsService.Write, (call) => serveWrites(call, { node, inFlight, observer, monotonicMs, callers }))
     .duplex(shardsService.Read, (call) => serveReads(call, { node, bound }))
     .unary(shardsService.Delete, (request, { signal }) => serveDelete(request, node, signal))
     .unary(shardsService.Clean, (request) => serveClean(request, node))
-    .unary(shardsService.Status, async () => ({ ...statusOf(node, options.facts?.()), version }))
+    .unary(shardsService.Status, async () => ({ ...statusOf(node, callers, options.facts?.()), version }))
     .unary(shardsService.Digest, async ({ shard: id }) => {
       const shard = node.find(id);
       const windows: { startMs: number; sums: Uint8Array }[] = [];

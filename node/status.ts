@@ -1,5 +1,6 @@
 /** What a node says of itself to whoever looks after the cluster. */
 import type { LagStatus, StatusReply } from '../core/protocol.ts';
+import type { Callers } from './callers.ts';
 import type { Node } from './node.ts';
 import type { Lag } from './replication/replication.ts';
 
@@ -16,7 +17,8 @@ export interface ProcessFacts {
 const UNKNOWN: ProcessFacts = { region: '', zone: '', pid: 0, uptimeMs: 0, residentBytes: 0, lags: [] };
 
 export function statusOf(
-  node: Pick<Node, 'name' | 'ready' | 'budget' | 'status'>,
+  node: Pick<Node, 'name' | 'ready' | 'budget' | 'status' | 'maxSeriesCount'>,
+  callers: Callers,
   { lags, uptimeMs, ...facts }: ProcessFacts = UNKNOWN,
 ): Omit<StatusReply, 'version'> {
   return {
@@ -28,6 +30,8 @@ export function statusOf(
     memoryUsedBytes: node.budget.usedBytes,
     memoryBudgetBytes: node.budget.limitBytes,
     lags: lags.map(lagStatus),
+    callers: callers.status(),
+    seriesPerShard: node.maxSeriesCount,
   };
 }
 

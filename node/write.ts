@@ -4,7 +4,16 @@
  */
 import { SilverbackError } from '../core/errors.ts';
 import type { Duplex } from '../core/grpc.ts';
-import type { AckLevel, ShardBatch, ShardOutcome, WireCode, WriteReply, WriteRequest } from '../core/protocol.ts';
+import type {
+  AckLevel,
+  Rejection,
+  ShardBatch,
+  ShardOutcome,
+  WireCode,
+  WriteReply,
+  WriteRequest,
+} from '../core/protocol.ts';
+import type { Callers } from './callers.ts';
 import { checkHello } from './hello.ts';
 import type { Node } from './node.ts';
 import type { Sender } from './shard/sender.ts';
@@ -47,6 +56,7 @@ export interface WriteContext {
   readonly inFlight: InFlight;
   readonly observer: WriteObserver;
   readonly monotonicMs: () => number;
+  readonly callers?: Callers;
 }
 
 const RETRY_MS = 200;
@@ -63,6 +73,7 @@ class WriteStream {
   /** This stream's references, in each shard it has written to. */
   readonly #senders = new Map<number, { readonly shard: Shard; readonly sender: Sender }>();
   #greeted = false;
+  #caller = '';
   #openCount = 0;
   #ended = false;
 
@@ -85,6 +96,7 @@ class WriteStream {
   #take(request: WriteRequest): void {
     if (!this.#greeted) checkHello(request.hello, this.#context.node);
     this.#greeted = true;
+    this.#caller ||= request.hello?.caller ?? '';
     const { inFlight, monotonicMs, observer } = this.#context;
     let bytes = 0;
     for (const batch of request.shards) bytes += bytesOf(batch);
@@ -120,7 +132,13 @@ class WriteStream {
       if (!(error instanceof SilverbackError)) throw error;
       return this.#observed(batch, refusal(batch.shard, error));
     }
-    const { unknownRefs, exemplarCount, ...outcome } = await sender.append(batch, ack);
+    const { shard } = this.#senders.get(batch.shard) as { shard: Shard };
+    const before = shard.seriesCount;
+    // Series are made before this returns: whatever is new is this batch's.
+    const appended = sender.append(batch, ack);
+    const newSeriesCount = shard.seriesCount - before;
+    const { unknownRefs, exemplarCount, ...outcome } = await appended;
+    this.#context.callers?.count(this.#caller, newSeriesCount, refusedForSeries(outcome.rejections));
     const unknown = new Uint8Array(unknownRefs.buffer, unknownRefs.byteOffset, unknownRefs.byteLength);
     return this.#observed(batch, { shard: batch.shard, ...outcome, unknownRefs: unknown, exemplars: exemplarCount });
   }
@@ -155,6 +173,13 @@ class WriteStream {
 function bytesOf({ definitions, refs, counts, timestamps, values, exemplars, metadata }: ShardBatch): number {
   const columns = refs.length + counts.length + timestamps.length + values.length;
   return definitions.length + columns + exemplars.length + metadata.length;
+}
+
+/** Samples of series that the shard has no room for. */
+function refusedForSeries(rejections: readonly Rejection[]): number {
+  let count = 0;
+  for (const { code, samples } of rejections) if (code === 'SERIES_LIMIT') count += samples;
+  return count;
 }
 
 function refusal(shard: number, error: SilverbackError): ShardOutcome {

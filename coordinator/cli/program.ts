@@ -1,6 +1,7 @@
 /** The command line as a whole: its commands, its shared options, and how it says what is wrong. */
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { SilverbackError } from '../../core/errors.ts';
+import { addCardinality } from './cardinality.ts';
 import { addCompletion } from './completion.ts';
 import { type Context, examples } from './context.ts';
 import { addLag } from './lag.ts';
@@ -32,6 +33,7 @@ export function createProgram(context: Context): Command {
   addNodes(program, context);
   addShards(program, context);
   addLag(program, context);
+  addCardinality(program, context);
   addQuery(program, context);
   addWrite(program, context);
   addCompletion(program, context.executable);

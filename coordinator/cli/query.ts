@@ -24,6 +24,7 @@ interface Options {
   readonly start?: string;
   readonly end?: string;
   readonly step?: string;
+  readonly region?: string;
 }
 
 /** Steps of a range whose step is not said. */
@@ -39,6 +40,7 @@ export function addQuery(program: Command, context: Context): void {
     .option('--start <TIME>', 'the start of a range', time)
     .option('--end <TIME>', 'its end (default: now)', time)
     .option('--step <DURATION>', `its step (default: a ${STEPS}th of the range)`)
+    .option('--region <NAME>', 'from copies in this region only')
     .addHelpText(
       'after',
       examples(
@@ -49,7 +51,11 @@ export function addQuery(program: Command, context: Context): void {
     )
     .action(async (query: string, options: Options, command: Command) => {
       const [path, times] = timesOf(options, context);
-      const { data, warnings } = await coordinatorOf(command).post<Result>(path, { query, ...times });
+      const { data, warnings } = await coordinatorOf(command).post<Result>(path, {
+        query,
+        region: options.region,
+        ...times,
+      });
       show(context, command, { data, warnings, text: () => resultText(data, context.columns) });
     });
 }

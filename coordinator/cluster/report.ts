@@ -101,6 +101,63 @@ export interface LagReport {
   readonly lostRecords: number;
 }
 
+/** How many series carry what, who brings them, and which shards take no more. Exact up to the largest (core/cardinality.ts). */
+export interface CardinalityReport {
+  readonly series: number;
+  readonly labelPairs: number;
+  readonly newSeriesLastHour: number;
+  readonly metrics: readonly Counted[];
+  /** Values of each label. */
+  readonly labels: readonly Counted[];
+  readonly pairs: readonly Counted[];
+  readonly callers: readonly CallerReport[];
+  readonly fullShards: readonly { readonly shard: number; readonly series: number; readonly most: number }[];
+}
+
+export interface Counted {
+  readonly name: string;
+  readonly value: number;
+}
+
+/** Counts since the nodes that answer started; a series counts in the copy that it was written to. */
+export interface CallerReport {
+  readonly caller: string;
+  readonly newSeries: number;
+  readonly newSeriesLastHour: number;
+  readonly refusedSamples: number;
+}
+
+export function callerReports({ nodes }: Found): CallerReport[] {
+  const sums = new Map<string, CallerReport>();
+  for (const { status } of nodes) {
+    for (const one of status?.callers ?? []) {
+      const sum = sums.get(one.caller);
+      sums.set(one.caller, {
+        caller: one.caller,
+        newSeries: one.newSeries + (sum?.newSeries ?? 0),
+        newSeriesLastHour: one.newSeriesLastHour + (sum?.newSeriesLastHour ?? 0),
+        refusedSamples: one.refusedSamples + (sum?.refusedSamples ?? 0),
+      });
+    }
+  }
+  return [...sums.values()].sort(
+    (a, b) => b.newSeriesLastHour - a.newSeriesLastHour || b.newSeries - a.newSeries || (a.caller < b.caller ? -1 : 1),
+  );
+}
+
+/** Shards of which a copy holds as many series as it takes. */
+export function fullShards({ nodes }: Found): CardinalityReport['fullShards'] {
+  const full = new Map<number, { shard: number; series: number; most: number }>();
+  for (const { status } of nodes) {
+    for (const { shard, series } of status?.shards ?? []) {
+      const most = status?.seriesPerShard ?? 0;
+      if (most > 0 && series >= most && series >= (full.get(shard)?.series ?? 0))
+        full.set(shard, { shard, series, most });
+    }
+  }
+  return [...full.values()].sort((a, b) => a.shard - b.shard);
+}
+
 export function statusReport(found: Found, facts: ClusterFacts): StatusReport {
   const nodes = nodeReports(found);
   const regions = [...new Set(nodes.map(({ region }) => region))].map((region) => {

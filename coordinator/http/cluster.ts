@@ -1,6 +1,17 @@
 /** The endpoints for operators, below `/api/v1/cluster`: what the nodes say of themselves. No node can hold an answer up. */
-import { type ClusterFacts, lagReports, nodeReports, shardReports, statusReport } from '../cluster/report.ts';
+import { type Cardinality, KEPT_COUNT } from '../../core/cardinality.ts';
+import {
+  type CardinalityReport,
+  type ClusterFacts,
+  callerReports,
+  fullShards,
+  lagReports,
+  nodeReports,
+  shardReports,
+  statusReport,
+} from '../cluster/report.ts';
 import type { Survey, Found as Surveyed } from '../cluster/survey.ts';
+import type { Coverage, QueryContext } from '../query/queryable.ts';
 import { type Found, plainData } from './answer.ts';
 import { invalid, type Params } from './params.ts';
 
@@ -11,14 +22,26 @@ export interface Operation {
   readonly facts: (found: Surveyed) => ClusterFacts;
 }
 
+/** What they need of the API and of a call. */
+interface Server {
+  readonly options: {
+    readonly operation?: Operation;
+    readonly cardinality?: (
+      context: QueryContext,
+    ) => Promise<{ readonly found: Cardinality; readonly coverage: readonly Coverage[] }>;
+  };
+}
+
+interface Call {
+  readonly params: Params;
+  readonly signal: AbortSignal;
+}
+
 interface ClusterRow {
   readonly path: string;
   readonly post: boolean;
   readonly gated: boolean;
-  readonly find: (
-    api: { readonly options: { readonly operation?: Operation } },
-    call: { readonly params: Params },
-  ) => Promise<Found>;
+  readonly find: (api: Server, call: Call) => Promise<Found>;
 }
 
 function row(path: string, find: (found: Surveyed, params: Params, operation: Operation) => unknown): ClusterRow {
@@ -56,7 +79,32 @@ export const CLUSTER_ROWS: readonly ClusterRow[] = [
       .filter(({ copies }) => copies.length > 0 || (region === '' && node === ''));
   }),
   row('/cluster/lag', (found) => lagReports(found)),
+  // Not gated: it is asked for when all else goes wrong.
+  { path: '/cluster/cardinality', post: false, gated: false, find: cardinality },
 ];
+
+/** As many of each kind as fit into a terminal. */
+const TOP_COUNT = 10;
+
+async function cardinality({ options }: Server, { params, signal }: Call): Promise<Found> {
+  const { operation } = options;
+  if (operation === undefined || options.cardinality === undefined) throw invalid('cardinality', 'there is no cluster');
+  const limit = params.text('limit') === '' ? TOP_COUNT : params.limit();
+  if (limit < 1 || limit > KEPT_COUNT) throw invalid('limit', `${limit} is not from 1 to ${KEPT_COUNT}`);
+  const [{ found, coverage }, surveyed] = await Promise.all([options.cardinality({ signal }), operation.survey.ask()]);
+  const callers = callerReports(surveyed);
+  const report: CardinalityReport = {
+    series: found.seriesCount,
+    labelPairs: found.labelPairCount,
+    newSeriesLastHour: callers.reduce((sum, { newSeriesLastHour }) => sum + newSeriesLastHour, 0),
+    metrics: found.seriesByMetric(limit),
+    labels: found.valuesByLabel(limit),
+    pairs: found.seriesByPair(limit),
+    callers,
+    fullShards: fullShards(surveyed),
+  };
+  return { ...plainData(report), coverage };
+}
 
 function shardOf(params: Params, { placement }: Surveyed): number | undefined {
   const text = params.text('shard');

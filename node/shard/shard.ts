@@ -539,6 +539,11 @@ export class Shard {
     this.#overBudget = !this.#settings.budget.enforce();
   }
 
+  /** As `stats` has it, for who asks with every batch. */
+  get seriesCount(): number {
+    return this.#catalogue.seriesCount;
+  }
+
   stats(): ShardStats {
     const blocks = this.#blocks.all;
     const sum = (of: (block: SealedBlock) => number) => blocks.reduce((total, block) => total + of(block), 0);

@@ -41,6 +41,11 @@ function reply(node: string, region: string, shards: readonly ShardStatus[], lag
     memoryBudgetBytes: 2 ** 31,
     residentBytes: 234_567_890,
     lags,
+    callers: [
+      { caller: 'coordinator-1', newSeries: 5_000, newSeriesLastHour: 12, refusedSamples: 0 },
+      { caller: `billing-${region}`, newSeries: 120_000, newSeriesLastHour: 60_000, refusedSamples: 777 },
+    ],
+    seriesPerShard: 4_000,
   };
 }
 

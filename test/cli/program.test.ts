@@ -142,7 +142,9 @@ describe('what cannot be done is said in one line', () => {
 test('every command has help with examples', async () => {
   const { out } = await silverback('--help');
   const names = [...out.matchAll(/^ {2}([a-z]+) /gm)].map((match) => match[1] as string);
-  expect(names).toEqual(expect.arrayContaining(['status', 'nodes', 'shards', 'lag', 'query', 'write', 'completion']));
+  expect(names).toEqual(
+    expect.arrayContaining(['cardinality', 'status', 'nodes', 'shards', 'lag', 'query', 'write', 'completion']),
+  );
   const check = async (command: Command, path: readonly string[]): Promise<void> => {
     const help = await silverback(...path, '--help');
     expect(help.code).toBe(0);

@@ -1,12 +1,20 @@
 /** What people see, to the letter, in a terminal of 80 columns. */
 import { describe, expect, test } from 'vitest';
+import { cardinalityText } from '../../coordinator/cli/cardinality.ts';
 import { furthest, lagText } from '../../coordinator/cli/lag.ts';
 import { nodesText } from '../../coordinator/cli/nodes.ts';
 import { resultText } from '../../coordinator/cli/query.ts';
 import { shardsText } from '../../coordinator/cli/shards.ts';
 import { statusText } from '../../coordinator/cli/status.ts';
 import { bytes, count, duration, ranges } from '../../coordinator/cli/table.ts';
-import { lagReports, nodeReports, shardReports, statusReport } from '../../coordinator/cluster/report.ts';
+import {
+  callerReports,
+  fullShards,
+  lagReports,
+  nodeReports,
+  shardReports,
+  statusReport,
+} from '../../coordinator/cluster/report.ts';
 import { FACTS, found } from './fixture.ts';
 
 function fits(text: string): string {
@@ -82,6 +90,50 @@ describe('with a node down', () => {
       3 records left a log before the copy had them: repair brings them
       "
     `);
+  });
+});
+
+test('cardinality', () => {
+  const report = {
+    series: 14_000,
+    labelPairs: 321,
+    newSeriesLastHour: 120_024,
+    metrics: [
+      { name: 'http_requests_total', value: 12_345 },
+      { name: 'up', value: 4 },
+    ],
+    labels: [{ name: 'path', value: 9_876 }],
+    pairs: [{ name: 'job=api', value: 13_000 }],
+    callers: callerReports(found()),
+    fullShards: fullShards(found()),
+  };
+  expect(fits(cardinalityText(report, 80))).toMatchInlineSnapshot(`
+    "
+    Series       14000
+    Growth       120k new in the last hour
+    Full shards  3: 1 shard with the most series that a shard takes (4000); new ones
+                 are refused
+
+    SERIES  SHARE  METRIC
+     12.3k  88.2%  http_requests_total
+         4   0.0%  up
+
+    VALUES  LABEL
+      9876  path
+
+    SERIES  SHARE  PAIR
+     13.0k  92.9%  job=api
+
+    WRITTEN BY    NEW IN AN HOUR  NEW SINCE START  SAMPLES REFUSED
+    billing-east            120k             240k             1554
+    billing-west           60.0k             120k              777
+    "
+  `);
+  expect(report.callers[0]).toEqual({
+    caller: 'billing-east',
+    newSeries: 240_000,
+    newSeriesLastHour: 120_000,
+    refusedSamples: 1_554,
   });
 });
 

@@ -126,9 +126,19 @@ describe('protocol', () => {
     const shard = { shard: 1, state: 'serving', ...sizes, problem: 'p', gap: 'g' };
     const behind = { records: 2, bytes: 3, inFlightBytes: 4, ageMs: 5, ageUnknown: true, lostRecords: 6 };
     const lag = { shard: 1, region: 'r', node: 'n', ...behind };
+    const caller = { caller: 'c', newSeries: 1, newSeriesLastHour: 2, refusedSamples: 3 };
     const memory = { memoryUsedBytes: 4, memoryBudgetBytes: 5, residentBytes: 6 };
     const process = { region: 'r', zone: 'z', pid: 2, uptimeMs: 3, ...memory };
-    const status = { node: 'n', version: 'v', ready: true, shards: [shard], ...process, lags: [lag] };
+    const status = {
+      node: 'n',
+      version: 'v',
+      ready: true,
+      shards: [shard],
+      ...process,
+      lags: [lag],
+      callers: [caller],
+      seriesPerShard: 7,
+    };
     expect(shardsService.Status.responseDeserialize(shardsService.Status.responseSerialize(status))).toEqual(status);
 
     const query = { query: 'up', timeMs: 1, startMs: 2, endMs: 3, stepMs: 4, region: 'east' };
@@ -203,6 +213,7 @@ describe('protocol', () => {
       ShardStatus: shard,
       StatusReply: status,
       LagStatus: lag,
+      CallerStatus: caller,
       QueryRequest: query,
     })) {
       expect(fieldsOf(message), message).toEqual(Object.keys(shape).sort());

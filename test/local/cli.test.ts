@@ -1,9 +1,15 @@
 /** `silverback` as an operator runs it, against real processes. */
 import { spawn } from 'node:child_process';
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { LagReport, NodeReport, ShardReport, StatusReport } from '../../coordinator/cluster/report.ts';
+import type {
+  CardinalityReport,
+  LagReport,
+  NodeReport,
+  ShardReport,
+  StatusReport,
+} from '../../coordinator/cluster/report.ts';
 import { eventually, query, Sandbox } from './cluster.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
@@ -121,6 +127,27 @@ test('a node that stands still is down, with the reason, and holds nothing up', 
     process.kill(pid as number, 'SIGCONT');
   }
   await eventually(async () => expect((await json<StatusReport>('status')).nodes.up).toBe(2));
+});
+
+test('a shard that takes no more series: which they are, and who brings them', async () => {
+  const file = join(await sandbox.directory(), 'silverback.yaml');
+  await writeFile(file, 'nodes: 1\nshards: 1\nself-monitoring: false\nseries-per-shard: 50\n');
+  const small = await sandbox.cluster(await sandbox.directory(), '--config', file);
+  const lines = Array.from({ length: 80 }, (_, i) => `cli_wide{user="${i}"} 1\n`).join('');
+  const full = await silverback(['write', '--url', small.url], lines);
+  expect(full).toMatchObject({ code: 1, out: '' });
+  expect(full.err).toMatch(/^series cli_wide.*: the shard holds 50 series, at most 50 are accepted\n$/);
+  const report = await json<CardinalityReport>('cardinality', '--url', small.url);
+  expect(report).toMatchObject({
+    series: 50,
+    newSeriesLastHour: 50,
+    metrics: [{ name: 'cli_wide', value: 50 }],
+    labels: expect.arrayContaining([{ name: 'user', value: 50 }]),
+    fullShards: [{ shard: 0, series: 50, most: 50 }],
+  });
+  expect(report.callers).toHaveLength(1);
+  expect(report.callers[0]).toMatchObject({ caller: 'cli', newSeries: 50, newSeriesLastHour: 50 });
+  expect(report.callers[0]?.refusedSamples).toBeGreaterThanOrEqual(30);
 });
 
 test("the README's commands do what they say", async () => {
