@@ -165,7 +165,7 @@ function groupsOf(request: AggregateRequest, shard: number): Uint8Array {
   const aggregator = new Aggregator({ ...request, reference });
   for (let i = 0; i < SERIES_PER_NODE; i++) {
     const { timestamps, values } = columnsOf(i);
-    aggregator.add(labelsOf(i, shard), timestamps, values);
+    aggregator.add(encodeIdentity(labelsOf(i, shard)), timestamps, values, timestamps.length);
   }
   const [page] = aggregator.groups.pages(Number.POSITIVE_INFINITY);
   return page as Uint8Array;

@@ -10,7 +10,7 @@ import { SilverbackError, wireCode } from '../core/errors.ts';
 import { type Duplex, MAX_MESSAGE_BYTES } from '../core/grpc.ts';
 import { compareUtf8 } from '../core/labels.ts';
 import type { Matcher } from '../core/matchers.ts';
-import { type Aggregation, Groups, TooFine } from '../core/promql/groups.ts';
+import { type Aggregation, Aggregator, TooFine } from '../core/promql/groups.ts';
 import type {
   AggregateRequest,
   LabelsRequest,
@@ -302,27 +302,42 @@ async function sendValues(
 }
 
 /**
- * Aggregates over the asked shards. A shard's groups join those of the others once it is done, so that one which is found
- * damaged midway leaves nothing behind.
+ * Aggregates over the asked shards. One that is found damaged midway must leave nothing behind: then all begins anew,
+ * without it.
  */
 async function sendGroups(node: ReadContext['node'], request: AggregateRequest, read: Read): Promise<Last> {
   const { select } = request;
   if (select === null) throw new SilverbackError('INVALID_ARGUMENT', 'an aggregation without a selection');
   const aggregation: Aggregation = { ...request, reference: { startMs: request.startMs, stepMs: request.stepMs } };
   const query = queryOf(select);
-  const groups = new Groups(aggregation);
+  const damaged = new Map<number, unknown>();
+  let aggregator: Aggregator;
   let coverage: WireCoverage[];
+  let isSpoilt: boolean;
   try {
-    coverage = await eachShard(node, select, async (shard) => {
-      groups.absorb(await shard.aggregate(query, aggregation, MAX_GROUP_POINTS - groups.pointCount, read.signal));
-    });
+    do {
+      isSpoilt = false;
+      aggregator = new Aggregator(aggregation);
+      const { groups } = aggregator;
+      coverage = await eachShard(node, select, async (shard, id) => {
+        if (damaged.has(id)) throw damaged.get(id);
+        const { series } = groups.looked;
+        try {
+          if (!isSpoilt) await shard.aggregate(query, aggregator, MAX_GROUP_POINTS, read.signal);
+        } catch (error) {
+          isSpoilt ||= groups.looked.series > series;
+          damaged.set(id, error);
+          throw error;
+        }
+      });
+    } while (isSpoilt);
   } catch (error) {
     if (!(error instanceof TooFine)) throw error;
     await read.room();
     return { page: TooFine.page };
   }
   let last: Uint8Array | undefined;
-  for (const page of groups.pages(PAGE_BYTES)) {
+  for (const page of aggregator.groups.pages(PAGE_BYTES)) {
     if (last !== undefined) await read.send({ page: last });
     last = page;
   }

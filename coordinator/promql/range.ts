@@ -50,7 +50,7 @@ export class SelectedRange implements RangeInput {
     const stripped = stripStale(timestamps, values);
     samples.timestamps = stripped.timestamps;
     samples.values = stripped.values;
-    samples.count = stripped.timestamps.length;
+    samples.count = stripped.count;
     return samples.count === 0 ? BUSY : SERIES;
   }
 }
@@ -217,15 +217,15 @@ export class InstantCursor implements Cursor {
   next(slot: Slot): Progress {
     if (this.#at === this.#set.count) return DONE;
     const { timestamps, values } = this.#set.columns(this.#at);
-    const points = this.#timestamps
-      ? latest(timestamps, values, timestamps, 1000, this.#reference, this.#context.lookbackMs, slot)
-      : latest(timestamps, values, values, 1, this.#reference, this.#context.lookbackMs, slot);
+    const [answers, divisor] = this.#timestamps ? [timestamps, 1000] : [values, 1];
+    const samples = { timestamps, values, count: timestamps.length };
+    const points = latest(samples, answers, divisor, this.#reference, this.#context.lookbackMs, slot);
     const index = this.#at++;
     slot.pointCount = points;
     if (points === 0) return BUSY;
-    const samples = this.#context.samples;
-    if (samples.perStep) for (let i = 0; i < slot.present.length; i++) samples.add(i, slot.present[i] as number);
-    else samples.total += points;
+    const looked = this.#context.samples;
+    if (looked.perStep) for (let i = 0; i < slot.present.length; i++) looked.add(i, slot.present[i] as number);
+    else looked.total += points;
     slot.labels = this.#set.labels(index);
     return SERIES;
   }

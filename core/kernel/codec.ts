@@ -44,7 +44,7 @@ export function chunkInfo(chunk: Uint8Array): ChunkInfo {
   const encoding = ENCODINGS[chunk[0] ?? 0];
   if (encoding === undefined || chunk.length <= HEADER_BYTES) throw notAChunk(chunk);
   const header = new DataView(chunk.buffer, chunk.byteOffset, HEADER_BYTES);
-  const minMs = Number(header.getBigInt64(8, true));
+  const minMs = header.getUint32(8, true) + header.getInt32(12, true) * 2 ** 32;
   return { encoding, sampleCount: header.getUint32(4, true), minMs, maxMs: minMs + header.getUint32(16, true) };
 }
 

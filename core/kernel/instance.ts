@@ -62,6 +62,7 @@ export interface ShardExports {
 
   beginColumns(count: number): number;
   addColumns(bytes: number, fromMs: number, toMs: number): number;
+  addSeries(sid: number, startMs: number, blockBytes: number, fromMs: number, toMs: number, deadPairs: number): number;
   columnsLength(): number;
   timestampsAt(): number;
   valuesAt(): number;

@@ -11,6 +11,7 @@
  */
 import { SilverbackError } from '../errors.ts';
 import { ChunkCodec } from './codec.ts';
+import { SeriesColumns } from './columns.ts';
 import { Outcome, ShardInstance } from './instance.ts';
 
 /** Length of a window: two hours. Windows are aligned to the epoch. */
@@ -146,6 +147,8 @@ export interface Interned {
 export class ShardKernel {
   /** Reads and writes chunks in this kernel's memory (decode, aggregate, header). Views: as above. */
   readonly chunks: ChunkCodec;
+  /** For the series of this kernel. */
+  readonly columns: SeriesColumns;
 
   readonly #instance: ShardInstance;
   readonly #maxSeriesCount: number;
@@ -165,6 +168,7 @@ export class ShardKernel {
       values: exports.valuesOffset(),
     };
     this.chunks = new ChunkCodec(this.#instance);
+    this.columns = new SeriesColumns(this.#instance);
   }
 
   /** Makes an empty kernel. The compiled module is shared by all of them. Throws INVALID_ARGUMENT for options out of range. */

@@ -3,9 +3,10 @@
  * (ARCHITECTURE.md, "Aggregate page"). Nodes add series and write pages; coordinators read pages and merge.
  */
 import { SilverbackError } from '../errors.ts';
-import { decodeIdentity, encodeIdentity, type Labels } from '../labels.ts';
+import { encodeIdentity, type Labels } from '../labels.ts';
 import { Average, Count, Extreme, type Partial, Sum } from './accumulate.ts';
-import { dropName, Keyer } from './labelset.ts';
+import { Grouping, trustedLabels } from './grouping.ts';
+import { Keyer, METRIC_NAME } from './labelset.ts';
 import { count, extreme, last, latest, mean, one, total } from './over.ts';
 import { extrapolated, instantaneous } from './rate.ts';
 import { stripStale } from './stale.ts';
@@ -131,21 +132,15 @@ export class Groups {
     return this.#byKey.values();
   }
 
-  /** Adds a series' points to the group of its labels. */
-  add(labels: Labels, points: Points): void {
+  /** The group of these labels, which are none but its own; opened if need be. */
+  open(labels: Labels): Group {
     const key = this.#keyer.key(labels);
     let group = this.#byKey.get(key);
     if (group === undefined) {
-      group = { labels: this.#keyer.labels(labels), partial: this.#open(this.#aggregation.steps) };
+      group = { labels, partial: this.#open(this.#aggregation.steps) };
       this.#byKey.set(key, group);
     }
-    group.partial.add(points);
-  }
-
-  /** Adds the groups of others of the same aggregation, which are not to be used any more. Costs about 5 ns a point. */
-  absorb(others: Groups): void {
-    this.#lookedAt(others.looked);
-    for (const group of others.#byKey.values()) this.#absorb(group);
+    return group;
   }
 
   #absorb(group: Group): void {
@@ -217,7 +212,7 @@ export class Groups {
     for (let i = 0; i < groupCount; i++) {
       const identityBytes = view.getUint32(next(4), true);
       const from = next(identityBytes);
-      const labels = decodeIdentity(page.subarray(from, from + identityBytes), ANY_LABELS);
+      const labels = trustedLabels(page.subarray(from, from + identityBytes));
       const partial = this.#open(steps);
       for (const column of partial.columns) fill(column, page, next(column.byteLength));
       this.#absorb({ labels, partial });
@@ -237,12 +232,6 @@ export class TooFine extends Error {
 const HEAD_BYTES = 8;
 const LOOKED = 1;
 const TOO_FINE = 2;
-const ANY_LABELS = {
-  maxLabelCount: Number.POSITIVE_INFINITY,
-  maxNameBytes: Number.POSITIVE_INFINITY,
-  maxValueBytes: Number.POSITIVE_INFINITY,
-};
-
 function bytesOf(column: Float64Array | Uint32Array | Uint8Array): Uint8Array {
   return new Uint8Array(column.buffer, column.byteOffset, column.byteLength);
 }
@@ -256,71 +245,84 @@ export class Aggregator {
   readonly groups: Groups;
   readonly #aggregation: Aggregation;
   readonly #function: WindowFunction | undefined;
+  readonly #grouping: Grouping<Group>;
+  readonly #open = (labels: Labels): Group => this.groups.open(labels);
   readonly #windows: Windows;
   readonly #points: Points;
+  /** Of the series that is not all added. */
+  #identity = NO_BYTES;
 
   constructor(aggregation: Aggregation) {
-    const { function: name, rangeMs, reference, steps } = aggregation;
+    const { function: name, grouping, without, rangeMs, reference, steps } = aggregation;
     this.groups = new Groups(aggregation);
     this.#aggregation = aggregation;
     this.#function = WINDOW_FUNCTIONS.get(name);
+    const keepsName = this.#function === undefined || this.#function.keepsName === true;
+    const names = without ? [METRIC_NAME, ...grouping] : grouping.filter((label) => keepsName || label !== METRIC_NAME);
+    this.#grouping = new Grouping(names, without);
     this.#windows = new Windows({ rangeMs, reference, steps, lookbackMs: 0 });
     this.#points = { values: new Float64Array(steps), present: new Uint8Array(steps), pointCount: 0 };
   }
 
   /**
-   * Adds a series: its samples in time order, stale markers among them. False when there is more to do than fits into a
-   * slice: `resume` is to be called then until it is true. Keeps no views of the columns, however that may be.
+   * Adds a series: the first `count` of its samples, in time order, stale markers among them. False when there is more to do
+   * than fits into a slice: `resume` is to be called then until it is true. Keeps no views of anything, however that may be.
    */
-  add(labels: Labels, timestamps: Float64Array, values: Float64Array): boolean {
+  add(identity: Uint8Array, timestamps: Float64Array, values: Float64Array, count: number): boolean {
     const w = this.#windows;
     const { looked } = this.groups;
     w.to = this.#aggregation.steps;
-    if (timestamps.length === 0) return true;
+    if (count === 0) return true;
     looked.series++;
     if (this.#function === undefined) {
-      this.#latest(labels, timestamps, values);
+      this.#latest(identity, timestamps, values, count);
       return true;
     }
-    const stripped = stripStale(timestamps, values);
-    w.labels = labels;
+    const stripped = stripStale(timestamps, values, count);
     w.timestamps = stripped.timestamps;
     w.values = stripped.values;
-    w.count = stripped.timestamps.length;
+    w.count = stripped.count;
     const visited = w.sweep(looked.perStep);
     looked.samples += visited;
     if (visited === 0) return true;
     this.#points.pointCount = 0;
     w.to = 0;
-    if (this.resume()) return true;
-    w.timestamps = w.timestamps.slice();
-    w.values = w.values.slice();
+    if (this.#slice(identity)) return true;
+    this.#identity = identity.slice();
+    w.timestamps = w.timestamps.slice(0, w.count);
+    w.values = w.values.slice(0, w.count);
     return false;
   }
 
   /** Goes on with the series that `add` began. */
   resume(): boolean {
+    return this.#slice(this.#identity);
+  }
+
+  #slice(identity: Uint8Array): boolean {
     const w = this.#windows;
     const { steps } = this.#aggregation;
-    const { kernel, wide, keepsName } = this.#function as WindowFunction;
+    const { kernel, wide } = this.#function as WindowFunction;
     w.nextSlice(!wide);
     kernel(w, this.#points);
     if (w.to < steps) return false;
-    if (this.#points.pointCount > 0) this.groups.add(keepsName ? w.labels : dropName(w.labels), this.#points);
+    if (this.#points.pointCount > 0) this.#grouping.of(identity, this.#open).partial.add(this.#points);
     return true;
   }
 
-  #latest(labels: Labels, timestamps: Float64Array, values: Float64Array): void {
+  #latest(identity: Uint8Array, timestamps: Float64Array, values: Float64Array, count: number): void {
     const { reference, rangeMs } = this.#aggregation;
     const { looked } = this.groups;
     const points = this.#points;
-    points.pointCount = latest(timestamps, values, values, 1, reference, rangeMs, points);
+    points.pointCount = latest({ timestamps, values, count }, values, 1, reference, rangeMs, points);
     if (points.pointCount === 0) return;
     looked.samples += points.pointCount;
     const { perStep } = looked;
     if (perStep !== undefined) {
       for (let i = 0; i < perStep.length; i++) perStep[i] = (perStep[i] as number) + (points.present[i] as number);
     }
-    this.groups.add(labels, points);
+    this.#grouping.of(identity, this.#open).partial.add(points);
   }
 }
+
+const NO_BYTES = new Uint8Array(0);

@@ -65,8 +65,7 @@ export function extreme(sign: 1 | -1): WindowKernel {
 
 /** Picks for every step the latest sample, and writes what `answers` has at its place, divided. Returns the number of points. */
 export function latest(
-  timestamps: Float64Array,
-  values: Float64Array,
+  { timestamps, values, count }: Pick<Windows, 'timestamps' | 'values' | 'count'>,
   answers: Float64Array,
   divisor: number,
   reference: Reference,
@@ -75,7 +74,6 @@ export function latest(
 ): number {
   const out = into.values;
   const present = into.present;
-  const count = timestamps.length;
   const { startMs, stepMs } = reference;
   let next = 0;
   let points = 0;

@@ -9,21 +9,22 @@ export function isStale(values: Float64Array, at: number): boolean {
   return words[0] === LOW && words[1] === HIGH;
 }
 
-/** The columns without stale markers: themselves when there are none. */
+/** The first `count` of the columns without stale markers: the columns themselves when there are none. */
 export function stripStale(
   timestamps: Float64Array,
   values: Float64Array,
-): { timestamps: Float64Array; values: Float64Array } {
+  count = values.length,
+): { timestamps: Float64Array; values: Float64Array; count: number } {
   let first = 0;
-  while (first < values.length && !(Number.isNaN(values[first] as number) && isStale(values, first))) first++;
-  if (first === values.length) return { timestamps, values };
-  const keptTimestamps = timestamps.slice();
-  const keptValues = values.slice();
+  while (first < count && !(Number.isNaN(values[first] as number) && isStale(values, first))) first++;
+  if (first === count) return { timestamps, values, count };
+  const keptTimestamps = timestamps.slice(0, count);
+  const keptValues = values.slice(0, count);
   let n = first;
-  for (let i = first + 1; i < values.length; i++) {
+  for (let i = first + 1; i < count; i++) {
     if (Number.isNaN(values[i] as number) && isStale(values, i)) continue;
     keptTimestamps[n] = timestamps[i] as number;
     keptValues[n++] = values[i] as number;
   }
-  return { timestamps: keptTimestamps.subarray(0, n), values: keptValues.subarray(0, n) };
+  return { timestamps: keptTimestamps.subarray(0, n), values: keptValues.subarray(0, n), count: n };
 }

@@ -40,17 +40,28 @@ interface View {
   readonly startMs: number;
   readonly block: SealedBlock | undefined;
   readonly hint: { at: number };
-  readonly open: boolean;
+  readonly isOpen: boolean;
 }
 
 type Fetched = Map<SealedBlock, Map<number, Uint8Array>>;
 
-/** Takes series one by one: `begin`, its chunks in time order, `end` or `abandon`. */
+/** What there is of a series in a window. */
+interface Piece {
+  readonly startMs: number;
+  /** The series may have an open run. */
+  readonly isOpen: boolean;
+  /** The block's chunk. */
+  readonly sealed: Uint8Array | undefined;
+  /** What is deleted of it, as `ShardKernel.chunk` takes it; undefined where that changes nothing. */
+  readonly dead: Uint32Array | undefined;
+}
+
+/** Takes series one by one: `begin`, its pieces in time order, `end` or `abandon`. */
 export interface SeriesSink {
   begin(id: SeriesId): void;
-  /** A view of a block or of the kernel's memory: the latter is good until the next call on the kernel. */
-  chunk(chunk: Uint8Array): void;
-  /** Ends the series; false when it had no chunks and was left out. */
+  /** Returns how many samples had to be looked at; 0 when none is in the range. */
+  piece(piece: Piece): number;
+  /** Ends the series; false when it had no samples in the range and was left out. */
   end(): boolean;
   /** The series comes again. */
   abandon(): void;
@@ -72,20 +83,59 @@ export async function* selectPages(
 ): AsyncGenerator<Uint8Array> {
   if (ids.length === 0) return;
   const page = new Page(source.shard);
-  const sink: SeriesSink = {
-    begin: (id) => page.begin(source.kernel.identity(id)),
-    chunk: (chunk) => page.chunk(chunk),
-    end: () => page.end(),
-    abandon: () => page.abandon(),
-    get isFull() {
-      return page.byteCount >= PAGE_BYTES;
-    },
-  };
+  const sink = new PageSink(source.kernel, page, range);
   try {
     for await (const _ of eachSeries(source, ids, releaseCount, range, limits, slicer, sink)) yield page.take();
     if (page.byteCount > 0) yield page.take();
   } finally {
     page.release();
+  }
+}
+
+/** Chunks as they are where that will do, merged by the kernel where not. */
+class PageSink implements SeriesSink {
+  readonly #kernel: ShardKernel;
+  readonly #page: Page;
+  readonly #fromMs: number;
+  readonly #toMs: number;
+  #id = 0 as SeriesId;
+
+  constructor(kernel: ShardKernel, page: Page, range: { readonly fromMs: number; readonly toMs: number }) {
+    this.#kernel = kernel;
+    this.#page = page;
+    this.#fromMs = range.fromMs;
+    this.#toMs = range.toMs;
+  }
+
+  begin(id: SeriesId): void {
+    this.#id = id;
+    this.#page.begin(this.#kernel.identity(id));
+  }
+
+  piece({ startMs, isOpen, sealed, dead }: Piece): number {
+    let chunk = sealed;
+    if (isOpen || dead !== undefined) {
+      const merged = this.#kernel.chunk(this.#id, startMs, sealed, this.#fromMs, this.#toMs, dead);
+      // Without an open run the block's chunk is the whole truth, unless something is deleted of it.
+      if (merged !== undefined || dead !== undefined) chunk = merged;
+    }
+    if (chunk === undefined) return 0;
+    const { minMs, maxMs, sampleCount } = chunkInfo(chunk);
+    if (maxMs < this.#fromMs || minMs > this.#toMs) return 0;
+    this.#page.chunk(chunk);
+    return sampleCount;
+  }
+
+  end(): boolean {
+    return this.#page.end();
+  }
+
+  abandon(): void {
+    this.#page.abandon();
+  }
+
+  get isFull(): boolean {
+    return this.#page.byteCount >= PAGE_BYTES;
   }
 }
 
@@ -99,7 +149,7 @@ export async function* eachSeries(
   slicer: Slicer,
   sink: SeriesSink,
 ): AsyncGenerator<void> {
-  const { kernel, catalogue, blocks, deletions } = source;
+  const { catalogue, blocks, deletions } = source;
   let views = viewsOf(source, range);
   let version = blocks.version;
   let fetched: Fetched = new Map();
@@ -123,21 +173,11 @@ export async function* eachSeries(
           }
         }
       }
-      const dead = deletions.within(id, view.startMs);
-      if (dead !== undefined && (view.open || touches(sealed, view.startMs, dead))) {
-        const alive = kernel.chunk(id, view.startMs, sealed, range.fromMs, range.toMs, dead);
-        if (alive === undefined) continue;
-        samples += chunkInfo(alive).sampleCount;
-        sink.chunk(alive);
-        continue;
-      }
-      const merged = view.open ? kernel.chunk(id, view.startMs, sealed, range.fromMs, range.toMs) : undefined;
-      const chunk = merged ?? sealed;
-      if (chunk === undefined) continue;
-      const info = chunkInfo(chunk);
-      if (info.maxMs < range.fromMs || info.minMs > range.toMs) continue;
-      samples += info.sampleCount;
-      sink.chunk(chunk);
+      const { startMs, isOpen } = view;
+      if (!isOpen && sealed === undefined) continue;
+      let dead = deletions.within(id, startMs);
+      if (dead !== undefined && !isOpen && !touches(sealed, startMs, dead)) dead = undefined;
+      samples += sink.piece({ startMs, isOpen, sealed, dead });
     }
     sampleCount += samples;
     if (sink.end()) seriesCount++;
@@ -206,11 +246,11 @@ function viewsOf(source: Source, range: { readonly fromMs: number; readonly toMs
   const overlaps = (startMs: number) => startMs <= range.toMs && startMs + WINDOW_MS > range.fromMs;
   for (const block of source.blocks.all) {
     const startMs = block.windowStartMs;
-    if (overlaps(startMs)) byStart.set(startMs, { startMs, block, hint: { at: 0 }, open: false });
+    if (overlaps(startMs)) byStart.set(startMs, { startMs, block, hint: { at: 0 }, isOpen: false });
   }
   for (const { startMs } of source.kernel.windows()) {
     if (overlaps(startMs))
-      byStart.set(startMs, { startMs, block: byStart.get(startMs)?.block, hint: { at: 0 }, open: true });
+      byStart.set(startMs, { startMs, block: byStart.get(startMs)?.block, hint: { at: 0 }, isOpen: true });
   }
   return [...byStart.values()].sort((a, b) => a.startMs - b.startMs);
 }

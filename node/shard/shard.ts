@@ -21,7 +21,7 @@ import { SilverbackError } from '../../core/errors.ts';
 import { type SeriesId, ShardKernel, WINDOW_MS } from '../../core/kernel/shard.ts';
 import { compareUtf8 } from '../../core/labels.ts';
 import { compileMatcher, type Matcher } from '../../core/matchers.ts';
-import type { Aggregation, Groups } from '../../core/promql/groups.ts';
+import type { Aggregator } from '../../core/promql/groups.ts';
 import { aggregateSeries } from './aggregate.ts';
 import { Annex } from './annex.ts';
 import { BlockStore, isUnsound, type SealedBlock } from './blocks.ts';
@@ -349,20 +349,20 @@ export class Shard {
   }
 
   /**
-   * An aggregation of the same series; otherwise as `select`.
+   * Gives the same series to an aggregator; otherwise as `select`. After an error some may have been added.
    * @throws TooFine past `maxPointCount` values of all groups and steps
    */
   async aggregate(
     request: ShardSelect,
-    aggregation: Aggregation,
+    aggregator: Aggregator,
     maxPointCount: number,
     signal?: AbortSignal,
-  ): Promise<Groups> {
+  ): Promise<void> {
     const slicer = this.#slicer(signal);
     const releaseCount = this.#catalogue.releaseCount;
     const ids = await this.#catalogue.resolve(request.matchers.map(compileMatcher), slicer);
-    const options = { ...request, aggregation, maxPointCount };
-    return aggregateSeries(this.#source(), ids, releaseCount, options, slicer);
+    const options = { ...request, maxPointCount };
+    await aggregateSeries(this.#source(), ids, releaseCount, aggregator, options, slicer);
   }
 
   /**

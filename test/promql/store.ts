@@ -12,7 +12,7 @@ import type {
   SeriesSet,
   TimeRange,
 } from '../../coordinator/query/queryable.ts';
-import { compareUtf8, type Labels, labelValue, makeLabels } from '../../core/labels.ts';
+import { compareUtf8, encodeIdentity, type Labels, labelValue, makeLabels } from '../../core/labels.ts';
 import { compileMatcher, type Matcher } from '../../core/matchers.ts';
 import { Aggregator, Groups } from '../../core/promql/groups.ts';
 
@@ -80,7 +80,7 @@ export class MemoryStore implements Queryable {
       const aggregator = new Aggregator(request.aggregation);
       for (let i = node; i < set.count; i += 3) {
         const { timestamps, values } = set.columns(i);
-        let isDone = aggregator.add(set.labels(i), timestamps, values);
+        let isDone = aggregator.add(encodeIdentity(set.labels(i)), timestamps, values, timestamps.length);
         while (!isDone) isDone = aggregator.resume();
       }
       for (const page of aggregator.groups.pages(400)) groups.take(page);

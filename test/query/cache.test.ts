@@ -7,6 +7,7 @@ import type { Env } from '../../core/env/env.ts';
 import { SilverbackError } from '../../core/errors.ts';
 import { ChunkCodec } from '../../core/kernel/codec.ts';
 import { WINDOW_MS } from '../../core/kernel/shard.ts';
+import { Aggregator } from '../../core/promql/groups.ts';
 import { Budget } from '../../node/shard/budget.ts';
 import { Shard } from '../../node/shard/shard.ts';
 import { batchOf, bitsOf, EVERYTHING, type Sample, STALE } from '../shard/model.ts';
@@ -112,8 +113,9 @@ class Bench {
       cardinality: async () => ({ values: [], coverage: [] }),
       aggregate: async (request, receive) => {
         const [shard, copy] = source();
-        const groups = await shard.aggregate({ ...EVERYTHING, ...request }, request.aggregation, 1e6);
-        for (const page of groups.pages(1e5)) await receive(page);
+        const aggregator = new Aggregator(request.aggregation);
+        await shard.aggregate({ ...EVERYTHING, ...request }, aggregator, 1e6);
+        for (const page of aggregator.groups.pages(1e5)) await receive(page);
         return { coverage: covered(request, copy) };
       },
       windowVersions: async (range) => {

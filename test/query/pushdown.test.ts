@@ -7,7 +7,7 @@ import { Engine } from '../../coordinator/promql/engine.ts';
 import { Cluster } from '../../coordinator/query/cluster.ts';
 import { SilverbackError } from '../../core/errors.ts';
 import { ChunkCodec } from '../../core/kernel/codec.ts';
-import { makeLabels } from '../../core/labels.ts';
+import { encodeIdentity, makeLabels } from '../../core/labels.ts';
 import { Aggregator } from '../../core/promql/groups.ts';
 import type { AggregateRequest, SelectRequest } from '../../core/protocol.ts';
 import { complete, env, FakeNode, placementOf, type SentReply } from '../client/fake.ts';
@@ -108,7 +108,7 @@ describe('an aggregation', () => {
     for (const shard of (request.select as SelectRequest).shards) {
       for (let i = 0; i < groups; i++) {
         const labels = makeLabels({ __name__: 'm', g: String(i), shard: String(shard) });
-        aggregator.add(labels, Float64Array.of(TIME_MS), Float64Array.of(1));
+        aggregator.add(encodeIdentity(labels), Float64Array.of(TIME_MS), Float64Array.of(1), 1);
       }
     }
     return [...aggregator.groups.pages(1)];

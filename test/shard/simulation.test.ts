@@ -94,7 +94,13 @@ const BUGS: Record<string, { readonly edits: readonly Edit[]; readonly seen: Reg
     seen: /lost|lack their series/,
   },
   'forget the open runs of a window that has a block': {
-    edits: [{ file: 'select.ts', replace: 'const chunk = merged ?? sealed;', by: 'const chunk = sealed ?? merged;' }],
+    edits: [
+      {
+        file: 'select.ts',
+        replace: 'if (merged !== undefined || dead !== undefined) chunk = merged;',
+        by: 'if (sealed === undefined || dead !== undefined) chunk = merged;',
+      },
+    ],
     seen: /lacks|lost/,
   },
   'leave the deletions out of a checkpoint': {
@@ -106,8 +112,8 @@ const BUGS: Record<string, { readonly edits: readonly Edit[]; readonly seen: Reg
     edits: [
       {
         file: 'select.ts',
-        replace: 'if (dead !== undefined && (view.open || touches(sealed, view.startMs, dead))) {',
-        by: 'if (dead !== undefined && touches(sealed, view.startMs, dead)) {',
+        replace: 'if (dead !== undefined && !isOpen && !touches(sealed, startMs, dead)) dead = undefined;',
+        by: 'if (dead !== undefined && !touches(sealed, startMs, dead)) dead = undefined;',
       },
     ],
     seen: /a deleted sample is shown/,

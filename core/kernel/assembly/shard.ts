@@ -4,12 +4,15 @@
  */
 import { appendSlice, countsOffset, sliceInput, sliceResult, timestampsOffset, valuesOffset } from './shard/append';
 import { listedCount, listedIds, nextPosition, restorePage, writePage } from './shard/checkpoint';
-import { chunkBound, encodeSealed, encodeXor, exportRun, isChunk, isWithin, sealedAt } from './shard/chunk';
+import { chunkBound, chunkCount, encodeSealed, encodeXor, exportRun, isChunk, isWithin, sealedAt } from './shard/chunk';
 import { BROKEN, COLLECTED, NO_ROOM, collect, dropDead, setCount, setOffsets, setValues } from './shard/collect';
 import { addDeletions, addSamples, bucketOf, clearDigest, digestSums, setDigest, subtractSamples } from './shard/digest';
 import { findRun, freeRun, listedRun, openRuns, openSamples } from './shard/insert';
 import { initMemory, usedBytes } from './shard/memory';
-import { addChunk, aggregateChunk, aggregateResult, beginColumns, columnsLength, timestampsAt, valuesAt } from './shard/read';
+import {
+  addChunk, addRun, addSet, aggregateChunk, aggregateResult, beginColumns, columnsLength, reserveColumns, timestampsAt,
+  valuesAt,
+} from './shard/read';
 import { readRecord, readRuns, readSamples } from './shard/record';
 import { areRefs, createRefs, defineRef, dropRefs, resolveRef, Refs } from './shard/refs';
 import { WINDOW_MS } from './shard/rule';
@@ -282,6 +285,30 @@ export function addDigest(sid: u32, startMs: f64, blockBytes: u32, deadPairs: u3
 export function addColumns(bytes: u32, fromMs: f64, toMs: f64): i32 {
   const chunk = scratch(INPUT, bytes);
   return isChunk(chunk, bytes) ? addChunk(chunk, bytes, firstFrom(fromMs), lastUntil(toMs)) : BROKEN;
+}
+
+/**
+ * Adds what is known of a series in a window, as `collectSeries` has it, to the columns. How many samples that is, 0 when
+ * none is in the range, or NO_ROOM, or BROKEN.
+ */
+export function addSeries(sid: u32, startMs: f64, blockBytes: u32, fromMs: f64, toMs: f64, deadPairs: u32): i32 {
+  const start = toWindow(startMs);
+  const from = firstFrom(fromMs);
+  const to = lastUntil(toMs);
+  const run = findRun(slotOf(sid), start);
+  if (deadPairs == 0 && (run == null || (blockBytes == 0 && run.backlog == 0))) {
+    if (run != null) return reserveColumns(run.count) ? addRun(run, from, to) : NO_ROOM;
+    if (blockBytes == 0) return NOTHING;
+    const block = scratch(INPUT, blockBytes);
+    if (!isChunk(block, blockBytes)) return BROKEN;
+    if (!reserveColumns(chunkCount(block))) return NO_ROOM;
+    const before = columnsLength();
+    const outcome = addChunk(block, blockBytes, from, to);
+    return outcome < 0 ? outcome : columnsLength() == before ? NOTHING : <i32>chunkCount(block);
+  }
+  const outcome = collectSeries(sid, start, blockBytes, deadPairs);
+  if (outcome != COLLECTED) return outcome;
+  return reserveColumns(setCount) ? addSet(start, from, to) : NO_ROOM;
 }
 
 /** Aggregates the chunk in INPUT into `aggregateResult`. 0, or NO_ROOM, or BROKEN. */

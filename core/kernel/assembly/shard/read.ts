@@ -1,10 +1,11 @@
-/** Decoding for the door: the chunks of one series into one pair of f64 columns, and aggregates over a chunk. */
+/** Decoding for the door: the samples of one series into one pair of f64 columns, and aggregates over a chunk. */
 import { chunkCount, chunkMin, chunkSpan, decodeChunk } from './chunk';
-import { BROKEN, NO_ROOM } from './collect';
+import { BROKEN, NO_ROOM, setCount, setOffsets, setValues } from './collect';
 import { STALE, winner } from './rule';
-import { COLUMNS, LIVE, MERGED, scratch } from './scratch';
+import { decodeStream, gather, Run, streamBound } from './run';
+import { COLUMNS, LIVE, MERGED, OUTPUT, STREAM, scratch } from './scratch';
 
-/** Samples in the columns so far. */
+/** Samples in the columns so far, and how many they have room for. */
 let length: u32 = 0;
 let capacity: u32 = 0;
 let timestamps: usize = 0;
@@ -13,10 +14,31 @@ let values: usize = 0;
 /** Empties the columns and makes room for `count` samples. False when memory is full. */
 export function beginColumns(count: u32): bool {
   length = 0;
-  capacity = count;
+  return count <= capacity || growColumns(count);
+}
+
+/** Makes room for `count` more samples; those in the columns stay. False when memory is full. */
+export function reserveColumns(count: u32): bool {
+  const needed = length + count;
+  if (needed <= capacity) return true;
+  if (length == 0) return growColumns(needed);
+  const bytes = <usize>length << 3;
+  const kept = scratch(OUTPUT, length << 4);
+  if (kept == 0) return false;
+  memory.copy(kept, timestamps, bytes);
+  memory.copy(kept + bytes, values, bytes);
+  if (!growColumns(needed)) return false;
+  memory.copy(timestamps, kept, bytes);
+  memory.copy(values, kept + bytes, bytes);
+  return true;
+}
+
+/** What is in the columns is lost. */
+function growColumns(count: u32): bool {
   timestamps = scratch(COLUMNS, count << 3);
   values = scratch(COLUMNS + 1, count << 3);
-  return timestamps != 0 && values != 0;
+  capacity = timestamps != 0 && values != 0 ? count : 0;
+  return capacity == count;
 }
 
 export function columnsLength(): u32 {
@@ -46,16 +68,16 @@ function lowerBound(offsets: usize, count: u32, offset: u32): u32 {
   return low;
 }
 
-// The samples of a decoded chunk that lie in a range: [rangeFrom, rangeTo).
+// The samples of a set that lie in a range: [rangeFrom, rangeTo).
 let rangeFrom: u32 = 0;
 let rangeTo: u32 = 0;
 
-function findRange(chunk: usize, offsets: usize, from: i64, to: i64): void {
-  const count = chunkCount(chunk);
-  const min = chunkMin(chunk);
-  const max = min + <i64>chunkSpan(chunk);
-  rangeFrom = from <= min ? 0 : from > max ? count : lowerBound(offsets, count, <u32>(from - min));
-  rangeTo = to >= max ? count : to < min ? 0 : lowerBound(offsets, count, <u32>(to - min) + 1);
+/** `count` >= 1 rising offsets from `origin` on. */
+function findRange(count: u32, offsets: usize, origin: i64, from: i64, to: i64): void {
+  const min = origin + <i64>load<u32>(offsets);
+  const max = origin + <i64>load<u32>(offsets + (<usize>(count - 1) << 2));
+  rangeFrom = from <= min ? 0 : from > max ? count : lowerBound(offsets, count, <u32>(from - origin));
+  rangeTo = to >= max ? count : to < min ? 0 : lowerBound(offsets, count, <u32>(to - origin) + 1);
 }
 
 /**
@@ -69,13 +91,43 @@ export function addChunk(chunk: usize, bytes: u32, from: i64, to: i64): i32 {
   if (from > min + <i64>chunkSpan(chunk) || to < min) return 0;
   const offsets = scratch(LIVE, count << 2);
   if (offsets == 0) return NO_ROOM;
+  if (!decodeChunk(chunk, bytes, 0, offsets, values + (<usize>length << 3))) return BROKEN;
+  return addDecoded(count, offsets, min, from, to);
+}
+
+/**
+ * Adds the samples in [from, to] of an open run without backlog; there is room for all of it. The number of samples that it
+ * has, 0 when none is in the range, or NO_ROOM, or BROKEN.
+ */
+export function addRun(run: Run, from: i64, to: i64): i32 {
+  const count = run.count;
+  const windowStart = run.windowStart;
+  if (from > windowStart + <i64>run.lastOffset || to < windowStart + <i64>run.firstOffset) return 0;
+  const stream = scratch(STREAM, streamBound(count));
+  const offsets = scratch(LIVE, count << 2);
+  if (stream == 0 || offsets == 0) return NO_ROOM;
   const added = values + (<usize>length << 3);
-  if (!decodeChunk(chunk, bytes, 0, offsets, added)) return BROKEN;
-  findRange(chunk, offsets, from, to);
+  if (!decodeStream(stream, gather(run, stream), count, run.firstOffset, offsets, added)) return BROKEN;
+  const outcome = addDecoded(count, offsets, windowStart, from, to);
+  return outcome < 0 ? outcome : rangeFrom < rangeTo ? <i32>count : 0;
+}
+
+/** The same of the set that was collected last. */
+export function addSet(windowStart: i64, from: i64, to: i64): i32 {
+  if (setCount == 0) return 0;
+  memory.copy(values + (<usize>length << 3), setValues, <usize>setCount << 3);
+  const outcome = addDecoded(setCount, setOffsets, windowStart, from, to);
+  return outcome < 0 ? outcome : rangeFrom < rangeTo ? <i32>setCount : 0;
+}
+
+/** Adds those samples in [from, to] whose values lie behind the columns already. 0, or NO_ROOM. */
+function addDecoded(count: u32, offsets: usize, origin: i64, from: i64, to: i64): i32 {
+  findRange(count, offsets, origin, from, to);
   if (rangeFrom >= rangeTo) return 0;
+  const added = values + (<usize>length << 3);
   const taken = rangeTo - rangeFrom;
   if (rangeFrom != 0) memory.copy(added, added + (<usize>rangeFrom << 3), taken << 3);
-  widen(offsets + (<usize>rangeFrom << 2), taken, <f64>min, timestamps + (<usize>length << 3));
+  widen(offsets + (<usize>rangeFrom << 2), taken, <f64>origin, timestamps + (<usize>length << 3));
   const before = length;
   length += taken;
   const join = timestamps + (<usize>before << 3);
@@ -152,7 +204,7 @@ export function aggregateChunk(chunk: usize, bytes: u32, from: i64, to: i64): i3
   const chunkValues = scratch(LIVE + 1, count << 3);
   if (offsets == 0 || chunkValues == 0) return NO_ROOM;
   if (!decodeChunk(chunk, bytes, 0, offsets, chunkValues)) return BROKEN;
-  findRange(chunk, offsets, from, to);
+  findRange(count, offsets, chunkMin(chunk), from, to);
   if (rangeFrom >= rangeTo) {
     clearAggregate();
     return 0;

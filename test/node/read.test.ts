@@ -1,0 +1,88 @@
+import { expect, it } from 'vitest';
+import { SilverbackError } from '../../core/errors.ts';
+import type { Duplex } from '../../core/grpc.ts';
+import { encodeIdentity, makeLabels } from '../../core/labels.ts';
+import { type Aggregator, Groups } from '../../core/promql/groups.ts';
+import { PROTOCOL_VERSION, type ReadReply, type ReadRequest, shardsService } from '../../core/protocol.ts';
+import { ReadBound, type ReadContext, serveReads } from '../../node/read.ts';
+import type { Shard } from '../../node/shard/shard.ts';
+
+const AGGREGATION = {
+  operation: 'sum',
+  grouping: ['shard'],
+  without: false,
+  function: '',
+  rangeMs: 300_000,
+  steps: 1,
+  perStep: true,
+};
+
+/** Shards that give one series each to an aggregation, of which some then fail. */
+function nodeOf(broken: readonly number[], asked: number[]): ReadContext['node'] {
+  const shard = (id: number) => ({
+    aggregate: async (_: unknown, aggregator: Aggregator) => {
+      asked.push(id);
+      const identity = encodeIdentity(makeLabels({ shard: String(id) }));
+      aggregator.add(identity, Float64Array.of(1000), Float64Array.of(id), 1);
+      if (broken.includes(id)) throw new SilverbackError('CORRUPT', `shard ${id} is broken`);
+    },
+  });
+  return {
+    find: (id) => shard(id) as unknown as Shard,
+    gaps: () => [],
+    assigned: () => [1, 2, 3, 4],
+    clusterId: 'c',
+    name: 'n',
+  };
+}
+
+const HELLO = { version: PROTOCOL_VERSION, clusterId: 'c', caller: 'test' };
+
+/** The request as it comes off the wire: with all fields. */
+function received(request: Partial<ReadRequest>): ReadRequest {
+  const { requestSerialize, requestDeserialize } = shardsService.Read;
+  return requestDeserialize(requestSerialize(request as ReadRequest));
+}
+
+function ask(node: ReadContext['node'], request: Partial<ReadRequest>): Promise<ReadReply> {
+  return new Promise((resolve) => {
+    const call: Duplex<ReadRequest, ReadReply> = {
+      caller: { name: 'test', address: '' },
+      signal: new AbortController().signal,
+      listen: (events) => events.request(received({ hello: HELLO, id: 1, credit: 4, ...request })),
+      send: resolve,
+      finish: () => undefined,
+    };
+    serveReads(call, { node, bound: new ReadBound(4) });
+  });
+}
+
+it.each([
+  { broken: [], found: ['1', '2', '3', '4'] },
+  { broken: [2], found: ['1', '3', '4'] },
+  { broken: [1, 4], found: ['2', '3'] },
+  { broken: [1, 2, 3, 4], found: [] },
+])(
+  'shards $broken, found damaged after they gave something, leave nothing in the groups',
+  async ({ broken, found }) => {
+    const asked: number[] = [];
+    const select = { shards: [], matchers: [], fromMs: 0, toMs: 1000, maxSeries: 0, maxSamples: 0 };
+    const { page, coverage, code } = await ask(nodeOf(broken, asked), {
+      aggregate: { ...AGGREGATION, startMs: 1000, stepMs: 1000, select },
+    });
+    expect(code).toBe('OK');
+    const groups = new Groups({ ...AGGREGATION, reference: { startMs: 1000, stepMs: 1000 } });
+    groups.take(page);
+    expect([...groups.values()].map(({ labels }) => labels[1]).sort()).toEqual(found);
+    expect(groups.looked.series).toBe(found.length);
+    expect(groups.looked.perStep).toEqual(Float64Array.of(found.length));
+    const missing = coverage.filter(({ state }) => state === 'MISSING');
+    expect(missing.map(({ shards, reason }) => [shards, reason])).toEqual(
+      broken.map((id) => [[id], `shard ${id} is broken`]),
+    );
+    // No shard is asked more often than there are shards that break.
+    for (const id of [1, 2, 3, 4]) {
+      expect(asked.filter((other) => other === id).length).toBeLessThanOrEqual(broken.length + 1);
+    }
+  },
+);
