@@ -4,6 +4,7 @@
  */
 const BENCHES: Readonly<Record<string, () => Promise<{ run(args: string[]): Promise<void> }>>> = {
   heavy: () => import('./heavy.ts'),
+  fill: () => import('./fill.ts'),
   ingest: () => import('./ingest.ts'),
   kernel: () => import('./kernel.ts'),
   log: () => import('./log.ts'),

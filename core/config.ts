@@ -249,6 +249,13 @@ const SETTINGS = {
     default: '30s',
     help: 'how long a copy may be silent before what it may have more is unconfirmed',
   },
+  repairIntervalMs: {
+    name: 'repair-interval',
+    operand: 'DURATION|off',
+    schema: durationOrOff,
+    default: '5m',
+    help: 'about how often copies are compared, or off',
+  },
   seriesPerShard: {
     name: 'series-per-shard',
     operand: 'N',

@@ -53,6 +53,7 @@ async function main(): Promise<void> {
       'seriesPerShard',
       'maxExemplarCount',
       'logBudgetBytes',
+      'repairIntervalMs',
       'frontierBoundMs',
       'leaseTtlMs',
       'logLevel',
@@ -118,6 +119,7 @@ async function main(): Promise<void> {
     origins: replication.origins,
     connect: (copy) => connectPeer(asker, copy),
     maxSampleAgeMs: settings.maxSampleAgeMs,
+    intervalMs: settings.repairIntervalMs,
     log,
   });
   const inFlight = new InFlight(IN_FLIGHT);

@@ -32,7 +32,7 @@ export interface RepairOptions {
   readonly connect: (copy: Copy) => Peer;
   /** Infinity: any age. */
   readonly maxSampleAgeMs: number;
-  /** Between the end of a round and the next one, give or take a quarter. Default 5 min. */
+  /** Between the end of a round and the next one, give or take a quarter. Infinity: no rounds but those asked for. Default 5 min. */
   readonly intervalMs?: number;
   /** What a round fetches at the most. Default 16 MiB. */
   readonly bytesPerSecond?: number;
@@ -40,6 +40,9 @@ export interface RepairOptions {
 }
 
 const INTERVAL_MS = 5 * 60_000;
+/** Timers take no more than 24 days. */
+const MAX_INTERVAL_MS = 7 * 24 * 3_600_000;
+const MIN_INTERVAL_MS = 1_000;
 const BYTES_PER_SECOND = 16 * 1024 * 1024;
 /** How often it is asked whether another copy's log went on without a copy here. */
 const LOSS_MS = 2_000;
@@ -176,7 +179,9 @@ export class Repair {
 
   #schedule(): void {
     const { env, intervalMs } = this.#options;
-    const delayMs = (intervalMs ?? INTERVAL_MS) * (0.75 + env.random.next() / 2);
+    if (intervalMs === Number.POSITIVE_INFINITY) return;
+    const boundedMs = Math.min(MAX_INTERVAL_MS, Math.max(MIN_INTERVAL_MS, intervalMs ?? INTERVAL_MS));
+    const delayMs = boundedMs * (0.75 + env.random.next() / 2);
     this.#next = env.timers.after(delayMs, () => {
       this.run().finally(() => {
         if (!this.#stopped.signal.aborted) this.#schedule();

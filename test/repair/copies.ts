@@ -102,7 +102,7 @@ export class Copies {
         origins: { index: async () => 1 },
         connect: (other) => peer(other.node, () => contexts[Number(other.node.slice(1))] as ServeContext),
         maxSampleAgeMs: Number.POSITIVE_INFINITY,
-        intervalMs: 1e9,
+        intervalMs: Number.POSITIVE_INFINITY,
         log: { info: say, warn: say },
         ...options,
       });
