@@ -5,7 +5,14 @@ import { Metrics } from '../../coordinator/http/metrics.ts';
 import { createHttpServer, type HttpServer } from '../../coordinator/http/server.ts';
 import { type WriteOptions, writeHandler } from '../../coordinator/http/write.ts';
 import { Engine } from '../../coordinator/promql/engine.ts';
-import type { Coverage, Queryable, QueryContext, SelectRequest, SeriesSet } from '../../coordinator/query/queryable.ts';
+import type {
+  AnnexQueryable,
+  Coverage,
+  Queryable,
+  QueryContext,
+  SelectRequest,
+  SeriesSet,
+} from '../../coordinator/query/queryable.ts';
 import { Cardinality, ShardCardinality } from '../../core/cardinality.ts';
 import { nodeEnv } from '../../core/env/node.ts';
 import { compareUtf8, type Labels, labelValue, makeLabels } from '../../core/labels.ts';
@@ -126,6 +133,7 @@ export async function serve(
     waitingQueries?: number;
     maxFormBytes?: number;
     corsOrigin?: string;
+    annex?: AnnexQueryable;
     admin?: AdminOptions;
     timeoutMs?: number;
     maxReadSamples?: number;

@@ -1,5 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
+import { ExemplarList, readExemplars } from '../../core/exemplars.ts';
 import { encodeIdentity, makeLabels } from '../../core/labels.ts';
+import { encodeMetadata, parseMetadataText } from '../../core/metadata.ts';
 import type { AckLevel } from '../../core/protocol.ts';
 import { Metrics } from '../../node/metrics.ts';
 import { encodeDefinition } from '../../node/shard/definitions.ts';
@@ -89,6 +91,52 @@ describe('replication', () => {
     const before = east.shard(0).cursors.log.tail().sequence;
     await new Promise((wake) => setTimeout(wake, 1_500));
     expect(east.shard(0).cursors.log.tail().sequence).toBe(before);
+  });
+
+  it('brings exemplars and metadata too, also to a region that was away, and sends nothing back', async () => {
+    const [east, west] = await twoRegions();
+    const identity = encodeIdentity(makeLabels({ __name__: 'm' }));
+    const labels = encodeIdentity(makeLabels({ trace: 'a' }));
+    const append = async (region: Region, value: number): Promise<void> => {
+      const list = new ExemplarList();
+      for (const timestampMs of [START_MS, START_MS + value]) list.add(identity, { labels, timestampMs, value });
+      const sender = region.shard(0).attach();
+      const { code, exemplarCount } = await sender.append(
+        {
+          ...batchOf(0, 0),
+          exemplars: list.take(),
+          metadata: encodeMetadata([{ name: 'm', type: 1, unit: '', help: region.name }]),
+        },
+        'LOCAL',
+      );
+      expect([code, exemplarCount]).toEqual(['OK', 2]);
+    };
+    const found = async (region: Region): Promise<string[]> => {
+      const out: string[] = [];
+      const matchers = [{ name: '__name__', op: '=' as const, value: 'm' }];
+      for await (const page of region.shard(0).exemplars({ fromMs: 0, toMs: 2 ** 45 }, [matchers])) {
+        readExemplars(page, 'CORRUPT', (_, { timestampMs, value }) => out.push(`${timestampMs}=${value}`));
+      }
+      const told = region.shard(0).metadata('m').flatMap(parseMetadataText);
+      return [...out, ...told.map(({ help }) => help).sort()];
+    };
+    await append(east, 1);
+    await append(west, 2);
+    const both = [START_MS, START_MS].map((timeMs, i) => `${timeMs}=${i + 1}`);
+    const all = [...both, `${START_MS + 1}=1`, `${START_MS + 2}=2`, 'east', 'west'];
+    await eventually(async () => {
+      for (const region of [east, west]) expect(await found(region)).toEqual(all);
+    }, WAIT_MS);
+    await west.stop();
+    await append(east, 3);
+    await west.start();
+    await west.follow(placementOf([east, west]));
+    await eventually(async () => expect(await found(west)).toEqual(await found(east)), WAIT_MS);
+    expect(await found(west)).toContain(`${START_MS + 3}=3`);
+    await eventually(async () => {
+      for (const region of [east, west]) for (const lag of region.replication.lags()) expect(lag.recordCount).toBe(0);
+    }, WAIT_MS);
+    expect(west.shard(0).stats().acceptedExemplarCount).toBe(0);
   });
 
   it('catches up from the log with a region that was away', async () => {
