@@ -26,7 +26,7 @@ import { Collector } from './batch.ts';
 import { Metrics, type Scopes } from './metrics.ts';
 import { FollowedPlacement } from './placement.ts';
 import { type LabelSet, type Series, SeriesTable } from './series.ts';
-import { Writer, type WriterStats } from './writer.ts';
+import { type Unconfirmed, Writer, type WriterStats } from './writer.ts';
 
 export interface Sample {
   readonly labels: LabelSet;
@@ -52,6 +52,8 @@ export interface ClientOptions {
   readonly region?: string;
   /** Default `LOCAL`. */
   readonly ack?: AckLevel;
+  /** With `PEER`, of what no second failure zone has: `wait` (default) tries for `retryMs`, `settle` gives UNCONFIRMED after 5 s. */
+  readonly unconfirmed?: Unconfirmed;
   readonly credentials?: ChannelCredentials;
   /** Samples in a batch, over all shards, at which it goes out at once. Default 20,000. */
   readonly batchSamples?: number;
@@ -152,6 +154,7 @@ export class Client {
   readonly #metrics: Metrics;
   readonly #endpoints: readonly Channel[];
   readonly #ack: AckLevel;
+  readonly #unconfirmed: Unconfirmed;
   readonly #batchSamples: number;
   readonly #batchAgeMs: number;
   readonly #bufferSamples: number;
@@ -189,6 +192,7 @@ export class Client {
     const credentials = options.credentials === undefined ? {} : { credentials: options.credentials };
     this.#env = env;
     this.#ack = options.ack ?? 'LOCAL';
+    this.#unconfirmed = options.unconfirmed ?? 'wait';
     this.#batchSamples = atLeastOne('batchSamples', options.batchSamples ?? 20_000);
     this.#batchAgeMs = atLeastOne('batchAgeMs', options.batchAgeMs ?? 200);
     this.#bufferSamples = atLeastOne('bufferSamples', options.bufferSamples ?? 2_000_000);
@@ -475,7 +479,11 @@ export class Client {
     const columns = batch.samples.take(this.#table);
     this.#spare.push(batch.samples);
     const timeoutMs = Math.max(1, deadlineMs - this.#env.clock.monotonicMs());
-    const { results, acknowledgedCount } = await this.#writer.write(columns, { ack: this.#ack, timeoutMs });
+    const { results, acknowledgedCount } = await this.#writer.write(columns, {
+      ack: this.#ack,
+      unconfirmed: this.#unconfirmed,
+      timeoutMs,
+    });
     const losses: { count: number; error: SilverbackError }[] = [];
     const byShard = new Map<number, SilverbackError>();
     const bySeries = new Map<number, SilverbackError>();

@@ -34,6 +34,8 @@ export interface Cargo {
 export interface Shipment {
   readonly cargo: readonly Cargo[];
   readonly ack: AckLevel;
+  /** With PEER: see the proto. Asked when the request is encoded. */
+  peerWaitMs(): number;
   /** Asked right before it is encoded: whoever waited for it may have given up, and its columns may be gone. */
   isWanted(): boolean;
   /** The request has been handed to the connection: until it is answered, it may be stored. */
@@ -138,6 +140,7 @@ export class NodeStream {
         : null,
       batchId,
       ack: shipment.ack,
+      peerWaitMs: shipment.peerWaitMs(),
       shards: shipment.cargo.map((cargo) => this.#encode(cargo)),
     });
     entry.sentMs = this.#options.env.clock.monotonicMs();

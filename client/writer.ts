@@ -69,9 +69,14 @@ export interface WriteOutcome {
   readonly acknowledgedCount: number;
 }
 
+/** What to do about UNCONFIRMED: try until the time is up, or take it for the outcome after 5 s. */
+export type Unconfirmed = 'wait' | 'settle';
+
 export interface WriteOptions {
   /** Default `LOCAL`. */
   readonly ack?: AckLevel;
+  /** Of samples that no second failure zone has with `PEER`. Default `wait`. */
+  readonly unconfirmed?: Unconfirmed;
   /** From the call to the outcome, retries included. What is out of time is UNCONFIRMED if it was sent, else the last obstacle's code. */
   readonly timeoutMs: number;
 }
@@ -104,6 +109,9 @@ export interface WriterStats {
   readonly notOwnerCount: number;
   readonly heldBytes: number;
 }
+
+/** How long a node waits for another zone for a writer that takes UNCONFIRMED for an outcome. */
+const SETTLE_MS = 5_000;
 
 /** UNKNOWN_REF answers to one batch after which the writer waits between tries like for any other obstacle. */
 const QUICK_REDEFINITIONS = 3;
@@ -140,7 +148,8 @@ export class Writer {
     }
     this.#heldBytes += bytes;
     return new Promise((resolve) => {
-      const job = new Job(batches, options, () => {
+      const { clock } = this.#options.env;
+      const job = new Job(batches, options, clock.monotonicMs() + options.timeoutMs, () => {
         timer.cancel();
         this.#jobs.delete(job);
         this.#heldBytes -= bytes;
@@ -241,6 +250,7 @@ export class Writer {
       const answer = this.#stream(address).send({
         cargo: cargo.slice(from, to),
         ack: job.ack,
+        peerWaitMs: () => job.peerWaitMs(this.#options.env.clock.monotonicMs()),
         isWanted: () => !job.isOver,
         onSent: () => {
           isSent = true;
@@ -293,6 +303,11 @@ export class Writer {
         break;
       case 'RESOURCE_EXHAUSTED':
         parcel.hinder(error);
+        break;
+      case 'UNCONFIRMED':
+        parcel.isStored = true;
+        if (job.waits) parcel.hinder(error);
+        else job.settle(parcel, error);
         break;
       default:
         job.settle(parcel, error);
@@ -397,6 +412,8 @@ class Parcel {
   readonly refusedExemplars: ExemplarRefusal[] = [];
   /** Requests with it that were sent and have no outcome, not yet or never: while there are any, it may be stored. */
   unansweredCount = 0;
+  /** A node said UNCONFIRMED of it. */
+  isStored = false;
   /** Copies passed over because they did not take it. */
   detourCount = 0;
   failureCount = 0;
@@ -432,14 +449,19 @@ class Parcel {
 /** One call of `write`. */
 class Job {
   readonly ack: AckLevel;
+  /** UNCONFIRMED is no outcome before the time is up. */
+  readonly waits: boolean;
   readonly parcels: Parcel[];
   readonly #batches: readonly ColumnBatch[];
   readonly #timeoutMs: number;
+  readonly #deadlineMs: number;
   readonly #onOver: () => void;
   #openCount: number;
 
-  constructor(batches: readonly ColumnBatch[], options: WriteOptions, onOver: () => void) {
+  constructor(batches: readonly ColumnBatch[], options: WriteOptions, deadlineMs: number, onOver: () => void) {
     this.ack = options.ack ?? 'LOCAL';
+    this.waits = options.unconfirmed !== 'settle';
+    this.#deadlineMs = deadlineMs;
     this.#batches = batches;
     this.#timeoutMs = options.timeoutMs;
     this.#onOver = onOver;
@@ -452,6 +474,14 @@ class Job {
   /** Settled or out of time: nobody waits any more, and the columns may be gone. */
   get isOver(): boolean {
     return this.#openCount === 0;
+  }
+
+  /** How long the node may wait for another zone, so that its answer comes before the time is up. */
+  peerWaitMs(nowMs: number): number {
+    if (this.ack !== 'PEER') return 0;
+    const leftMs = this.#deadlineMs - nowMs;
+    const waitMs = Math.max(1, Math.floor(leftMs - Math.min(1_000, leftMs / 4)));
+    return this.waits ? waitMs : Math.min(waitMs, SETTLE_MS);
   }
 
   settle(parcel: Parcel, error: SilverbackError | undefined): void {
@@ -472,10 +502,10 @@ class Job {
 
   #giveUp(reason: (obstacle: SilverbackError) => string, code?: ErrorCode): void {
     for (const parcel of this.parcels) {
-      const { unansweredCount, obstacle } = parcel;
+      const { unansweredCount, isStored, obstacle } = parcel;
       const options = { retryAfterMs: obstacle.retryAfterMs ?? 0, cause: obstacle };
       const error =
-        unansweredCount > 0
+        unansweredCount > 0 || isStored
           ? new SilverbackError('UNCONFIRMED', `not confirmed ${reason(obstacle)}`, options)
           : new SilverbackError(code ?? obstacle.code, `not stored ${reason(obstacle)}`, options);
       this.settle(parcel, error);

@@ -31,6 +31,7 @@ export interface WriteRequest {
   readonly batchId: number;
   readonly ack: AckLevel;
   readonly shards: readonly ShardBatch[];
+  readonly peerWaitMs: number;
 }
 
 /** Columns, little-endian and packed; see the proto. */

@@ -4,15 +4,7 @@
  */
 import { SilverbackError } from '../core/errors.ts';
 import type { Duplex } from '../core/grpc.ts';
-import type {
-  AckLevel,
-  Rejection,
-  ShardBatch,
-  ShardOutcome,
-  WireCode,
-  WriteReply,
-  WriteRequest,
-} from '../core/protocol.ts';
+import type { Rejection, ShardBatch, ShardOutcome, WireCode, WriteReply, WriteRequest } from '../core/protocol.ts';
 import type { Callers } from './callers.ts';
 import { checkHello } from './hello.ts';
 import type { Node } from './node.ts';
@@ -110,7 +102,7 @@ class WriteStream {
     }
     this.#openCount++;
     const startedMs = monotonicMs();
-    Promise.all(request.shards.map((batch) => this.#append(batch, request.ack)))
+    Promise.all(request.shards.map((batch) => this.#append(batch, request)))
       .then(
         (shards) => this.#call.send({ batchId: request.batchId, shards }),
         // Expected failures are outcomes; this is a bug, and this stream's end.
@@ -124,7 +116,7 @@ class WriteStream {
       });
   }
 
-  async #append(batch: ShardBatch, ack: AckLevel): Promise<ShardOutcome> {
+  async #append(batch: ShardBatch, { ack, peerWaitMs }: WriteRequest): Promise<ShardOutcome> {
     let sender: Sender;
     try {
       sender = this.#sender(batch.shard);
@@ -135,7 +127,7 @@ class WriteStream {
     const { shard } = this.#senders.get(batch.shard) as { shard: Shard };
     const before = shard.seriesCount;
     // Series are made before this returns: whatever is new is this batch's.
-    const appended = sender.append(batch, ack);
+    const appended = sender.append(batch, ack, peerWaitMs);
     const newSeriesCount = shard.seriesCount - before;
     const { unknownRefs, exemplarCount, ...outcome } = await appended;
     this.#context.callers?.count(this.#caller, newSeriesCount, refusedForSeries(outcome.rejections));

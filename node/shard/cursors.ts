@@ -29,8 +29,10 @@ interface Stored extends Destination {
 
 const MAGIC = Buffer.from('SILVCUR\x01', 'latin1');
 const HEADER_BYTES = 16;
-/** How long an acknowledgement PEER may take. */
+/** How long an acknowledgement PEER may take, unless told otherwise. */
 const PEER_MS = 5_000;
+/** And at most: clients take a node that is silent for longer than this for one that hangs. */
+const MAX_PEER_MS = 10_000;
 const SAVE_MS = 5_000;
 
 /** Before every record. */
@@ -164,8 +166,9 @@ export class Cursors implements Peers {
     for (const cursor of this.#cursors.values()) this.#catchUp(cursor);
   }
 
-  /** Resolves when a copy in another failure zone has the record. Rejects with UNCONFIRMED in bounded time. */
-  async reached(sequence: number): Promise<void> {
+  /** Resolves when a copy in another failure zone has the record. Rejects with UNCONFIRMED after `waitMs` (0: 5 s), at most 10 s. */
+  async reached(sequence: number, waitMs: number): Promise<void> {
+    const boundMs = waitMs === 0 ? PEER_MS : Math.min(waitMs, MAX_PEER_MS);
     const elsewhere = this.all.filter((cursor) => cursor.elsewhere);
     if (elsewhere.some((cursor) => cursor.deliveredEnd > sequence)) return;
     if (elsewhere.length === 0) {
@@ -182,10 +185,10 @@ export class Cursors implements Peers {
           resolve();
         },
       };
-      const timer = this.#env.timers.after(PEER_MS, () => {
+      const timer = this.#env.timers.after(boundMs, () => {
         this.#waiters = this.#waiters.filter((other) => other !== waiter);
         const names = elsewhere.map(({ destination }) => keyOf(destination)).join(', ');
-        const message = `stored in this node only: after ${PEER_MS / 1_000} s no copy in a second failure zone has it (${names})`;
+        const message = `stored in this node only: after ${boundMs / 1_000} s no copy in a second failure zone has it (${names})`;
         reject(new SilverbackError('UNCONFIRMED', message));
       });
       this.#waiters.push(waiter);

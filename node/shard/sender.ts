@@ -53,8 +53,8 @@ const NO_REFS = new Uint32Array(0);
 
 /** Copies of the shard in other failure zones. */
 export interface Peers {
-  /** Resolves when one of them has the record with `sequence` in its log. Rejects with UNCONFIRMED, in bounded time. */
-  reached(sequence: number): Promise<void>;
+  /** Resolves when one of them has the record with `sequence` in its log. Rejects with UNCONFIRMED after about `waitMs`. */
+  reached(sequence: number, waitMs: number): Promise<void>;
 }
 
 export interface IntakeParts {
@@ -171,11 +171,11 @@ export class Intake {
   async append(
     refs: RefTable,
     batch: Batch,
-    ack: AckLevel,
+    asked: Asked,
     refused: Map<number, SilverbackError>,
   ): Promise<AppendOutcome> {
     const step = this.#step(refs, batch, refused);
-    const failure = step.failure ?? (step.sequence === 0 ? undefined : await this.#confirm(step.sequence, ack));
+    const failure = step.failure ?? (step.sequence === 0 ? undefined : await this.#confirm(step.sequence, asked));
     return {
       code: failure === undefined ? 'OK' : wireCode(failure.code),
       message: failure?.message ?? '',
@@ -187,11 +187,11 @@ export class Intake {
     };
   }
 
-  async #confirm(sequence: number, ack: AckLevel): Promise<SilverbackError | undefined> {
+  async #confirm(sequence: number, { ack, peerWaitMs }: Asked): Promise<SilverbackError | undefined> {
     try {
       if (ack === 'FSYNC') await this.#log.synced(sequence);
       else await this.#log.written(sequence);
-      if (ack === 'PEER') await this.#peers.reached(sequence);
+      if (ack === 'PEER') await this.#peers.reached(sequence, peerWaitMs);
       return undefined;
     } catch (error) {
       if (error instanceof SilverbackError) return error;
@@ -346,6 +346,12 @@ export class Intake {
   }
 }
 
+/** The acknowledgement. */
+interface Asked {
+  readonly ack: AckLevel;
+  readonly peerWaitMs: number;
+}
+
 interface Step {
   sequence: number;
   failure: SilverbackError | undefined;
@@ -381,14 +387,15 @@ export class Sender {
   /**
    * Stores a batch. Its samples can be read when this returns its promise; the promise resolves when the log has them as
    * `ack` asks. Every expected failure is in the outcome. Repeating a batch, whole or in part, changes nothing.
+   * `peerWaitMs`: see the proto.
    */
-  async append(batch: Batch, ack: AckLevel): Promise<AppendOutcome> {
+  async append(batch: Batch, ack: AckLevel, peerWaitMs = 0): Promise<AppendOutcome> {
     if (!this.#attached) {
       const message = 'the sender is detached';
       const nothing = { unknownRefs: NO_REFS, rejections: [], exemplarCount: 0, refusedExemplars: [] };
       return { code: 'UNAVAILABLE', message, retryAfterMs: RETRY_MS, ...nothing };
     }
-    return this.#intake.append(this.#refs, batch, ack, this.#refused);
+    return this.#intake.append(this.#refs, batch, { ack, peerWaitMs }, this.#refused);
   }
 
   /** Gives the references back. */

@@ -360,12 +360,12 @@ describe('endpoints', () => {
     };
     const client = clientWith({ endpoints: ['127.0.0.1:1', coordinator.address] });
     expect(await client.query('up', { timeMs: 5_000 })).toEqual({ ...data, warnings: ['shard 3 is missing'] });
-    await client.queryRange('rate(x[5m])', { startMs: 1, endMs: 2, stepMs: 3 });
+    await client.queryRange('rate(x[5m])', { startMs: 1, endMs: 2, stepMs: 3, region: '' });
     expect(requests).toEqual([
-      { query: 'up', timeMs: 5_000, startMs: 0, endMs: 0, stepMs: 0 },
-      { query: 'rate(x[5m])', timeMs: 0, startMs: 1, endMs: 2, stepMs: 3 },
+      { query: 'up', timeMs: 5_000, startMs: 0, endMs: 0, stepMs: 0, region: '' },
+      { query: 'rate(x[5m])', timeMs: 0, startMs: 1, endMs: 2, stepMs: 3, region: '' },
     ]);
-    await expect(client.queryRange('up', { startMs: 1, endMs: 2, stepMs: 0 })).rejects.toThrow('stepMs');
+    await expect(client.queryRange('up', { startMs: 1, endMs: 2, stepMs: 0, region: '' })).rejects.toThrow('stepMs');
     coordinator.answer = () => ({
       status: 400,
       body: Buffer.from(JSON.stringify({ status: 'error', errorType: 'bad_data', error: 'parse error' })),

@@ -237,7 +237,7 @@ describe('a duplex', () => {
     const call = channel.duplex(shardsService.Write);
     const replies: number[] = [];
     call.on('data', ({ batchId }) => replies.push(batchId));
-    for (const batchId of [1, 2, 3]) call.write({ hello: null, batchId, ack: 'LOCAL', shards: [] });
+    for (const batchId of [1, 2, 3]) call.write({ hello: null, batchId, ack: 'LOCAL', shards: [], peerWaitMs: 0 });
     call.end();
     await once(call, 'end');
     expect(replies).toEqual([3, 2, 1]);
@@ -256,7 +256,7 @@ describe('a duplex', () => {
     );
     for (let i = 0; i < 2; i++) {
       const call = channel.duplex(shardsService.Write);
-      call.write({ hello: null, batchId: 1, ack: 'LOCAL', shards: [] });
+      call.write({ hello: null, batchId: 1, ack: 'LOCAL', shards: [], peerWaitMs: 0 });
       const [error] = await once(call, 'error');
       expect(error.message).toContain('no such thing');
     }
@@ -290,7 +290,8 @@ describe('a duplex', () => {
     const count = 2_000;
     // grpc-js reads ahead without bound until the first read, so there must be one.
     call.once('data', () => call.pause());
-    for (let batchId = 0; batchId < count; batchId++) call.write({ hello: null, batchId, ack: 'LOCAL', shards: [] });
+    for (let batchId = 0; batchId < count; batchId++)
+      call.write({ hello: null, batchId, ack: 'LOCAL', shards: [], peerWaitMs: 0 });
     for (let before = -1; before !== taken || taken === 0; ) {
       before = taken;
       await new Promise((resolve) => setTimeout(resolve, 200));

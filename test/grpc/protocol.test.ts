@@ -22,6 +22,7 @@ describe('protocol', () => {
     const bytes = shardsService.Write.requestSerialize({
       hello: { version: 1, clusterId: 'c', caller: 'test' },
       batchId: 2 ** 40 + 1,
+      peerWaitMs: 1_500,
       ack: 'FSYNC',
       shards: [
         {
@@ -50,7 +51,7 @@ describe('protocol', () => {
 
   it('fills absent fields with defaults', () => {
     const request = shardsService.Write.requestDeserialize(Buffer.alloc(0));
-    expect(request).toEqual({ hello: null, batchId: 0, ack: 'LOCAL', shards: [] });
+    expect(request).toEqual({ hello: null, batchId: 0, ack: 'LOCAL', shards: [], peerWaitMs: 0 });
     expect(shardsService.Write.responseDeserialize(Buffer.alloc(0))).toEqual({ batchId: 0, shards: [] });
   });
 

@@ -277,7 +277,7 @@ describe('the write stream', () => {
 
   async function ask(address: string, request: Partial<WriteRequest>): Promise<readonly ShardOutcome[]> {
     const call = open(address);
-    call.write({ hello: HELLO, batchId: 7, ack: 'LOCAL', shards: [], ...request });
+    call.write({ hello: HELLO, batchId: 7, ack: 'LOCAL', peerWaitMs: 0, shards: [], ...request });
     const [reply] = (await once(call, 'data')) as [WriteReply];
     expect(reply.batchId).toBe(7);
     call.end();
@@ -293,7 +293,7 @@ describe('the write stream', () => {
     ] as const) {
       const call = open(address);
       call.on('data', () => expect.unreachable());
-      call.write({ hello, batchId: 1, ack: 'LOCAL', shards: [columns(0)] });
+      call.write({ hello, batchId: 1, ack: 'LOCAL', peerWaitMs: 0, shards: [columns(0)] });
       const [error] = await once(call, 'error');
       expect(error.details).toContain(message);
     }
@@ -357,6 +357,7 @@ describe('the write stream', () => {
     const request = {
       hello: HELLO,
       batchId: 1,
+      peerWaitMs: 0,
       ack: 'LOCAL' as const,
       shards: [{ ...columns(0), values: Buffer.alloc(17 * 2 ** 20) }],
     };
