@@ -251,8 +251,12 @@ export class Reader {
   ): Group[] {
     const groups = new Map<string | undefined, Group & { readonly shards: number[] }>();
     for (const shard of shards) {
-      // A joining copy is better than none; it says itself what it lacks.
-      const copies = preferred(placement.copies[shard] ?? [], this.#options.region, ['active', 'leaving', 'joining']);
+      const places = placement.copies[shard] ?? [];
+      const copies = [
+        ...preferred(places, this.#options.region, ['active', 'leaving']),
+        // Better than none, wherever it is; it says itself what it lacks.
+        ...preferred(places, this.#options.region, ['joining']),
+      ];
       const copy = copies.find(
         (one) => !tried.get(shard)?.has(one.address) && (region === undefined || one.region === region),
       );

@@ -295,7 +295,8 @@ export class Writer {
     switch (code) {
       case 'NOT_OWNER':
         this.#counters.notOwnerCount++;
-        parcel.detour(error, false);
+        // Once more from the same placement: nobody can tell who owns it now, and another copy may take it.
+        parcel.detour(error, parcel.obstacle.code === 'NOT_OWNER');
         break;
       case 'UNAVAILABLE':
       case 'DISK_FAILED':

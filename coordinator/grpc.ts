@@ -7,10 +7,19 @@ import { API_ROWS, type Api, type ApiRow } from './http/api.ts';
 import { Params } from './http/params.ts';
 
 /** Adds the Cluster service to `server`, before it listens. */
-export function addClusterService(server: RpcServer, placement: PlacementView, api: Api): void {
+export function addClusterService(
+  server: RpcServer,
+  placement: PlacementView,
+  api: Api,
+  removeLostNode: (region: string, name: string) => Promise<void>,
+): void {
   server
     .stream(clusterService.Placement, (_request, call) => sendPlacements(placement, call))
-    .unary(clusterService.Query, (request, call) => answerQuery(api, request, call));
+    .unary(clusterService.Query, (request, call) => answerQuery(api, request, call))
+    .unary(clusterService.RemoveLostNode, async ({ region, node }) => {
+      await removeLostNode(region, node);
+      return {};
+    });
 }
 
 /** The current placement at once, then each change. Of changes that come faster than they are read, only the last is sent. */

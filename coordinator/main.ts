@@ -23,7 +23,7 @@ import { ETCD_SETTINGS, etcdOptions } from '../core/meta/flags.ts';
 import { follow } from '../core/meta/follow.ts';
 import { KEYS } from '../core/meta/keys.ts';
 import type { Member } from '../core/meta/member.ts';
-import { keepPlacement } from '../core/meta/placer.ts';
+import { keepPlacement, removeLostNode } from '../core/meta/placer.ts';
 import { addMetaService } from '../core/meta/service.ts';
 import { openView } from '../core/meta/view.ts';
 import { memberReachedAt, viewReachedAt } from '../core/peers.ts';
@@ -72,6 +72,7 @@ async function main(): Promise<void> {
       'copyCount',
       ...ETCD_SETTINGS,
       'leaseTtlMs',
+      'takeoverGraceMs',
       'queryTimeoutMs',
       'lookbackMs',
       'queryCacheBytes',
@@ -120,7 +121,9 @@ async function main(): Promise<void> {
       expectedNodes: settings.nodeCount,
       copies: settings.copyCount,
       leaseTtlMs,
+      graceMs: settings.takeoverGraceMs,
       say: (message) => log.info({ region: placed }, message),
+      warn: (message) => log.warn({ region: placed }, message),
     }),
   );
 
@@ -189,9 +192,14 @@ async function main(): Promise<void> {
     cardinality: (context) => queryable.cardinality(context),
   });
 
+  const removeNode = async (from: string, name: string): Promise<void> => {
+    await removeLostNode(meta, from, name);
+    log.warn({ region: from, node: name }, 'declared lost: nobody waits for it any more');
+  };
   const metrics = new Metrics({ ofProcess: true });
   metrics.watchReceiver(receiver);
   metrics.watchCache(cache);
+  metrics.watchPlacers(placers);
   const http = createHttpServer({
     env,
     api,
@@ -203,12 +211,12 @@ async function main(): Promise<void> {
     }),
     unready: async () => (isWarm ? readiness.missing() : WARMING),
     page: registerPage,
-    admin: settings.enableAdminApi ? { env, eraser } : undefined,
+    admin: settings.enableAdminApi ? { env, eraser, removeLostNode: removeNode } : undefined,
     corsOrigin: settings.corsOrigin,
   });
   const rpc = new RpcServer({ warn: (message) => log.warn(message) });
   addMetaService(rpc, meta);
-  addClusterService(rpc, placement, api);
+  addClusterService(rpc, placement, api, removeNode);
 
   let stopping = false;
   const stop = async (signal: string): Promise<void> => {

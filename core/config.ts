@@ -214,6 +214,13 @@ const SETTINGS = {
     default: undefined,
     help: 'copies of every shard in a region, in different zones where it can be (1 unless given)',
   },
+  takeoverGraceMs: {
+    name: 'takeover-grace',
+    operand: 'DURATION',
+    schema: duration,
+    default: '1m',
+    help: 'how long a node may be away before the data of its shards is brought elsewhere; its writes go elsewhere at once',
+  },
   maxSampleAgeMs: {
     name: 'max-sample-age',
     operand: 'DURATION|off',

@@ -1,6 +1,6 @@
 /** Placement: which nodes hold a copy of each shard. Data only; the meta store keeps it, the planner makes it. */
 
-/** `joining` copies take writes but do not yet hold the past; `leaving` ones still serve reads. */
+/** `joining` copies take writes but do not yet hold the past; `leaving` ones take no more, deliver what others lack, and still serve reads. */
 export type CopyState = 'active' | 'joining' | 'leaving';
 
 export interface Copy {
@@ -12,6 +12,8 @@ export interface Copy {
   readonly state: CopyState;
   /** Grows with every change of this copy's ownership. */
   readonly epoch: number;
+  /** Of a joining copy: it is to bring the past to its node now. */
+  readonly fill?: true;
 }
 
 export interface Placement {

@@ -380,10 +380,16 @@ export interface ShardsService {
   readonly Repair: Method<RepairRequest, RepairReply>;
 }
 
+export interface RemoveLostNodeRequest {
+  readonly region: string;
+  readonly node: string;
+}
+
 /** The service of a coordinator. */
 export interface ClusterService {
   readonly Placement: Method<PlacementRequest, PlacementReply>;
   readonly Query: Method<QueryRequest, QueryReply>;
+  readonly RemoveLostNode: Method<RemoveLostNodeRequest, object>;
 }
 
 // The sources lie in core/, the compiled program in dist/core/; the proto lies in proto/ for both.

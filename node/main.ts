@@ -14,6 +14,7 @@ import { connectMeta } from '../core/meta/remote.ts';
 import type { MetaStore } from '../core/meta/store.ts';
 import { openView } from '../core/meta/view.ts';
 import { reachedAt } from '../core/peers.ts';
+import { Custody } from './custody.ts';
 import { claimDirectory } from './directory.ts';
 import { serveHttp } from './http.ts';
 import { Metrics } from './metrics.ts';
@@ -152,25 +153,41 @@ async function main(): Promise<void> {
     { address, http: `${settings.httpHost}:${http.port}`, dataDir: settings.dataDir, ...cluster },
     'node listens',
   );
-  if (claim.identity !== undefined) void node.resume();
+  const resumed = claim.identity === undefined ? Promise.resolve() : node.resume();
 
   const living = await asked;
   if (living !== undefined && !stop.aborted) {
     await claim.record(living);
     const view = openView(env, meta);
+    let looked = (): void => undefined;
     view.onChange((placement) => {
       const reached = reachedAt(placement, settings.peerAddresses ?? new Map());
       replication.follow(reached);
       repair.follow(reached);
       node.follow(placement).then(
-        () => log.info({ shards: node.assigned(), revision: placement.revision }, 'placement followed'),
+        () => {
+          log.info({ shards: node.assigned(), revision: placement.revision }, 'placement followed');
+          looked();
+        },
         (error: unknown) => fail(log, error),
       );
     });
+    // Who is registered is given writes: a node that has data comes first when it can serve it.
+    await Promise.race([resumed, aborted(stop)]);
     const member = { name: settings.nodeName, region: settings.region, zone: settings.zone, address };
     const registration = register(env, meta, member, settings.leaseTtlMs);
+    const custody = new Custody({
+      env,
+      node,
+      replication,
+      fill: (shard, signal) => repair.fill(shard, signal),
+      report: (reports) => registration.report(reports),
+      log,
+    });
+    looked = () => custody.look();
     await aborted(stop);
     view.close();
+    custody.close();
     await registration.close();
   } else {
     await aborted(stop);

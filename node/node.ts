@@ -1,6 +1,6 @@
 /**
  * The shards of a process: opens those that the placement gives it, closes those it takes away, keeps
- * them ticking, and lets them share one memory budget.
+ * them ticking, and lets them share one memory budget. Knows how it holds each of them (tenure.ts).
  */
 import type { Env, Timer } from '../core/env/env.ts';
 import { SilverbackError } from '../core/errors.ts';
@@ -9,6 +9,7 @@ import type { ShardStatus } from '../core/protocol.ts';
 import type { Claim } from './directory.ts';
 import { Budget } from './shard/budget.ts';
 import { Shard, type ShardCoverage, type ShardStats, type TimeRange } from './shard/shard.ts';
+import { type Grant, nextTenure, PLAIN, readTenure, type Tenure, writeTenure } from './tenure.ts';
 
 /** Where a node says what happens to it. A pino logger is one. */
 export interface NodeLog {
@@ -56,6 +57,8 @@ const TICK_MS = 1_000;
 const PROBLEM_TICKS = 10;
 const RETRY_MS = 500;
 const ALWAYS: TimeRange = { fromMs: 0, toMs: Number.MAX_SAFE_INTEGER };
+/** Of a shard's directory that is being removed. */
+const DROPPED = '.dropped';
 
 /** A shard that the placement gave to this node. */
 interface Slot {
@@ -65,6 +68,22 @@ interface Slot {
   /** Why it failed. */
   problem: string;
   loggedProblemCount: number;
+  /** What the placement said last; undefined before it said anything. */
+  grant: Grant | undefined;
+  /** Undefined until the disk was asked. */
+  tenure: Tenure | undefined;
+  storedTenure: Tenure | undefined;
+  /** Everything in it is in other copies, too. */
+  isDrained: boolean;
+}
+
+/** A shard that is open, as the placement gave it. */
+export interface Holding {
+  readonly id: number;
+  readonly shard: Shard;
+  readonly tenure: Tenure;
+  /** The past is to be brought here now. */
+  readonly fill: boolean;
 }
 
 export class Node {
@@ -120,24 +139,38 @@ export class Node {
       );
     }
     const { name, region } = this.#options;
-    const own: number[] = [];
+    const own = new Map<number, Grant>();
     for (const [shard, copies] of placement.copies.entries()) {
-      if (copies.some((copy) => copy.node === name && copy.region === region)) own.push(shard);
+      const copy = copies.find((one) => one.node === name && one.region === region);
+      if (copy !== undefined) own.set(shard, copy);
     }
-    await this.assign(own);
+    await this.#serve(own);
   }
 
   /** Serves the shards that lie in the data directory: what it did before, until a placement says otherwise. */
   async resume(): Promise<void> {
     const { env, claim } = this.#options;
     const names = await env.disk.list(`${claim.directory}/shards`);
+    for (const name of names) {
+      // Was let go in the middle of an earlier life.
+      if (name.endsWith(DROPPED)) await env.disk.removeTree(`${claim.directory}/shards/${name}`);
+    }
     await this.assign(names.filter((name) => /^\d+$/.test(name) && Number(name) < this.shardCount).map(Number));
   }
 
   /** Serves exactly these shards from now on. Resolves when the new ones are open, or failed, and the others closed. */
   assign(shards: readonly number[]): Promise<void> {
+    return this.#serve(new Map(shards.map((id) => [id, undefined])));
+  }
+
+  #serve(wanted: ReadonlyMap<number, Grant | undefined>): Promise<void> {
     if (this.#closing) return this.#turn;
-    this.#turn = this.#turn.then(() => this.#reconcile(new Set(shards)));
+    // At once, whatever is still opening: from here on a leaving copy takes no writes.
+    for (const [id, grant] of wanted) {
+      const slot = this.#slots.get(id);
+      if (slot !== undefined) this.#grant(slot, grant);
+    }
+    this.#turn = this.#turn.then(() => this.#reconcile(wanted));
     return this.#turn;
   }
 
@@ -152,9 +185,49 @@ export class Node {
     throw new SilverbackError('UNAVAILABLE', `shard ${id} ${what}`, { retryAfterMs: RETRY_MS });
   }
 
+  /** The same, to write to. Throws NOT_OWNER also when the copy takes no more writes. */
+  taker(id: number): Shard {
+    const shard = this.find(id);
+    if (this.#slots.get(id)?.tenure?.state !== 'leaving') return shard;
+    throw new SilverbackError('NOT_OWNER', `shard ${id} is leaving node ${this.name}: another takes its writes`);
+  }
+
   /** What is known to be missing of a shard's samples in a range, or may be. */
   gaps(id: number, range: TimeRange): ShardCoverage[] {
-    return [...this.find(id).gaps(range), ...(this.#options.watcher?.unconfirmed(id, range) ?? [])];
+    const found = [...this.find(id).gaps(range), ...(this.#options.watcher?.unconfirmed(id, range) ?? [])];
+    const slot = this.#slots.get(id) as Slot;
+    const reason = this.#lackOf(slot);
+    const toMs = Math.min(range.toMs, slot.tenure?.sinceMs ?? 0);
+    if (reason === undefined || toMs < range.fromMs) return found;
+    return [{ fromMs: range.fromMs, toMs, state: 'missing', reason }, ...found];
+  }
+
+  /** Why the past is missing in a copy; undefined where it is not. */
+  #lackOf({ id, tenure }: Slot): string | undefined {
+    if (tenure === undefined || tenure.isFilled) return undefined;
+    return `node ${this.name} took shard ${id} over and does not hold its past yet`;
+  }
+
+  /** The open shards that the placement named. */
+  *holdings(): Generator<Holding> {
+    for (const { id, state, shard, tenure, grant } of this.#slots.values()) {
+      if (state !== 'serving' || shard === undefined || tenure === undefined || grant === undefined) continue;
+      yield { id, shard, tenure, fill: grant.fill === true };
+    }
+  }
+
+  /** The joining copy of this epoch holds the past now. Resolves when that is on disk. */
+  async filled(id: number, epoch: number): Promise<void> {
+    const slot = this.#slots.get(id);
+    if (slot?.tenure?.state !== 'joining' || slot.tenure.epoch !== epoch) return;
+    slot.tenure = { ...slot.tenure, isFilled: true, sinceMs: 0 };
+    await this.#keepTenure(slot);
+  }
+
+  /** All that the leaving copy of this epoch ever took is in the others: when the placement takes it away, its data goes. */
+  drained(id: number, epoch: number): void {
+    const slot = this.#slots.get(id);
+    if (slot?.tenure?.state === 'leaving' && slot.tenure.epoch === epoch) slot.isDrained = true;
   }
 
   /** Assigned shards, ascending, whatever their state. */
@@ -185,7 +258,7 @@ export class Node {
         logBytes: stats?.logBytes ?? 0,
         problem: stats?.failure ?? stats?.problems.at(-1)?.message ?? slot.problem,
         diskBytes: stats?.blockFileBytes ?? 0,
-        gap: slot.shard?.gaps(ALWAYS).find(({ state }) => state === 'missing')?.reason ?? '',
+        gap: this.#lackOf(slot) ?? slot.shard?.gaps(ALWAYS).find(({ state }) => state === 'missing')?.reason ?? '',
       };
     });
   }
@@ -194,21 +267,35 @@ export class Node {
   async close(): Promise<void> {
     this.#closing = true;
     this.#ticker.cancel();
-    this.#turn = this.#turn.then(() => this.#reconcile(new Set()));
+    for (const slot of this.#slots.values()) slot.isDrained = false;
+    this.#turn = this.#turn.then(() => this.#reconcile(new Map()));
     await this.#turn;
     await this.#ticking;
     await this.#options.claim.release();
   }
 
-  async #reconcile(wanted: ReadonlySet<number>): Promise<void> {
+  async #reconcile(wanted: ReadonlyMap<number, Grant | undefined>): Promise<void> {
     const tasks: (() => Promise<void>)[] = [];
     for (const slot of this.#slots.values()) {
       if (!wanted.has(slot.id)) tasks.push(() => this.#closeSlot(slot));
     }
-    for (const id of wanted) {
+    for (const [id, grant] of wanted) {
       const known = this.#slots.get(id);
-      if (known !== undefined && known.state !== 'failed') continue;
-      const slot: Slot = { id, state: 'opening', shard: undefined, problem: '', loggedProblemCount: 0 };
+      if (known !== undefined && known.state !== 'failed') {
+        if (known.tenure !== known.storedTenure) tasks.push(() => this.#keepTenure(known));
+        continue;
+      }
+      const slot: Slot = {
+        id,
+        state: 'opening',
+        shard: undefined,
+        problem: '',
+        loggedProblemCount: 0,
+        grant,
+        tenure: undefined,
+        storedTenure: undefined,
+        isDrained: false,
+      };
       this.#slots.set(id, slot);
       tasks.push(() => this.#openSlot(slot));
     }
@@ -220,9 +307,15 @@ export class Node {
   }
 
   async #openSlot(slot: Slot): Promise<void> {
-    const { env, claim, maxSampleAgeMs, maxSeriesCount, log } = this.#options;
+    const { env, maxSampleAgeMs, maxSeriesCount, log } = this.#options;
+    const directory = this.#directoryOf(slot.id);
     try {
-      slot.shard = await Shard.open(env, `${claim.directory}/shards/${slot.id}`, {
+      const before = await readTenure(env.disk, directory);
+      slot.storedTenure = before ?? PLAIN;
+      slot.tenure = slot.grant === undefined ? slot.storedTenure : nextTenure(before, slot.grant, this.nowMs);
+      // On disk before the data that it is about.
+      await this.#keepTenure(slot);
+      slot.shard = await Shard.open(env, directory, {
         shard: slot.id,
         budget: this.budget,
         maxSampleAgeMs,
@@ -254,7 +347,47 @@ export class Node {
         'shard did not close in order: its log is replayed at the next start',
       );
     }
+    if (slot.isDrained) await this.#drop(slot.id);
     this.#slots.delete(slot.id);
+  }
+
+  #directoryOf(id: number): string {
+    return `${this.#options.claim.directory}/shards/${id}`;
+  }
+
+  /** A change of what the placement says of a shard that is here. */
+  #grant(slot: Slot, grant: Grant | undefined): void {
+    if (grant === undefined) return;
+    slot.grant = grant;
+    if (slot.tenure === undefined || (slot.tenure.epoch === grant.epoch && slot.tenure.state === grant.state)) return;
+    slot.tenure = nextTenure(slot.tenure, grant, this.nowMs);
+    slot.isDrained = false;
+  }
+
+  /** Never rejects. */
+  async #keepTenure(slot: Slot): Promise<void> {
+    const { tenure } = slot;
+    if (tenure === undefined || tenure === slot.storedTenure) return;
+    try {
+      await writeTenure(this.#options.env.disk, this.#directoryOf(slot.id), tenure);
+      slot.storedTenure = tenure;
+    } catch (error) {
+      this.#options.log.error({ shard: slot.id, err: error }, 'the state of a copy could not be kept');
+    }
+  }
+
+  /** Never rejects. */
+  async #drop(id: number): Promise<void> {
+    const { disk } = this.#options.env;
+    const directory = this.#directoryOf(id);
+    try {
+      // A half of it must not be taken for a shard.
+      await disk.rename(directory, `${directory}${DROPPED}`);
+      await disk.removeTree(`${directory}${DROPPED}`);
+      this.#options.log.info({ shard: id }, 'shard let go: other nodes hold all of it');
+    } catch (error) {
+      this.#options.log.error({ shard: id, err: error }, 'the files of a shard that was let go could not be removed');
+    }
   }
 
   /** One shard after the other: at most one of a node seals at a time. */

@@ -44,7 +44,7 @@ export interface WriteObserver {
 }
 
 export interface WriteContext {
-  readonly node: Pick<Node, 'find' | 'clusterId' | 'name'>;
+  readonly node: Pick<Node, 'taker' | 'clusterId' | 'name'>;
   readonly inFlight: InFlight;
   readonly observer: WriteObserver;
   readonly monotonicMs: () => number;
@@ -144,7 +144,7 @@ class WriteStream {
     const known = this.#senders.get(id);
     // A shard that has gone takes its references, and the memory behind them, with it.
     this.#senders.delete(id);
-    const shard = this.#context.node.find(id);
+    const shard = this.#context.node.taker(id);
     const sender = known?.shard === shard ? known.sender : shard.attach();
     this.#senders.set(id, { shard, sender });
     return sender;
@@ -175,7 +175,7 @@ function refusedForSeries(rejections: readonly Rejection[]): number {
 }
 
 function refusal(shard: number, error: SilverbackError): ShardOutcome {
-  // The errors of this file and of `Node.find` travel; no others come here.
+  // The errors of this file and of `Node.taker` travel; no others come here.
   const code = error.code as WireCode;
   return {
     shard,

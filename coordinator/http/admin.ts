@@ -1,6 +1,6 @@
 /**
- * Prometheus's TSDB admin API, as far as there is something to it here: deleting series, and taking out what is deleted.
- * Only where it is switched on.
+ * Prometheus's TSDB admin API, as far as there is something to it here: deleting series, and taking out what is deleted;
+ * and declaring nodes lost. Only where it is switched on.
  */
 import type { Eraser } from '../../client/eraser.ts';
 import type { Env } from '../../core/env/env.ts';
@@ -11,6 +11,7 @@ import { invalid, type Params } from './params.ts';
 export interface AdminOptions {
   readonly env: Env;
   readonly eraser: Pick<Eraser, 'delete' | 'clean'>;
+  readonly removeLostNode: (region: string, name: string) => Promise<void>;
 }
 
 export interface AdminRow {
@@ -22,6 +23,7 @@ export interface AdminRow {
 export const ADMIN_ROWS: readonly AdminRow[] = [
   { path: '/admin/tsdb/delete_series', run: deleteSeries },
   { path: '/admin/tsdb/clean_tombstones', run: ({ eraser }, _params, signal) => eraser.clean({ signal }) },
+  { path: '/admin/nodes/remove', run: removeNode },
 ];
 
 /** Answers a call; never rejects. Undefined: the admin API is switched off. */
@@ -52,4 +54,17 @@ async function deleteSeries({ env, eraser }: AdminOptions, params: Params, signa
   if (fromMs > untilMs) throw invalid('start', 'only what is past can be deleted');
   if (untilMs < 0) return;
   for (const matchers of selectors) await eraser.delete(matchers, Math.max(0, fromMs), untilMs, { signal });
+}
+
+async function removeNode(options: AdminOptions, params: Params): Promise<void> {
+  const named = (name: string): string => {
+    const value = params.text(name);
+    if (value === '') throw new SilverbackError('INVALID_ARGUMENT', `no ${name} parameter provided`);
+    return value;
+  };
+  const [region, name] = [named('region'), named('name')];
+  if (params.text('lost') !== 'true') {
+    throw invalid('lost', 'only a lost node can be removed, which gives up what it did not deliver: lost=true says so');
+  }
+  await options.removeLostNode(region, name);
 }

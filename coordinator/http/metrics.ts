@@ -1,5 +1,6 @@
 /** The coordinator's own metrics, in Prometheus's text format at `/metrics`. Counters are read off their owners when asked. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { Placer, PlacerStatus } from '../../core/meta/placer.ts';
 import type { Receiver, ReceiverStats } from '../ingest/receiver.ts';
 import type { ResultCache, ResultCacheStats } from '../query/cache.ts';
 import type { Gate } from './gate.ts';
@@ -73,6 +74,41 @@ export class Metrics {
       ['evicted_total', 'Kept answers dropped for want of room.', 'evictedCount'],
     ];
     for (const [name, help, key] of rows) this.#read(`silverback_query_cache_${name}`, help, () => cache.stats()[key]);
+  }
+
+  /** Of the regions whose placement this process keeps now; another coordinator has the others'. */
+  watchPlacers(placers: readonly Pick<Placer, 'status'>[]): void {
+    const rows: readonly [name: string, help: string, of: (status: PlacerStatus) => number][] = [
+      [
+        'takeover_stopped',
+        '1: too many nodes vanished at once, nothing is moved.',
+        ({ alarm }) => (alarm === '' ? 0 : 1),
+      ],
+      ['gone_nodes', 'Nodes with copies that are not registered.', ({ goneNodes }) => goneNodes.length],
+      ['idle_shards', 'Shards of which no copy takes writes.', ({ idleShardCount }) => idleShardCount],
+      ['active_copies', 'Copies that hold the past and take writes.', ({ copyCounts }) => copyCounts.active],
+      [
+        'joining_copies',
+        'Copies that take writes and do not hold the past yet.',
+        ({ copyCounts }) => copyCounts.joining,
+      ],
+      ['leaving_copies', 'Copies that take no writes and may have to deliver.', ({ copyCounts }) => copyCounts.leaving],
+    ];
+    for (const [name, help, of] of rows) {
+      new Gauge({
+        name: `silverback_placement_${name}`,
+        help,
+        labelNames: ['region'],
+        registers: [this.registry],
+        collect() {
+          this.reset();
+          for (const placer of placers) {
+            const status = placer.status();
+            if (status.isLeading) this.set({ region: status.region }, of(status));
+          }
+        },
+      });
+    }
   }
 
   /** A metric whose value somebody else keeps. What is named `_total` only grows. */

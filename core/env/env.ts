@@ -48,6 +48,8 @@ export interface Disk {
   /** Atomic replacement within one file system. Durable after `syncDirectory`. */
   rename(from: string, to: string): Promise<void>;
   remove(path: string): Promise<void>;
+  /** A directory with everything in it; absent already is fine. Durable some time later. */
+  removeTree(path: string): Promise<void>;
   exists(path: string): Promise<boolean>;
   /** fsync of the directory: makes creations, renames and removals in it durable. */
   syncDirectory(path: string): Promise<void>;

@@ -170,6 +170,10 @@ class NodeDisk implements Disk {
     return fs.promises.unlink(file);
   }
 
+  removeTree(directory: string): Promise<void> {
+    return fs.promises.rm(directory, { recursive: true, force: true });
+  }
+
   async exists(file: string): Promise<boolean> {
     try {
       await fs.promises.access(file);

@@ -7,6 +7,8 @@ import type { Entry, Event, MetaStore, Snapshot, Watch } from './store.ts';
 export interface Follower {
   /** Every entry under the prefix, by key; undefined until the store answered for the first time. */
   entries(): ReadonlyMap<string, Entry> | undefined;
+  /** How often the range was read anew because the store had been away. */
+  readonly returnCount: number;
   /** Reads the range now. Rejects when the store does not answer; following goes on. */
   refresh(): Promise<void>;
   close(): void;
@@ -28,6 +30,7 @@ export function follow(
   let watch: Watch | undefined;
   let retry: Timer | undefined;
   let closed = false;
+  let startCount = 0;
 
   const adopt = (snapshot: Snapshot): void => {
     revision = snapshot.revision;
@@ -51,6 +54,7 @@ export function follow(
     store.range(prefix).then(
       (snapshot) => {
         if (closed) return;
+        startCount++;
         // Even when its revision is lower: a store put back from a copy is the truth all the same.
         adopt(snapshot);
         backoff.reset();
@@ -67,6 +71,9 @@ export function follow(
   start();
   return {
     entries: () => entries,
+    get returnCount() {
+      return Math.max(0, startCount - 1);
+    },
     async refresh() {
       if (closed) throw new SilverbackError('CANCELLED', `meta store: following ${prefix} was ended`);
       const snapshot = await store.range(prefix);

@@ -6,7 +6,10 @@ export const KEYS = {
   nodes: 'nodes/',
   node: (region: string, node: string): string => `nodes/${region}/${node}`,
   nodesOf: (region: string): string => `nodes/${region}/`,
-  /** One `RegionPlacement` (placer.ts) a region. */
+  /** `CopyReports` (region.ts), on the node's lease; none while all of a node's copies are simply active. */
+  copies: (region: string, node: string): string => `copies/${region}/${node}`,
+  copiesOf: (region: string): string => `copies/${region}/`,
+  /** One `RegionPlacement` (region.ts) a region. */
   placements: 'placement/',
   placement: (region: string): string => `placement/${region}`,
   /** The leader's name, on the leader's lease (election.ts). */

@@ -1,160 +1,220 @@
 /**
  * Keeps a region's placement: the elected placer waits until the expected nodes have registered, plans, and writes the
- * result. Later it follows changed addresses. It moves nothing: a lost node keeps its shards until it comes back, and a
- * node that joins later has none until shards can move with their data.
+ * result. From then on it follows who comes and goes. What it does is decided in decide.ts; here are the election, the
+ * watches and the clock.
  */
-import type { Env } from '../env/env.ts';
+import type { Env, Timer } from '../env/env.ts';
 import { SilverbackError } from '../errors.ts';
-import type { CopyState } from '../placement.ts';
-import { planCopies, spreadFirsts } from '../planner.ts';
+import { beginning, type DecideOptions, decide, type Memory, withoutNode } from './decide.ts';
 import { type Campaign, campaign, type Leadership } from './election.ts';
 import { type Follower, follow } from './follow.ts';
 import { KEYS } from './keys.ts';
 import type { Member } from './member.ts';
+import { type CopyReports, type RegionPlacement, readPlacement } from './region.ts';
 import type { Entry, MetaStore } from './store.ts';
 
-/** The value under `KEYS.placement(region)`. */
-export interface RegionPlacement {
-  readonly clusterId: string;
-  readonly shardCount: number;
-  readonly region: string;
-  /** Every node that holds a copy, as it last registered. */
-  readonly nodes: { readonly [name: string]: { readonly zone: string; readonly address: string } };
-  /** Index is the shard. */
-  readonly shards: readonly (readonly RegionCopy[])[];
-}
-
-export interface RegionCopy {
-  readonly node: string;
-  readonly state: CopyState;
-  readonly epoch: number;
-}
-
-export interface PlacerOptions {
-  readonly clusterId: string;
-  readonly shardCount: number;
-  readonly region: string;
+export interface PlacerOptions extends DecideOptions {
   /** The placer's own name, for people who look at the election. */
   readonly name: string;
-  /** How many nodes must be there before the first placement is written. */
-  readonly expectedNodes: number;
-  /** Of every shard in the region, each on a node of its own. Undefined: as many as there are; 1 at first. */
-  readonly copies: number | undefined;
-  readonly leaseTtlMs: number;
   /** Takes one line for the log about each thing that was done or found. */
   readonly say: (message: string) => void;
+  /** Takes one line about what somebody has to look at. */
+  readonly warn: (message: string) => void;
+}
+
+export interface PlacerStatus {
+  readonly region: string;
+  /** This process keeps the region's placement. The rest is empty while it does not. */
+  readonly isLeading: boolean;
+  /** Why takeover is stopped; empty while it is not. */
+  readonly alarm: string;
+  /** Nodes with copies that are not registered. */
+  readonly goneNodes: readonly string[];
+  readonly copyCounts: { readonly active: number; readonly joining: number; readonly leaving: number };
+  /** Shards of which no copy takes writes. */
+  readonly idleShardCount: number;
 }
 
 export interface Placer {
+  status(): PlacerStatus;
   close(): Promise<void>;
 }
 
-/** The placement that follows from the registrations and from what was placed before; undefined when there is nothing to change. */
-export function decide(
-  options: Pick<PlacerOptions, 'clusterId' | 'shardCount' | 'region' | 'expectedNodes' | 'copies'>,
-  members: readonly Member[],
-  current: RegionPlacement | undefined,
-): RegionPlacement | undefined {
-  if (current === undefined) {
-    if (members.length < options.expectedNodes) return undefined;
-    const planned = spreadFirsts(planCopies(members, options.shardCount, options.copies ?? 1));
-    return {
-      clusterId: options.clusterId,
-      shardCount: options.shardCount,
-      region: options.region,
-      nodes: Object.fromEntries(members.map(({ name, zone, address }) => [name, { zone, address }])),
-      shards: planned.map((names) => names.map((node) => ({ node, state: 'active', epoch: 1 }))),
-    };
-  }
-  const moved = members.filter(({ name, zone, address }) => {
-    const known = current.nodes[name];
-    return known !== undefined && (known.address !== address || known.zone !== zone);
-  });
-  if (moved.length === 0) return undefined;
-  const nodes = Object.fromEntries(moved.map(({ name, zone, address }) => [name, { zone, address }]));
-  return { ...current, nodes: { ...current.nodes, ...nodes } };
+/** What one term of office works with. */
+interface Term {
+  readonly leadership: Leadership;
+  readonly nodes: Follower;
+  readonly reports: Follower;
+  readonly placement: Follower;
+  readonly ticker: Timer;
+  /** Undefined until the store has answered all questions. */
+  memory: Memory | undefined;
+  returnCount: number;
 }
 
 /** Runs for the office of the region's placer and does its work while elected. */
 export function keepPlacement(env: Env, store: MetaStore, options: PlacerOptions): Placer {
-  const placementKey = KEYS.placement(options.region);
-  let nodes: Follower | undefined;
-  let placement: Follower | undefined;
-  const passedOver = new Set<string>();
+  const { region, leaseTtlMs } = options;
+  const placementKey = KEYS.placement(region);
+  const readOnce = remembering(readPlacement);
+  let term: Term | undefined;
+  let alarm = '';
   let writing = false;
   let changedMeanwhile = false;
 
-  const act = async (leadership: Leadership): Promise<void> => {
-    const registered = nodes?.entries();
-    const placed = placement?.entries();
-    if (registered === undefined || placed === undefined) return;
+  const current = (): { entry: Entry | undefined; placement: RegionPlacement | undefined } => {
+    const entry = term?.placement.entries()?.get(placementKey);
+    return { entry, placement: entry === undefined ? undefined : readOnce(entry) };
+  };
+
+  const act = async (): Promise<void> => {
+    const now = term;
+    const members = now?.nodes.entries();
+    const reports = now?.reports.entries();
+    if (now === undefined || members === undefined || reports === undefined) return;
+    if (now.placement.entries() === undefined) return;
     if (writing) {
       changedMeanwhile = true;
       return;
     }
-    const members = [...registered.values()].map(readMember);
-    const entry = placed.get(placementKey);
-    const current = entry === undefined ? undefined : readPlacement(entry);
-    for (const { name } of members) {
-      if (current === undefined || current.nodes[name] !== undefined || passedOver.has(name)) continue;
-      passedOver.add(name);
-      options.say(`node ${name} joined an existing cluster: it has no shards, because shards do not move yet`);
+    const nowMs = env.clock.monotonicMs();
+    const returnCount = now.nodes.returnCount + now.reports.returnCount + now.placement.returnCount;
+    if (now.memory === undefined || returnCount > now.returnCount) {
+      now.returnCount = returnCount;
+      now.memory = { ...beginning(options, nowMs), nodes: now.memory?.nodes ?? new Map() };
     }
-    const next = decide(options, members, current);
-    if (next === undefined) return;
+    const { entry, placement } = current();
+    const situation = {
+      members: [...members.values()].map(readMember),
+      reports: new Map(
+        [...reports].map(([key, value]) => [key.slice(KEYS.copiesOf(region).length), readReports(value)]),
+      ),
+      current: placement,
+      nowMs,
+    };
+    const decision = decide(options, situation, now.memory);
+    now.memory = decision.memory;
+    if (decision.alarm !== alarm) {
+      if (decision.alarm !== '') options.warn(decision.alarm);
+      else options.say('takeover goes on');
+      alarm = decision.alarm;
+    }
+    if (decision.placement === undefined) return;
     writing = true;
     try {
-      const conditions = [leadership.condition, { key: placementKey, revision: entry?.revision ?? 0 }];
-      await store.commit(conditions, [{ put: placementKey, value: JSON.stringify(next) }]);
-      options.say(
-        current === undefined
-          ? `placed ${options.shardCount} shards on ${Object.keys(next.nodes).sort().join(', ')}`
-          : 'placement follows changed node addresses',
-      );
+      const conditions = [now.leadership.condition, { key: placementKey, revision: entry?.revision ?? 0 }];
+      await store.commit(conditions, [{ put: placementKey, value: JSON.stringify(decision.placement) }]);
+      for (const reason of decision.reasons) options.say(reason);
     } finally {
       writing = false;
       if (changedMeanwhile) {
         changedMeanwhile = false;
-        react(leadership);
+        react();
       }
     }
   };
 
-  const react = (leadership: Leadership): void => {
-    act(leadership).catch((error: unknown) => {
-      // Overtaken or cut off: the next change, or the store's return, calls again.
+  const react = (): void => {
+    act().catch((error: unknown) => {
+      // Overtaken or cut off: the next change, the next tick, or the store's return calls again.
       const expected = error instanceof SilverbackError && (error.code === 'CONFLICT' || error.code === 'UNAVAILABLE');
-      if (!expected) options.say(`placement could not be written: ${(error as Error).message}`);
+      if (!expected) options.warn(`placement could not be written: ${(error as Error).message}`);
     });
   };
 
-  const stopFollowing = (): void => {
-    nodes?.close();
-    placement?.close();
-    nodes = undefined;
-    placement = undefined;
+  const end = (): void => {
+    term?.nodes.close();
+    term?.reports.close();
+    term?.placement.close();
+    term?.ticker.cancel();
+    term = undefined;
+    alarm = '';
   };
 
-  const office: Campaign = campaign(env, store, `placer/${options.region}`, options.name, options.leaseTtlMs, {
+  const office: Campaign = campaign(env, store, `placer/${region}`, options.name, leaseTtlMs, {
     elected(leadership) {
-      nodes = follow(env, store, KEYS.nodesOf(options.region), () => react(leadership));
-      placement = follow(env, store, placementKey, () => react(leadership));
+      term = {
+        leadership,
+        nodes: follow(env, store, KEYS.nodesOf(region), react),
+        reports: follow(env, store, KEYS.copiesOf(region), react),
+        placement: follow(env, store, placementKey, react),
+        // Absences ripen without anything happening in the store.
+        ticker: env.timers.every(Math.max(50, leaseTtlMs / 6), () => {
+          if (office.leadership() !== undefined) react();
+        }),
+        memory: undefined,
+        returnCount: 0,
+      };
     },
-    deposed: stopFollowing,
+    deposed: end,
   });
 
   return {
+    status() {
+      const { placement } = current();
+      const copies = placement?.shards.flat() ?? [];
+      const count = (state: string) => copies.filter((copy) => copy.state === state).length;
+      const nodes = [...(term?.memory?.nodes ?? [])];
+      return {
+        region,
+        isLeading: term !== undefined,
+        alarm,
+        goneNodes: nodes.filter(([, { isLiving }]) => !isLiving).map(([name]) => name),
+        copyCounts: { active: count('active'), joining: count('joining'), leaving: count('leaving') },
+        idleShardCount: placement?.shards.filter((own) => own.every(({ state }) => state === 'leaving')).length ?? 0,
+      };
+    },
     async close() {
-      stopFollowing();
+      end();
       await office.close();
     },
   };
 }
 
-export function readPlacement(entry: Entry): RegionPlacement {
-  return JSON.parse(entry.value) as RegionPlacement;
+/**
+ * Takes a node that will not come back out of the placement: what its log held and nobody else has is given up, and nobody
+ * waits for it any more. Any process may do it; whoever keeps the placement goes on from there.
+ * @throws SilverbackError NOT_FOUND without such a node, CONFLICT while it is registered, UNAVAILABLE
+ */
+export async function removeLostNode(store: MetaStore, region: string, name: string): Promise<void> {
+  for (;;) {
+    const entry = await store.get(KEYS.placement(region));
+    if (entry === undefined) throw new SilverbackError('NOT_FOUND', `region ${region} has no placement`);
+    if ((await store.get(KEYS.node(region, name))) !== undefined) {
+      const message = `node ${name} of region ${region} is registered: only a node that is gone can be declared lost`;
+      throw new SilverbackError('CONFLICT', message);
+    }
+    const next = withoutNode(readPlacement(entry), name);
+    if (next === undefined) {
+      const message = `region ${region} has no copies on a node ${name}`;
+      throw new SilverbackError('NOT_FOUND', message);
+    }
+    const conditions = [
+      { key: KEYS.placement(region), revision: entry.revision },
+      { key: KEYS.node(region, name), revision: 0 },
+    ];
+    try {
+      await store.commit(conditions, [{ put: KEYS.placement(region), value: JSON.stringify(next) }]);
+      return;
+    } catch (error) {
+      if (!(error instanceof SilverbackError) || error.code !== 'CONFLICT') throw error;
+    }
+  }
 }
 
 function readMember(entry: Entry): Member {
   return JSON.parse(entry.value) as Member;
+}
+
+function readReports(entry: Entry): CopyReports {
+  return JSON.parse(entry.value) as CopyReports;
+}
+
+/** `read`, which is not asked twice in a row about the same entry. */
+function remembering<T>(read: (entry: Entry) => T): (entry: Entry) => T {
+  let last: { readonly entry: Entry; readonly found: T } | undefined;
+  return (entry) => {
+    if (last?.entry !== entry) last = { entry, found: read(entry) };
+    return last.found;
+  };
 }

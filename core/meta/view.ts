@@ -4,7 +4,7 @@ import { SilverbackError } from '../errors.ts';
 import type { Copy, Placement, PlacementView } from '../placement.ts';
 import { follow } from './follow.ts';
 import { KEYS } from './keys.ts';
-import { readPlacement } from './placer.ts';
+import { readPlacement } from './region.ts';
 import type { Entry, MetaStore } from './store.ts';
 
 export interface MetaPlacementView extends PlacementView {
@@ -62,9 +62,9 @@ function combine(entries: readonly Entry[]): Placement | undefined {
     const { region, nodes, shards } = readPlacement(entry);
     revision = Math.max(revision, entry.revision);
     for (const [shard, own] of shards.entries()) {
-      for (const { node, state, epoch } of own) {
+      for (const { node, state, epoch, fill } of own) {
         const { zone, address } = nodes[node]!;
-        copies[shard]?.push({ region, zone, node, address, state, epoch });
+        copies[shard]?.push({ region, zone, node, address, state, epoch, ...(fill && { fill }) });
       }
     }
   }

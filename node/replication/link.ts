@@ -91,6 +91,10 @@ export class Link {
     return [...this.#lanes.values()].map(({ lane }) => lane);
   }
 
+  lane(id: number): Lane | undefined {
+    return this.#lanes.get(id)?.lane;
+  }
+
   /** Ships the shard from its cursor on. */
   add(id: number, shard: Shard): void {
     if (this.#lanes.get(id)?.shard === shard) return;

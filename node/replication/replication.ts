@@ -97,6 +97,21 @@ export class Replication {
     return this.frontiers.unconfirmed(shard, range);
   }
 
+  /**
+   * Everything in the shard's log before `sequence` that entered the cluster here is for good in each other copy. False
+   * without another copy.
+   */
+  isDelivered(id: number, sequence: number): boolean {
+    const copies = this.#others(id);
+    return (
+      copies.length > 0 &&
+      copies.every((copy) => {
+        const lane = this.#links.get(nameOf(copy))?.link.lane(id);
+        return lane !== undefined && lane.progress.durable.sequence >= sequence && lane.cursor.lostRecordCount === 0;
+      })
+    );
+  }
+
   lags(): Lag[] {
     const { clock } = this.#options.env;
     const nowMs = clock.monotonicMs();

@@ -10,6 +10,12 @@ afterEach(async () => {
   fixture = undefined;
 });
 
+const removed: string[] = [];
+const removeLostNode = async (region: string, name: string): Promise<void> => {
+  if (name === 'living') throw new SilverbackError('CONFLICT', 'node living is registered');
+  removed.push(`${region}/${name}`);
+};
+
 type Call = readonly [matchers: unknown, fromMs: number, toMs: number];
 
 class FakeEraser implements Pick<AdminOptions['eraser'], 'delete' | 'clean'> {
@@ -45,7 +51,7 @@ test('switched off: 403, in the words of Prometheus', async () => {
 
 test('deletes each selector; what lies ahead means now', async () => {
   const eraser = new FakeEraser();
-  fixture = await serve({ admin: { env: nodeEnv, eraser } });
+  fixture = await serve({ admin: { env: nodeEnv, eraser, removeLostNode } });
   expect(await ask('delete_series?match[]=up&match[]={job="a"}&start=10&end=20.5')).toEqual({
     status: 204,
     body: undefined,
@@ -67,7 +73,7 @@ test('deletes each selector; what lies ahead means now', async () => {
 
 test('says what is wrong, and which copy did not take it', async () => {
   const eraser = new FakeEraser();
-  fixture = await serve({ admin: { env: nodeEnv, eraser } });
+  fixture = await serve({ admin: { env: nodeEnv, eraser, removeLostNode } });
   expect(await ask('delete_series')).toMatchObject({ status: 400, body: { error: 'no match[] parameter provided' } });
   expect(await ask('delete_series?match[]={')).toMatchObject({ status: 400, body: { errorType: 'bad_data' } });
   expect(await ask(`delete_series?match[]=up&start=${Date.now() / 1000 + 1000}`)).toMatchObject({
@@ -81,4 +87,21 @@ test('says what is wrong, and which copy did not take it', async () => {
   });
   const get = await fetch(`${fixture.url}/api/v1/admin/tsdb/delete_series?match[]=up`);
   expect(get.status).toBe(404);
+});
+
+test('gives a lost node up, and only one that is called lost', async () => {
+  fixture = await serve({ admin: { env: nodeEnv, eraser: new FakeEraser(), removeLostNode } });
+  const remove = async (query: string) => {
+    const response = await fetch(`${fixture?.url}/api/v1/admin/nodes/remove?${query}`, { method: 'POST' });
+    return { status: response.status, text: await response.text() };
+  };
+  expect(await remove('region=r&name=gone&lost=true')).toEqual({ status: 204, text: '' });
+  expect(removed).toEqual(['r/gone']);
+  expect((await remove('region=r&name=living&lost=true')).text).toContain('node living is registered');
+  expect(await remove('region=r&name=gone')).toMatchObject({ status: 400, text: expect.stringContaining('lost=true') });
+  expect(await remove('name=gone&lost=true')).toMatchObject({
+    status: 400,
+    text: expect.stringContaining('no region'),
+  });
+  expect(removed).toHaveLength(1);
 });

@@ -24,7 +24,7 @@ beforeEach(async () => {
   fixture = await serve();
   placement = new StaticPlacement(placementOf(1));
   rpc = new RpcServer();
-  addClusterService(rpc, placement, fixture.api);
+  addClusterService(rpc, placement, fixture.api, async () => undefined);
   const port = await rpc.listen('127.0.0.1:0');
   channel = new Channel(`127.0.0.1:${port}`, { clock: nodeEnv.clock, caller: 'test' });
 });

@@ -34,6 +34,7 @@ export function mortal(env: Env): { env: Env; kill(): void } {
         makeDirectory: (path) => living(() => env.disk.makeDirectory(path)),
         rename: (from, to) => living(() => env.disk.rename(from, to)),
         remove: (path) => living(() => env.disk.remove(path)),
+        removeTree: (path) => living(() => env.disk.removeTree(path)),
         exists: (path) => living(() => env.disk.exists(path)),
         syncDirectory: (path) => living(() => env.disk.syncDirectory(path)),
       },

@@ -238,10 +238,14 @@ export class SimDisk {
       rename: (from, path) =>
         later(() => {
           this.check('rename', from);
-          const inode = this.inode(from, 'rename');
-          const change: NameChange = { serial: ++this.serial, kind: 'rename', path, from, inode };
-          apply(this.entries, change);
-          this.changes.push(change);
+          const below = this.below(from);
+          // There are no directories here, only names.
+          for (const [name, inode] of below.length > 0 ? below : [[from, this.inode(from, 'rename')] as const]) {
+            const to = path + name.slice(from.length);
+            const change: NameChange = { serial: ++this.serial, kind: 'rename', path: to, from: name, inode };
+            apply(this.entries, change);
+            this.changes.push(change);
+          }
         }),
       remove: (path) =>
         later(() => {
@@ -249,6 +253,15 @@ export class SimDisk {
           const change: NameChange = { serial: ++this.serial, kind: 'remove', path, inode: this.inode(path, 'remove') };
           apply(this.entries, change);
           this.changes.push(change);
+        }),
+      removeTree: (path) =>
+        later(() => {
+          for (const [name, inode] of this.below(path)) {
+            this.check('remove', name);
+            const change: NameChange = { serial: ++this.serial, kind: 'remove', path: name, inode };
+            apply(this.entries, change);
+            this.changes.push(change);
+          }
         }),
       exists: (path) => later(() => this.entries.has(path)),
       syncDirectory: (directory) => {
@@ -315,6 +328,10 @@ export class SimDisk {
           open = false;
         }),
     };
+  }
+
+  private below(directory: string): [string, Inode][] {
+    return [...this.entries].filter(([path]) => path.startsWith(`${directory}/`));
   }
 
   private inode(path: string, operation: string): Inode {

@@ -1,0 +1,42 @@
+/** A region's placement as it lies in the meta store, and what its nodes say of the copies that they are given. */
+import type { CopyState } from '../placement.ts';
+import type { Entry } from './store.ts';
+
+/** The value under `KEYS.placement(region)`. */
+export interface RegionPlacement {
+  readonly clusterId: string;
+  readonly shardCount: number;
+  readonly region: string;
+  /** How many copies of every shard there shall be. */
+  readonly copies: number;
+  /** Every node that holds a copy, as it last registered. */
+  readonly nodes: { readonly [name: string]: { readonly zone: string; readonly address: string } };
+  /** Index is the shard. The first copy that can takes its writes. */
+  readonly shards: readonly (readonly RegionCopy[])[];
+}
+
+export interface RegionCopy {
+  readonly node: string;
+  readonly state: CopyState;
+  readonly epoch: number;
+  /** A joining copy is to bring the past here; without it, it only takes writes, because the one before may be back soon. */
+  readonly fill?: true;
+}
+
+/** The value under `KEYS.copies(region, node)`: those copies that are not simply active, by shard. */
+export type CopyReports = { readonly [shard: string]: CopyReport };
+
+export interface CopyReport {
+  /** Of the copy that this is about. */
+  readonly epoch: number;
+  /** It holds the past, as far as any copy does. */
+  readonly filled: boolean;
+  /** It takes no more writes, and all that it took is for good in every other copy. */
+  readonly drained: boolean;
+}
+
+export function readPlacement(entry: Entry): RegionPlacement {
+  const read = JSON.parse(entry.value) as RegionPlacement;
+  // Placements of the first version do not say it.
+  return { ...read, copies: read.copies ?? Math.max(1, ...read.shards.map((copies) => copies.length)) };
+}

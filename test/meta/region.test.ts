@@ -1,0 +1,101 @@
+import { describe, expect, test } from 'vitest';
+import * as rules from '../../core/meta/decide.ts';
+import { type Edit, plant } from '../sim/mutant.ts';
+import { type Rules, SimRegion, type Troubles } from './region.ts';
+
+const SEEDS = Array.from({ length: 40 }, (_, i) => i + 1);
+
+function troublesOf(seed: number): Troubles {
+  return { nodes: 3 + (seed % 6), copies: 1 + (seed % 2), shards: 6, outages: seed % 3 > 0 };
+}
+
+/** A region through its troubles; what broke a rule, or is not in order after all. */
+function live(seed: number, by: Rules): { region: SimRegion; found: string[] } {
+  const troubles = troublesOf(seed);
+  const region = new SimRegion(seed, by, troubles);
+  region.run(30_000);
+  for (let round = 0; round < 12 && region.violations.length === 0; round++) {
+    region.trouble(troubles.outages);
+    if (region.random.chance(0.1)) region.lose(region.random.pick(region.nodes).name);
+  }
+  region.heal();
+  return { region, found: region.unsettled() };
+}
+
+const mutant = (...edits: Omit<Edit, 'file'>[]): Promise<Rules> =>
+  plant(
+    ['core/meta/decide.ts'],
+    edits.map((edit) => ({ ...edit, file: 'decide.ts' })),
+  );
+
+describe('a region in trouble', () => {
+  test('nothing acknowledged leaves the placement, writes are taken, and in the end all is in order', () => {
+    let commits = 0;
+    let alarms = 0;
+    for (const seed of SEEDS) {
+      const { region, found } = live(seed, rules);
+      expect(found, `seed ${seed}`).toEqual([]);
+      commits += region.commits;
+      alarms += region.alarms;
+    }
+    // It was put to the test.
+    expect(commits).toBeGreaterThan(10 * SEEDS.length);
+    expect(alarms).toBeGreaterThan(0);
+  });
+
+  test('with the store away for ten lease times nothing moves, not even when it returns', () => {
+    for (const seed of SEEDS) {
+      const region = new SimRegion(seed, rules, troublesOf(seed));
+      region.run(30_000);
+      const { placement } = region;
+      region.outage(100_000);
+      region.run(200_000);
+      expect(region.placement, `seed ${seed}`).toBe(placement);
+      expect(region.violations).toEqual([]);
+    }
+  });
+});
+
+describe('planted: found by the region in trouble', () => {
+  test.each([
+    [
+      'a takeover that forgets the old tail',
+      {
+        replace: "if (!this.#isAbsent(copy.node)) continue;\n        places.turn(copy, 'leaving');",
+        by: 'if (!this.#isAbsent(copy.node)) continue;\n        places.remove(copy);',
+      },
+    ],
+    [
+      'a copy that goes before it is drained',
+      { replace: 'this.#reportOf(shard, copy)?.drained !== true', by: 'this.#reportOf(shard, copy) === undefined' },
+    ],
+    [
+      'a joining copy that is active before it is filled',
+      {
+        replace: "copy.state !== 'joining' || this.#reportOf(shard, copy)?.filled !== true",
+        by: "copy.state !== 'joining'",
+      },
+    ],
+    ['nobody takes over', { replace: 'if (count > 0) this.#lacks.set', by: 'if (count > 99) this.#lacks.set' }],
+  ])('%s', async (_, edit) => {
+    const planted = await mutant(edit);
+    expect(SEEDS.some((seed) => live(seed, planted).found.length > 0)).toBe(true);
+  });
+
+  test('a placer that is not quiet after an outage moves shards', async () => {
+    const hasty = await mutant(
+      { replace: 'nowMs + 2 * options.leaseTtlMs', by: 'nowMs' },
+      { replace: 'this.#options.leaseTtlMs / 3', by: '0' },
+      { replace: "if (lately.length <= bearable(nodeCount)) return '';", by: "return '';" },
+    );
+    const moves = SEEDS.some((seed) => {
+      const region = new SimRegion(seed, hasty, troublesOf(seed));
+      region.run(30_000);
+      const { placement } = region;
+      region.outage(100_000);
+      region.run(15_000);
+      return region.placement !== placement;
+    });
+    expect(moves).toBe(true);
+  });
+});
