@@ -354,7 +354,8 @@ class Run {
       this.#open.add(asked);
       const coverage = await asked.answer;
       for (const [i, reply] of held.entries()) {
-        if (i % HELD_AT_A_TIME === HELD_AT_A_TIME - 1) await this.#timers?.yield();
+        // Each is about 128 KiB.
+        if (i > 0) await this.#timers?.yield();
         if (this.#stopped !== undefined) throw this.#stopped;
         await give(reply);
       }
@@ -419,9 +420,6 @@ class Run {
     for (const shard of shards) this.ledger.push({ shard, fromMs, toMs, state: STATES[state], reason, copy });
   }
 }
-
-/** Held replies, of about 128 KiB, that are handed on before other work has its turn. */
-const HELD_AT_A_TIME = 8;
 
 /** Refusals that any node would give. */
 const OF_REQUEST: ReadonlySet<string> = new Set(['INVALID_ARGUMENT', 'TOO_LARGE']);

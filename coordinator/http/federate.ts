@@ -3,11 +3,11 @@
  * it with `honor_labels`. Series without a name are left out, as Prometheus does: the format cannot say them.
  */
 import { compareLabels, compareUtf8, type Labels, labelValue } from '../../core/labels.ts';
+import { sortSlices } from '../../core/order.ts';
 import { isStale } from '../../core/promql/stale.ts';
 import { Budget } from '../promql/budget.ts';
 import { formatValue } from '../promql/format.ts';
 import type { Coverage } from '../query/queryable.ts';
-import { sortSlices } from '../remote/order.ts';
 import { type Answer, failure, refuseGaps } from './answer.ts';
 import { type Api, contextOf } from './api.ts';
 import { Ledger } from './coverage.ts';

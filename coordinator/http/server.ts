@@ -46,6 +46,8 @@ const COMPRESS_NOW_BYTES = 8192;
 const MAX_READ_SAMPLES = 10_000_000;
 /** Answers up to this size are sent in one piece, with their length. */
 const WHOLE_MOST_BYTES = 1 << 20;
+/** How long answers may be written without giving way. */
+const SLICE_MS = 1;
 /** Agents keep their connections between scrapes and flushes; closing one under them costs them a retry. */
 const KEEP_ALIVE_MS = 600_000;
 
@@ -107,7 +109,7 @@ export function createHttpServer(options: HttpOptions): HttpServer {
     metrics.request('refused', status);
     const words =
       status === 413 ? `the form is larger than ${maxFormBytes} bytes, the most that is taken` : error.message;
-    await send(request, reply, { ...failure(error), status, pieces: [envelopeOf(status, words)] });
+    await send(request, reply, { ...failure(error), status, pieces: [envelopeOf(status, words)] }, env);
   });
   app.setNotFoundHandler(async (_request, reply) => {
     metrics.request('unknown', 404);
@@ -162,7 +164,7 @@ export function createHttpServer(options: HttpOptions): HttpServer {
       const startedMs = env.clock.monotonicMs();
       const answer = await federate(api, paramsOf(request), goneSignal(reply));
       metrics.request('/federate', answer.status, env.clock.monotonicMs() - startedMs);
-      await send(request, reply, answer);
+      await send(request, reply, answer, env);
       return reply;
     });
     scope.get('/metrics', async (_request, reply) => {
@@ -180,7 +182,7 @@ export function createHttpServer(options: HttpOptions): HttpServer {
         const answer = await administer(row, options.admin, paramsOf(request), goneSignal(reply));
         metrics.request(row.path, answer.status, env.clock.monotonicMs() - startedMs);
         if (answer.status === 204) return reply.code(204).send();
-        await send(request, reply, answer);
+        await send(request, reply, answer, env);
         return reply;
       },
     });
@@ -198,7 +200,7 @@ export function createHttpServer(options: HttpOptions): HttpServer {
           signal: goneSignal(reply),
         });
         metrics.request(row.path, answer.status, env.clock.monotonicMs() - startedMs);
-        await send(request, reply, answer);
+        await send(request, reply, answer, env);
         return reply;
       },
     });
@@ -229,13 +231,19 @@ function envelopeOf(status: number, error: string): Buffer {
 }
 
 /** Sends an answer: small ones in one piece, large ones as they are made. */
-async function send(request: FastifyRequest, reply: FastifyReply, answer: Answer): Promise<void> {
+async function send(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  answer: Answer,
+  { clock, timers }: Pick<Env, 'clock' | 'timers'>,
+): Promise<void> {
   reply.code(answer.status).headers(answer.headers).type(answer.contentType);
   reply.header('vary', request.headers.origin === undefined ? 'accept-encoding' : 'Origin, accept-encoding');
   const pieces = answer.pieces[Symbol.iterator]();
   const first: Buffer[] = [];
   let bytes = 0;
   let ended = false;
+  let sliceEndMs = clock.monotonicMs() + SLICE_MS;
   while (!ended && bytes <= WHOLE_MOST_BYTES) {
     const { value, done } = pieces.next();
     if (done === true) ended = true;
@@ -243,6 +251,10 @@ async function send(request: FastifyRequest, reply: FastifyReply, answer: Answer
       first.push(value);
       bytes += value.length;
     }
+    // Writing a piece takes about a millisecond.
+    if (ended || clock.monotonicMs() < sliceEndMs) continue;
+    await timers.yield();
+    sliceEndMs = clock.monotonicMs() + SLICE_MS;
   }
   if (ended) await reply.send(first.length === 1 ? (first[0] as Buffer) : Buffer.concat(first, bytes));
   else await reply.send(Readable.from(chain(first, pieces), { objectMode: false }));

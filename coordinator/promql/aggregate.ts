@@ -1,9 +1,11 @@
 /** Evaluates aggregations: series go straight into their group's arrays as they come. */
 import { compareLabels, type Labels } from '../../core/labels.ts';
+import { sortSlices } from '../../core/order.ts';
 import type { Accumulator } from '../../core/promql/accumulate.ts';
 import { Keyer, labelsKey, METRIC_NAME, withLabel } from '../../core/promql/labelset.ts';
 import { AGGREGATIONS, type ChooseRow, type FoldRow } from './aggregations.ts';
 import type { Aggregate, Expr } from './ast.ts';
+import type { Budget } from './budget.ts';
 import { type Context, collect, fold } from './context.ts';
 import { QueryError } from './error.ts';
 import { formatFloat, isLabelName, quote } from './literal.ts';
@@ -41,8 +43,15 @@ async function foldGroups(expr: Aggregate, row: FoldRow, context: Context): Prom
   for (const { labels, accumulator } of groups.values()) {
     const slot = new Slot(steps);
     slot.labels = labels;
-    accumulator.finish(slot, params);
+    if (accumulator.finishing === undefined) accumulator.finish(slot, params);
+    else {
+      for (const cost of accumulator.finishing(slot, params)) {
+        context.budget.spend(cost);
+        if (context.budget.due()) await context.budget.pause();
+      }
+    }
     slots.push(slot);
+    context.budget.spend(steps);
     if (context.budget.due()) await context.budget.pause();
   }
   return new Kept(slots, groupNames(expr));
@@ -66,8 +75,8 @@ async function chooseSeries(expr: Aggregate, row: ChooseRow, context: Context): 
   const params = await context.scalar(param);
   const inner = await context.vector(expr.expr);
   const slots = await collect(inner, context);
-  const { groups, groupCount } = groupSeries(slots, new Keyer(expr.grouping, expr.without));
-  const chosen = row.choose({
+  const { groups, groupCount } = await groupSeries(slots, new Keyer(expr.grouping, expr.without), context.budget);
+  const chosen = await row.choose({
     slots,
     groups,
     groupCount,
@@ -75,23 +84,30 @@ async function chooseSeries(expr: Aggregate, row: ChooseRow, context: Context): 
     params,
     paramSpan: param.span,
     annotations: context.annotations,
+    budget: context.budget,
   });
   return chosen.length === 0 ? EMPTY : new Kept(chosen, inner.names);
 }
 
 /** The number of each series' group. Groups come in the order of their first series by labels, however the series came. */
-function groupSeries(slots: readonly Slot[], keyer: Keyer): { groups: Int32Array; groupCount: number } {
+async function groupSeries(
+  slots: readonly Slot[],
+  keyer: Keyer,
+  budget: Budget,
+): Promise<{ groups: Int32Array; groupCount: number }> {
   const byKey = new Map<string, { first: Labels; number: number }>();
-  const members = slots.map(({ labels }) => {
+  const members: { readonly number: number }[] = [];
+  for (const { labels } of slots) {
     const key = keyer.key(labels);
     let group = byKey.get(key);
     if (group === undefined) {
       group = { first: labels, number: 0 };
       byKey.set(key, group);
     } else if (compareLabels(labels, group.first) < 0) group.first = labels;
-    return group;
-  });
-  const ordered = [...byKey.values()].sort((a, b) => compareLabels(a.first, b.first));
+    members.push(group);
+    if (budget.due()) await budget.pause();
+  }
+  const ordered = await sortSlices([...byKey.values()], (a, b) => compareLabels(a.first, b.first), budget);
   ordered.forEach((group, number) => {
     group.number = number;
   });

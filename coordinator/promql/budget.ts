@@ -3,9 +3,11 @@ import type { Env } from '../../core/env/env.ts';
 import { QueryError } from './error.ts';
 
 /** Slices of work between two turns of the event loop. */
-const SLICE_MS = 2;
+const SLICE_MS = 1;
 /** Looking at the clock costs as much as a short series. */
 const CALLS_PER_LOOK = 8;
+/** Samples that cost about as much as a short series: 128. */
+const SAMPLES_PER_CALL_LOG2 = 7;
 
 export class Budget {
   readonly #env: Pick<Env, 'clock' | 'timers'>;
@@ -34,6 +36,11 @@ export class Budget {
     if (++this.#calls < CALLS_PER_LOOK) return false;
     this.#calls = 0;
     return this.#env.clock.monotonicMs() >= this.#sliceEndMs;
+  }
+
+  /** Counts work on so many samples, without which `due` would look at the clock too late. */
+  spend(samples: number): void {
+    this.#calls += samples >>> SAMPLES_PER_CALL_LOG2;
   }
 
   /** Gives way to other work. Rejects once the query is cancelled or out of time. */

@@ -1,7 +1,9 @@
 /** topk, bottomk, limitk, limit_ratio: which series of each group a step keeps. */
 import { compareLabels, type Labels } from '../../core/labels.ts';
+import { sortSlices } from '../../core/order.ts';
 import type { Annotations } from './annotations.ts';
 import type { Span } from './ast.ts';
+import type { Budget } from './budget.ts';
 import { QueryError } from './error.ts';
 import type { Slot } from './vector.ts';
 
@@ -15,10 +17,11 @@ export interface ChooseInput {
   readonly params: Float64Array;
   readonly paramSpan: Span;
   readonly annotations: Annotations;
+  readonly budget: Budget;
 }
 
 /** Clears what is not chosen, and answers the series in the order in which an instant query shows them. */
-export type Choose = (input: ChooseInput) => readonly Slot[];
+export type Choose = (input: ChooseInput) => Promise<readonly Slot[]>;
 
 /** The series that a group keeps at one step: a heap with the next to go on top. Of equal ones the first by labels stays. */
 class Heap {
@@ -105,7 +108,10 @@ class Heap {
 }
 
 /** Runs `pick` for every step, which calls `choose` for what stays. Returns the series with any point left. */
-function perStep(input: ChooseInput, pick: (step: number, choose: (slot: Slot) => void) => void): readonly Slot[] {
+async function perStep(
+  input: ChooseInput,
+  pick: (step: number, choose: (slot: Slot) => void) => void,
+): Promise<readonly Slot[]> {
   const presence = new Map<Slot, Uint8Array>();
   for (let step = 0; step < input.steps; step++) {
     pick(step, (slot) => {
@@ -116,10 +122,14 @@ function perStep(input: ChooseInput, pick: (step: number, choose: (slot: Slot) =
       }
       present[step] = 1;
     });
+    input.budget.spend(input.slots.length);
+    if (input.budget.due()) await input.budget.pause();
   }
   for (const [slot, present] of presence) {
     slot.present.set(present);
     slot.pointCount = present.reduce((sum, p) => sum + p, 0);
+    input.budget.spend(input.steps);
+    if (input.budget.due()) await input.budget.pause();
   }
   return [...presence.keys()];
 }
@@ -150,7 +160,7 @@ function minMax(params: Float64Array): [number, number] {
 }
 
 function best(sign: 1 | -1): Choose {
-  return (input) => {
+  return async (input) => {
     if (!checkCounts(input.params)) return [];
     const { slots, groups, steps } = input;
     const heaps = Array.from({ length: input.groupCount }, () => new Heap(sign));
@@ -172,11 +182,13 @@ export const topk: Choose = best(1);
 export const bottomk: Choose = best(-1);
 
 /** The first few of each group by labels, whatever their values. */
-export const limitk: Choose = (input) => {
+export const limitk: Choose = async (input) => {
   if (!checkCounts(input.params)) return [];
-  const byLabels = input.slots
-    .map((slot, i) => ({ slot, group: input.groups[i] as number }))
-    .sort((a, b) => compareLabels(a.slot.labels, b.slot.labels));
+  const byLabels = await sortSlices(
+    input.slots.map((slot, i) => ({ slot, group: input.groups[i] as number })),
+    (a, b) => compareLabels(a.slot.labels, b.slot.labels),
+    input.budget,
+  );
   return perStep(input, (step, choose) => {
     const limit = Math.trunc(input.params[step] as number);
     const counts = new Uint32Array(input.groupCount);
@@ -189,7 +201,7 @@ export const limitk: Choose = (input) => {
 };
 
 /** A part of the series, by a hash of their labels: negative ratios choose just those that the positive complement leaves. */
-export const limitRatio: Choose = (input) => {
+export const limitRatio: Choose = async (input) => {
   const { params, annotations, paramSpan } = input;
   const [min, max] = minMax(params);
   if (min === 0 && max === 0) return [];

@@ -37,7 +37,10 @@ export async function fold(cursor: Cursor, context: Context, each: (slot: Slot) 
   for (;;) {
     const progress = cursor.next(slot);
     if (progress === DONE) return;
-    if (progress !== BUSY) each(slot);
+    if (progress !== BUSY) {
+      each(slot);
+      context.budget.spend(slot.values.length);
+    }
     if (context.budget.due()) await context.budget.pause();
   }
 }

@@ -5,6 +5,7 @@
 import type { Env } from '../../core/env/env.ts';
 import { compareLabels, type Labels } from '../../core/labels.ts';
 import type { Matcher } from '../../core/matchers.ts';
+import { sortSlices } from '../../core/order.ts';
 import type { Groups } from '../../core/promql/groups.ts';
 import { Samples } from '../../core/promql/window.ts';
 import type { Coverage, Metadata, Queryable, QueryContext, SeriesSet, TimeRange } from '../query/queryable.ts';
@@ -21,7 +22,7 @@ import { Plan, type PushedAggregation, type Reads } from './plan.ts';
 import { print } from './print.ts';
 import { gridTimes } from './range.ts';
 import type { MatrixSeries, MatrixValue, Value } from './value.ts';
-import { BUSY, DONE, type Grid, type QueryGrid, type Slot } from './vector.ts';
+import { BUSY, DONE, type QueryGrid, type Slot } from './vector.ts';
 
 export interface EngineOptions {
   /** How far back an instant selector looks for a sample: `(t - lookback, t]`. Default 5 minutes. */
@@ -315,10 +316,10 @@ async function evaluate(expr: Expr, evaluation: Evaluation, instant: boolean): P
   if (type === 'scalar') {
     const values = await evaluation.scalar(expr);
     if (instant) return { type: 'scalar', timeMs, value: values[0] as number };
-    return matrix([scalarSlot(values)], grid);
+    return matrix([scalarSlot(values)], evaluation);
   }
   const slots = await collect(await evaluation.vector(expr), evaluation);
-  if (!instant) return matrix(slots, grid);
+  if (!instant) return matrix(slots, evaluation);
   return {
     type: 'vector',
     timeMs,
@@ -332,10 +333,11 @@ function byLabels(a: { labels: Labels }, b: { labels: Labels }): number {
 }
 
 /** A range query's answer: series in order of their labels, those without gaps on one timestamps array. */
-function matrix(slots: readonly Slot[], grid: Grid): MatrixValue {
+async function matrix(slots: readonly Slot[], { grid, budget }: Evaluation): Promise<MatrixValue> {
   const times = gridTimes(grid);
   const series: MatrixSeries[] = [];
   for (const { labels, values, present, pointCount } of slots) {
+    if (budget.due()) await budget.pause();
     if (pointCount === grid.count) {
       series.push({ labels, timestamps: times, values });
       continue;
@@ -349,8 +351,9 @@ function matrix(slots: readonly Slot[], grid: Grid): MatrixValue {
       kept.values[n++] = values[i] as number;
     }
     series.push(kept);
+    budget.spend(grid.count);
   }
-  return { type: 'matrix', series: series.sort(byLabels) };
+  return { type: 'matrix', series: await sortSlices(series, byLabels, budget) };
 }
 
 /** An instant query's range vector: the samples themselves. */
@@ -376,5 +379,5 @@ async function rangeVector(expr: MatrixSelector | Subquery, evaluation: Evaluati
       values: samples.values.slice(from, to),
     });
   }
-  return { type: 'matrix', series: series.sort(byLabels) };
+  return { type: 'matrix', series: await sortSlices(series, byLabels, evaluation.budget) };
 }

@@ -50,6 +50,7 @@ export async function mergedGroups(expr: Aggregate, groups: Groups, names: Names
     slot.labels = labels;
     partial.finish(slot, undefined);
     slots.push(slot);
+    budget.spend(steps);
     if (budget.due()) await budget.pause();
   }
   return new Kept(slots, names);

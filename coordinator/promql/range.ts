@@ -165,6 +165,7 @@ export class RangeCursor implements Cursor {
       this.#open = true;
     }
     w.nextSlice(this.#options.constantTime === true);
+    w.context.budget.spend(w.count + w.to - w.from);
     this.#kernel(w, slot);
     if (w.to < steps) return BUSY;
     this.#open = false;
@@ -220,6 +221,7 @@ export class InstantCursor implements Cursor {
     const [answers, divisor] = this.#timestamps ? [timestamps, 1000] : [values, 1];
     const samples = { timestamps, values, count: timestamps.length };
     const points = latest(samples, answers, divisor, this.#reference, this.#context.lookbackMs, slot);
+    this.#context.budget.spend(timestamps.length + slot.values.length);
     const index = this.#at++;
     slot.pointCount = points;
     if (points === 0) return BUSY;

@@ -16,7 +16,9 @@ import type { Clock, Timers } from '../../core/env/env.ts';
 import { SilverbackError } from '../../core/errors.ts';
 import { WINDOW_MS } from '../../core/kernel/shard.ts';
 import { compareLabels, formatLabels } from '../../core/labels.ts';
+import { sortSlices } from '../../core/order.ts';
 import type { DurationExpr, Expr } from '../promql/ast.ts';
+import { Budget } from '../promql/budget.ts';
 import type { Engine, QueryOptions, QueryResult } from '../promql/engine.ts';
 import { gridTimes } from '../promql/range.ts';
 import type { MatrixSeries } from '../promql/value.ts';
@@ -30,8 +32,8 @@ export interface WindowVersions {
 }
 
 export interface ResultCacheOptions {
-  readonly clock: Pick<Clock, 'nowMs'>;
-  readonly timers: Pick<Timers, 'after'>;
+  readonly clock: Clock;
+  readonly timers: Timers;
   readonly engine: Pick<Engine, 'query' | 'parse' | 'reads'>;
   readonly queryable: Queryable;
   readonly windowVersions: (range: TimeRange, context: QueryContext) => Promise<WindowVersions>;
@@ -114,7 +116,8 @@ export class ResultCache {
     const last = found.lastIndexOf(undefined);
     const fresh = first < 0 ? undefined : groups.slice(first, last + 1);
     const result = fresh === undefined ? undefined : await this.#evaluate(text, time, options, fresh);
-    if (result !== undefined && fresh !== undefined) this.#keep(key, fresh, known, result);
+    const budget = this.#budget(options);
+    if (result !== undefined && fresh !== undefined) await this.#keep(key, fresh, known, result, budget);
 
     const evaluated = fresh === undefined ? 0 : count(fresh);
     const cachedSteps = count(groups) - evaluated;
@@ -132,7 +135,7 @@ export class ResultCache {
     ];
     const infos = new Set([...(result?.infos ?? []), ...found.flatMap((stretch) => stretch?.infos ?? [])]);
     return {
-      value: { type: 'matrix', series: join(pieces, time) },
+      value: { type: 'matrix', series: await join(pieces, time, budget) },
       warnings: result?.warnings ?? [],
       infos: [...infos],
       // What was evaluated lies within what was asked for versions.
@@ -233,7 +236,18 @@ export class ResultCache {
     return engine.query(queryable, text, { startMs, endMs, stepMs: time.stepMs }, options);
   }
 
-  #keep(key: string, fresh: readonly Group[], known: WindowVersions, result: QueryResult): void {
+  /** For the turns that joining and keeping take; time and samples were the evaluation's to bound. */
+  #budget({ signal = NEVER }: QueryOptions): Budget {
+    return new Budget(this.#options, { signal, deadlineMs: Infinity, maxSamples: Infinity });
+  }
+
+  async #keep(
+    key: string,
+    fresh: readonly Group[],
+    known: WindowVersions,
+    result: QueryResult,
+    budget: Budget,
+  ): Promise<void> {
     if (result.warnings.length > 0 || !isComplete(result.coverage)) return;
     if (!isOfSameCopies(result.coverage, known.coverage)) return;
     const nowMs = this.#options.clock.nowMs();
@@ -243,6 +257,8 @@ export class ResultCache {
       const series = new Map<string, MatrixSeries>();
       let bytes = STRETCH_BYTES;
       for (const [name, { labels, timestamps, values }] of whole) {
+        if (bytes > this.#options.maxBytes / 4) break;
+        if (budget.due()) await budget.pause();
         const from = lowerBound(timestamps, group.firstMs);
         const to = lowerBound(timestamps, group.lastMs + 1);
         if (from === to) continue;
@@ -275,6 +291,8 @@ export class ResultCache {
 const VERSIONS_MS = 1_000;
 /** A query over more windows than this (six weeks) is not looked up. */
 const MAX_GROUPS = 512;
+
+const NEVER = new AbortController().signal;
 
 const NO_STATS = {
   totalQueryableSamples: 0,
@@ -347,13 +365,18 @@ function cut({ series, firstMs, lastMs }: Stretch, group: Group): ReadonlyMap<st
 }
 
 /** Pieces in order of time, as one answer in order of labels. */
-function join(pieces: readonly ReadonlyMap<string, MatrixSeries>[], time: RangeTime): MatrixSeries[] {
+async function join(
+  pieces: readonly ReadonlyMap<string, MatrixSeries>[],
+  time: RangeTime,
+  budget: Budget,
+): Promise<MatrixSeries[]> {
   const parts = new Map<string, MatrixSeries[]>();
   for (const piece of pieces) {
     for (const [name, one] of piece) {
       const before = parts.get(name);
       if (before === undefined) parts.set(name, [one]);
       else before.push(one);
+      if (budget.due()) await budget.pause();
     }
   }
   const stepCount = Math.floor((time.endMs - time.startMs) / time.stepMs) + 1;
@@ -372,8 +395,10 @@ function join(pieces: readonly ReadonlyMap<string, MatrixSeries>[], time: RangeT
       at += member.values.length;
     }
     joined.push({ labels, timestamps, values });
+    budget.spend(length);
+    if (budget.due()) await budget.pause();
   }
-  return joined.sort((a, b) => compareLabels(a.labels, b.labels));
+  return sortSlices(joined, (a, b) => compareLabels(a.labels, b.labels), budget);
 }
 
 function lowerBound(sorted: Float64Array, value: number): number {

@@ -9,6 +9,8 @@ export interface Accumulator {
   add(points: Points): void;
   /** Writes values, presence and point count. `params` are the parameter's values by step. */
   finish(points: Points, params: Float64Array | undefined): void;
+  /** The same where that may take long, in parts; each says how many values it looked at. */
+  finishing?(points: Points, params: Float64Array | undefined): Iterable<number>;
 }
 
 type Column = Float64Array | Uint32Array | Uint8Array;

@@ -21,6 +21,7 @@ import { SilverbackError } from '../../core/errors.ts';
 import { type SeriesId, ShardKernel, WINDOW_MS } from '../../core/kernel/shard.ts';
 import { compareUtf8 } from '../../core/labels.ts';
 import { compileMatcher, type Matcher } from '../../core/matchers.ts';
+import { sortSlices } from '../../core/order.ts';
 import type { Aggregator } from '../../core/promql/groups.ts';
 import { aggregateSeries } from './aggregate.ts';
 import { Annex } from './annex.ts';
@@ -376,7 +377,7 @@ export class Shard {
   ): Promise<string[]> {
     const slicer = this.#slicer(signal);
     const names = await this.#catalogue.labelNames(await this.#among(range, selectors, slicer), slicer);
-    return names.sort(compareUtf8);
+    return sortSlices(names, compareUtf8, slicer);
   }
 
   /** Values of a label; otherwise as `labelNames`. */
@@ -388,7 +389,7 @@ export class Shard {
   ): Promise<string[]> {
     const slicer = this.#slicer(signal);
     const values = await this.#catalogue.labelValues(name, await this.#among(range, selectors, slicer), slicer);
-    return values.sort(compareUtf8);
+    return sortSlices(values, compareUtf8, slicer);
   }
 
   /** The series themselves, as select pages without chunks; otherwise as `labelNames`. */

@@ -142,7 +142,7 @@ class Bench {
     this.#cluster = new Cluster({ reader, codec });
     this.cache = new ResultCache({
       clock: env.clock,
-      timers: { after: () => ({ cancel: () => undefined }) },
+      timers: { ...env.timers, after: () => ({ cancel: () => undefined }), yield: async () => undefined },
       engine: this.#engine,
       queryable: this.#cluster,
       windowVersions: (range, context) => this.#cluster.windowVersions(range, context),

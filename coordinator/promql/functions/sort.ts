@@ -1,5 +1,6 @@
 /** Sorting: it only shows in an instant query, and only in its last step. */
 import { compareLabels, labelValue } from '../../../core/labels.ts';
+import { sortSlices } from '../../../core/order.ts';
 import type { Call, Expr } from '../ast.ts';
 import { type Context, collect } from '../context.ts';
 import { type Cursor, Kept, type Slot } from '../vector.ts';
@@ -9,7 +10,8 @@ import type { VectorFunction } from './row.ts';
 async function sortSlots(call: Call, context: Context, order: (a: Slot, b: Slot) => number): Promise<Cursor> {
   const inner = await context.vector(call.args[0] as Expr);
   if (context.grid.count > 1) context.annotations.sortInRange(call.span);
-  return new Kept([...(await collect(inner, context))].sort(order), inner.names);
+  const slots = [...(await collect(inner, context))];
+  return new Kept(await sortSlices(slots, order, context.budget), inner.names);
 }
 
 /** By the value at the only step; NaN last, whichever way it goes. */
