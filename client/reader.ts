@@ -7,7 +7,7 @@
 import type { Env } from '../core/env/env.ts';
 import { SilverbackError } from '../core/errors.ts';
 import { Channel, type ChannelCredentials } from '../core/grpc.ts';
-import { compareUtf8 } from '../core/labels.ts';
+import { sortUtf8 } from '../core/labels.ts';
 import type { Matcher } from '../core/matchers.ts';
 import type { Copy, Placement, PlacementView } from '../core/placement.ts';
 import type { Aggregation } from '../core/promql/groups.ts';
@@ -189,7 +189,7 @@ export class Reader {
       for (const value of reply.values) values.add(value);
     };
     const coverage = await this.#fanOut(range, context, question, take);
-    return { values: [...values].sort(compareUtf8), coverage };
+    return { values: sortUtf8([...values]), coverage };
   }
 
   /**

@@ -106,6 +106,14 @@ export function compareUtf8(a: string, b: string): number {
   return a.length - b.length;
 }
 
+/** Sorts texts by their UTF-8 bytes, in place. */
+export function sortUtf8(texts: string[]): string[] {
+  // The engine's own order, of UTF-16 units, is several times faster and the same below the surrogates.
+  return texts.some((text) => LATE_UNITS.test(text)) ? texts.sort(compareUtf8) : texts.sort();
+}
+
+const LATE_UNITS = /[\ud800-\uffff]/;
+
 /** UTF-16 order differs from code point order in one thing: surrogates (code points past U+FFFF) must come after U+E000..U+FFFF. */
 function rank(unit: number): number {
   if (unit < 0xd800) return unit;

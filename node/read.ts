@@ -8,7 +8,7 @@
  */
 import { SilverbackError, wireCode } from '../core/errors.ts';
 import { type Duplex, MAX_MESSAGE_BYTES } from '../core/grpc.ts';
-import { compareUtf8 } from '../core/labels.ts';
+import { sortUtf8 } from '../core/labels.ts';
 import type { Matcher } from '../core/matchers.ts';
 import { type Aggregation, Aggregator, TooFine } from '../core/promql/groups.ts';
 import type {
@@ -23,6 +23,7 @@ import type {
 import { checkHello } from './hello.ts';
 import type { Node } from './node.ts';
 import type { Shard, ShardCoverage, TimeRange } from './shard/shard.ts';
+import type { Interrupt } from './shard/slicer.ts';
 
 /** Small pages of several shards travel together up to this size; values likewise. */
 const PAGE_BYTES = 128 * 1024;
@@ -102,7 +103,7 @@ class ReadStream {
     answer(node, read)
       .then((last) => this.#call.send({ ...BLANK, id: request.id, ...last, done: true }))
       .catch((error: unknown) => {
-        if (!read.signal.aborted) this.#fail(request.id, error);
+        if (!read.isCancelled) this.#fail(request.id, error);
       })
       .finally(() => {
         bound.count--;
@@ -140,12 +141,12 @@ const BLANK: ReadReply = {
 };
 
 /** An open read: its credit, and whether it is still wanted. */
-class Read {
+class Read implements Interrupt {
   readonly #id: number;
   readonly #send: (reply: ReadReply) => void;
-  readonly #controller = new AbortController();
   #credit: number;
   #wake: (() => void) | undefined;
+  #isCancelled = false;
 
   constructor({ id, credit }: ReadRequest, send: (reply: ReadReply) => void) {
     this.#id = id;
@@ -153,9 +154,14 @@ class Read {
     this.#send = send;
   }
 
-  /** Aborted once nobody waits for the answer. */
-  get signal(): AbortSignal {
-    return this.#controller.signal;
+  /** Nobody waits for the answer. */
+  get isCancelled(): boolean {
+    return this.#isCancelled;
+  }
+
+  /** Throws CANCELLED once it is. Most reads are too short for an AbortSignal of their own. */
+  throwIfAborted(): void {
+    if (this.#isCancelled) throw new SilverbackError('CANCELLED', 'the reader wants no more');
   }
 
   grant(credit: number): void {
@@ -164,18 +170,18 @@ class Read {
   }
 
   cancel(): void {
-    this.#controller.abort(new SilverbackError('CANCELLED', 'the reader wants no more'));
+    this.#isCancelled = true;
     this.#wake?.();
   }
 
   /** Waits for credit and spends one. Rejects with CANCELLED. */
   async room(): Promise<void> {
-    while (this.#credit <= 0 && !this.signal.aborted) {
+    while (this.#credit <= 0 && !this.#isCancelled) {
       await new Promise<void>((resolve) => {
         this.#wake = resolve;
       });
     }
-    this.signal.throwIfAborted();
+    this.throwIfAborted();
     this.#credit--;
   }
 
@@ -197,47 +203,53 @@ function answerTo(request: ReadRequest): Answer | undefined {
   if (select !== null) {
     return (node, read) => {
       const query = queryOf(select);
-      return sendPages(node, select, read, (shard) => shard.select(query, read.signal));
+      return sendPages(node, select, read, (shard) => shard.select(query, read));
     };
   }
   if (series !== null) {
     return (node, read) => {
       const selectors = selectorsOf(series);
-      return sendPages(node, series, read, (shard) => shard.series(series, selectors, read.signal));
+      return sendPages(node, series, read, (shard) => shard.series(series, selectors, read));
     };
   }
   if (labelNames !== null) {
     return (node, read) => {
       const selectors = selectorsOf(labelNames);
-      return sendValues(node, labelNames, read, (shard) => shard.labelNames(labelNames, selectors, read.signal));
+      return sendValues(node, labelNames, read, (found, shard) => shard.labelNames(labelNames, selectors, found, read));
     };
   }
   if (labelValues !== null) {
     return (node, read) => {
       const selectors = selectorsOf(labelValues);
       const { name } = labelValues;
-      return sendValues(node, labelValues, read, (shard) =>
-        shard.labelValues(name, labelValues, selectors, read.signal),
+      return sendValues(node, labelValues, read, (found, shard) =>
+        shard.labelValues(name, labelValues, selectors, found, read),
       );
     };
   }
   if (windowVersions !== null) {
     return (node, read) =>
-      sendValues(node, windowVersions, read, async (shard, id) =>
-        Array.from(shard.windowVersions(windowVersions), ([startMs, version]) => `${startMs} ${id} ${version}`),
-      );
+      sendValues(node, windowVersions, read, async (found, shard, id) => {
+        for (const [startMs, version] of shard.windowVersions(windowVersions)) found.add(`${startMs} ${id} ${version}`);
+      });
   }
   if (cardinality !== null) {
-    return (node, read) => sendValues(node, cardinality, read, (shard) => shard.cardinality(read.signal));
+    return (node, read) =>
+      sendValues(node, cardinality, read, async (found, shard) => {
+        for (const text of await shard.cardinality(read)) found.add(text);
+      });
   }
   if (exemplars !== null) {
     return (node, read) => {
       const selectors = selectorsOf(exemplars);
-      return sendPages(node, exemplars, read, (shard) => shard.exemplars(exemplars, selectors, read.signal));
+      return sendPages(node, exemplars, read, (shard) => shard.exemplars(exemplars, selectors, read));
     };
   }
   if (metadata !== null) {
-    return (node, read) => sendValues(node, metadata, read, async (shard) => shard.metadata(metadata.name));
+    return (node, read) =>
+      sendValues(node, metadata, read, async (found, shard) => {
+        for (const text of shard.metadata(metadata.name)) found.add(text);
+      });
   }
   return undefined;
 }
@@ -280,13 +292,11 @@ async function sendValues(
   node: ReadContext['node'],
   request: ShardsRequest,
   read: Read,
-  valuesOf: (shard: Shard, id: number) => Promise<readonly string[]>,
+  addTo: (found: Set<string>, shard: Shard, id: number) => Promise<void>,
 ): Promise<Last> {
   const found = new Set<string>();
-  const coverage = await eachShard(node, request, async (shard, id) => {
-    for (const value of await valuesOf(shard, id)) found.add(value);
-  });
-  const values = [...found].sort(compareUtf8);
+  const coverage = await eachShard(node, request, (shard, id) => addTo(found, shard, id));
+  const values = sortUtf8([...found]);
   let first = 0;
   let bytes = 0;
   for (let i = 0; i < values.length; i++) {
@@ -323,7 +333,7 @@ async function sendGroups(node: ReadContext['node'], request: AggregateRequest, 
         if (damaged.has(id)) throw damaged.get(id);
         const { series } = groups.looked;
         try {
-          if (!isSpoilt) await shard.aggregate(query, aggregator, MAX_GROUP_POINTS, read.signal);
+          if (!isSpoilt) await shard.aggregate(query, aggregator, MAX_GROUP_POINTS, read);
         } catch (error) {
           isSpoilt ||= groups.looked.series > series;
           damaged.set(id, error);

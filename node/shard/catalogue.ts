@@ -10,7 +10,7 @@ import type { SeriesId, ShardKernel } from '../../core/kernel/shard.ts';
 import { decodeIdentity, formatLabels, type Labels, UNLIMITED } from '../../core/labels.ts';
 import type { CompiledMatcher } from '../../core/matchers.ts';
 import type { ShardLimits } from './options.ts';
-import { type IdSet, Postings } from './postings.ts';
+import { type Among, type IdSet, Postings } from './postings.ts';
 import type { Slicer } from './slicer.ts';
 
 export class Catalogue {
@@ -88,12 +88,14 @@ export class Catalogue {
     return this.#postings.resolve(matchers, slicer);
   }
 
-  labelNames(among: IdSet | undefined, slicer: Slicer): Promise<string[]> {
-    return this.#postings.names(among, slicer);
+  /** See `Postings.names`. */
+  labelNames(among: Among, known: ReadonlySet<string>, slicer: Slicer): Promise<string[]> {
+    return this.#postings.names(among, known, slicer);
   }
 
-  labelValues(name: string, among: IdSet | undefined, slicer: Slicer): Promise<string[]> {
-    return this.#postings.values(name, among, slicer);
+  /** See `Postings.values`. */
+  labelValues(name: string, among: Among, known: ReadonlySet<string>, slicer: Slicer): Promise<string[]> {
+    return this.#postings.values(name, among, known, slicer);
   }
 
   /** See `Postings.visit`. */

@@ -59,6 +59,12 @@ class PostingList {
     return this.#ids.subarray(0, this.#count);
   }
 
+  /** Whether `test` holds for any member, tried in no order. */
+  some(test: (id: number) => boolean): boolean {
+    for (let i = 0; i < this.#count; i++) if (test(this.#ids[i] as number)) return true;
+    return false;
+  }
+
   /** Keeps the members that are not in `dead`; returns how many are left. */
   sweep(dead: IdSet): number {
     const ids = this.view();
@@ -147,6 +153,9 @@ function popcount(word: number): number {
   x = (x & 0x33333333) + ((x >>> 2) & 0x33333333);
   return (((x + (x >>> 4)) & 0x0f0f0f0f) * 0x01010101) >>> 24;
 }
+
+/** The series that count, asked for once there is need to know; undefined: all of them. */
+export type Among = () => Promise<IdSet | undefined>;
 
 export class Postings {
   readonly #names = new Map<string, Map<string, Entry>>();
@@ -285,37 +294,50 @@ export class Postings {
     return candidates;
   }
 
-  /** Label names in no order; with `among`, those that a member of it carries. */
-  async names(among: IdSet | undefined, slicer: Slicer): Promise<string[]> {
+  /** Label names, not among the known, that a series of `among` carries; in no order. */
+  async names(among: Among, known: ReadonlySet<string>, slicer: Slicer): Promise<string[]> {
     const found = new Set<string>();
+    let members: { readonly ids: IdSet | undefined } | undefined;
     for (const [name, values] of this.#names) {
+      if (known.has(name)) continue;
+      members ??= { ids: await among() };
       for (const entry of values.values()) {
         if (slicer.due()) await slicer.pause();
-        if (!this.#touches(entry, among)) continue;
+        if (!this.#touches(entry, members.ids)) continue;
         found.add(name);
         break;
       }
     }
-    for (const [id, labels] of this.#late) {
-      if (among !== undefined && !among.has(id)) continue;
-      for (let i = 0; i < labels.length; i += 2) found.add(labels[i] as string);
-    }
+    await this.#addLate(among, slicer, (labels) => {
+      for (let i = 0; i < labels.length; i += 2) if (!known.has(labels[i] as string)) found.add(labels[i] as string);
+    });
     return [...found];
   }
 
-  /** Values of a label in no order; with `among`, those that a member of it carries. */
-  async values(name: string, among: IdSet | undefined, slicer: Slicer): Promise<string[]> {
+  /** Values of a label, not among the known, that a series of `among` carries; in no order. */
+  async values(name: string, among: Among, known: ReadonlySet<string>, slicer: Slicer): Promise<string[]> {
     const found = new Set<string>();
+    let members: { readonly ids: IdSet | undefined } | undefined;
     for (const [value, entry] of this.#names.get(name) ?? []) {
       if (slicer.due()) await slicer.pause();
-      if (this.#touches(entry, among)) found.add(value);
+      if (known.has(value)) continue;
+      members ??= { ids: await among() };
+      if (this.#touches(entry, members.ids)) found.add(value);
     }
-    for (const [id, labels] of this.#late) {
-      if (among !== undefined && !among.has(id)) continue;
+    await this.#addLate(among, slicer, (labels) => {
       const value = valueIn(labels, name);
-      if (value !== '') found.add(value);
-    }
+      if (value !== '' && !known.has(value)) found.add(value);
+    });
     return [...found];
+  }
+
+  async #addLate(among: Among, slicer: Slicer, add: (labels: readonly string[]) => void): Promise<void> {
+    if (this.#late.size === 0) return;
+    const ids = await among();
+    for (const [id, labels] of this.#late) {
+      if (slicer.due()) await slicer.pause();
+      if (ids === undefined || ids.has(id)) add(labels);
+    }
   }
 
   /**
@@ -371,12 +393,7 @@ export class Postings {
   /** Has the entry a living member, in `among` where that is given? */
   #touches(entry: Entry, among: IdSet | undefined): boolean {
     if (typeof entry === 'number') return !this.#isDead(entry) && (among === undefined || among.has(entry));
-    const ids = entry.view();
-    for (let i = 0; i < ids.length; i++) {
-      const id = ids[i] as number;
-      if ((among === undefined || among.has(id)) && !this.#isDead(id)) return true;
-    }
-    return false;
+    return entry.some((id) => (among === undefined || among.has(id)) && !this.#isDead(id));
   }
 
   /** Members of all values of `name` for which the matcher's answer is `wanted`. */

@@ -42,7 +42,7 @@ import { replayLog, restoreCheckpoint } from './restore.ts';
 import { digestWindow, hasDead, livingMembersOf, sealWindow, verifyBlock, type Windows } from './seal.ts';
 import { identityPages, type SelectLimits, type Source, selectPages } from './select.ts';
 import { Intake, type Sender } from './sender.ts';
-import { Slicer } from './slicer.ts';
+import { type Interrupt, Slicer } from './slicer.ts';
 import { type Buckets, windowDeletions, windowPages } from './window.ts';
 
 /** Milliseconds, both ends inclusive. */
@@ -226,7 +226,7 @@ export class Shard {
    * number of these series, when that survives a power cut. Repeating it changes nothing. After an error part of it may hold.
    * @throws INVALID_ARGUMENT (a matcher, a time that is not past), RESOURCE_EXHAUSTED, UNAVAILABLE, DISK_FAILED
    */
-  async delete(matchers: readonly Matcher[], fromMs: number, toMs: number, signal?: AbortSignal): Promise<number> {
+  async delete(matchers: readonly Matcher[], fromMs: number, toMs: number, signal?: Interrupt): Promise<number> {
     checkDeletion(fromMs, toMs, this.#env.clock.nowMs());
     const slicer = this.#slicer(signal);
     const releaseCount = this.#catalogue.releaseCount;
@@ -342,7 +342,7 @@ export class Shard {
    * the caller may keep. Yields to other work about every millisecond, and rejects with the signal's reason once it is aborted.
    * @throws INVALID_ARGUMENT (a matcher), TOO_LARGE (a limit), CORRUPT (a block that was found unsound just now)
    */
-  async *select(request: ShardSelect, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
+  async *select(request: ShardSelect, signal?: Interrupt): AsyncGenerator<Uint8Array> {
     const slicer = this.#slicer(signal);
     const releaseCount = this.#catalogue.releaseCount;
     const ids = await this.#catalogue.resolve(request.matchers.map(compileMatcher), slicer);
@@ -357,7 +357,7 @@ export class Shard {
     request: ShardSelect,
     aggregator: Aggregator,
     maxPointCount: number,
-    signal?: AbortSignal,
+    signal?: Interrupt,
   ): Promise<void> {
     const slicer = this.#slicer(signal);
     const releaseCount = this.#catalogue.releaseCount;
@@ -367,17 +367,19 @@ export class Shard {
   }
 
   /**
-   * Names of the labels of the series that match any of `selectors` (all series when there are none) and have samples in
-   * the windows that the range touches; sorted by UTF-8 bytes. Exact to the window, not to the millisecond.
+   * Adds to `found` the names of the labels of the series that match any of `selectors` (all series when there are none) and
+   * have samples in the windows that the range touches. Exact to the window, not to the millisecond. What is in `found` is
+   * not looked for; what is added comes in order.
    */
   async labelNames(
     range: TimeRange,
     selectors: readonly (readonly Matcher[])[],
-    signal?: AbortSignal,
-  ): Promise<string[]> {
+    found: Set<string>,
+    signal?: Interrupt,
+  ): Promise<void> {
     const slicer = this.#slicer(signal);
-    const names = await this.#catalogue.labelNames(await this.#among(range, selectors, slicer), slicer);
-    return sortSlices(names, compareUtf8, slicer);
+    const names = await this.#catalogue.labelNames(() => this.#among(range, selectors, slicer), found, slicer);
+    for (const name of await sortSlices(names, compareUtf8, slicer)) found.add(name);
   }
 
   /** Values of a label; otherwise as `labelNames`. */
@@ -385,18 +387,20 @@ export class Shard {
     name: string,
     range: TimeRange,
     selectors: readonly (readonly Matcher[])[],
-    signal?: AbortSignal,
-  ): Promise<string[]> {
+    found: Set<string>,
+    signal?: Interrupt,
+  ): Promise<void> {
     const slicer = this.#slicer(signal);
-    const values = await this.#catalogue.labelValues(name, await this.#among(range, selectors, slicer), slicer);
-    return sortSlices(values, compareUtf8, slicer);
+    const among = () => this.#among(range, selectors, slicer);
+    const values = await this.#catalogue.labelValues(name, among, found, slicer);
+    for (const value of await sortSlices(values, compareUtf8, slicer)) found.add(value);
   }
 
   /** The series themselves, as select pages without chunks; otherwise as `labelNames`. */
   async *series(
     range: TimeRange,
     selectors: readonly (readonly Matcher[])[],
-    signal?: AbortSignal,
+    signal?: Interrupt,
   ): AsyncGenerator<Uint8Array> {
     const slicer = this.#slicer(signal);
     const releaseCount = this.#catalogue.releaseCount;
@@ -411,7 +415,7 @@ export class Shard {
   }
 
   /** How many series carry which labels, as texts for the wire; times are those of the windows. */
-  async cardinality(signal?: AbortSignal): Promise<string[]> {
+  async cardinality(signal?: Interrupt): Promise<string[]> {
     const found = new ShardCardinality();
     await this.#catalogue.visit(
       (name, value, seriesCount) => found.add(name, value, seriesCount),
@@ -427,7 +431,7 @@ export class Shard {
   exemplars(
     { fromMs, toMs }: TimeRange,
     selectors: readonly (readonly Matcher[])[],
-    signal?: AbortSignal,
+    signal?: Interrupt,
   ): AsyncGenerator<Uint8Array> {
     const compiled = selectors.map((matchers) => matchers.map(compileMatcher));
     return this.#annex.exemplars.select(compiled, fromMs, toMs, this.#slicer(signal));
@@ -496,12 +500,12 @@ export class Shard {
   // ---- for other copies -------------------------------------------------------------------------
 
   /** What the series of some digest buckets have in a window, as select pages: one chunk each, nothing deleted. Otherwise as `select`. */
-  windowPages(windowStartMs: number, buckets: Buckets, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
+  windowPages(windowStartMs: number, buckets: Buckets, signal?: Interrupt): AsyncGenerator<Uint8Array> {
     return windowPages(this.#source(), windowStartMs, buckets, this.#slicer(signal));
   }
 
   /** What is deleted of them there, as records for `Replica.apply`. */
-  windowDeletions(windowStartMs: number, buckets: Buckets, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
+  windowDeletions(windowStartMs: number, buckets: Buckets, signal?: Interrupt): AsyncGenerator<Uint8Array> {
     return windowDeletions(this.#source(), windowStartMs, buckets, this.#slicer(signal));
   }
 
@@ -857,7 +861,7 @@ export class Shard {
     };
   }
 
-  #slicer(signal?: AbortSignal): Slicer {
+  #slicer(signal?: Interrupt): Slicer {
     const closed = this.#closed.signal;
     return new Slicer(this.#env, signal === undefined ? [closed] : [closed, signal], this.#settings.sliceMs);
   }

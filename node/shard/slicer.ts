@@ -1,15 +1,18 @@
 import type { Env } from '../../core/env/env.ts';
 
+/** Says whether work is still wanted: an AbortSignal, or what is cheaper to make. */
+export type Interrupt = Pick<AbortSignal, 'throwIfAborted'>;
+
 /** Long work on the shared loop, cut into slices: `if (slicer.due()) await slicer.pause()` between small steps. */
 export class Slicer {
   readonly #env: Env;
   readonly #sliceMs: number;
-  readonly #signals: readonly AbortSignal[];
+  readonly #signals: readonly Interrupt[];
   #credit: number;
   #startedMs: number;
 
   /** `pause` rejects with the reason of any of `signals` that is aborted. `sliceMs` 0: every step is a slice. */
-  constructor(env: Env, signals: readonly AbortSignal[] = [], sliceMs = 1) {
+  constructor(env: Env, signals: readonly Interrupt[] = [], sliceMs = 1) {
     this.#env = env;
     this.#sliceMs = sliceMs;
     this.#signals = signals;

@@ -9,6 +9,7 @@ import {
   labelValue,
   makeLabels,
   NO_LABELS,
+  sortUtf8,
 } from '../../core/labels.ts';
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
@@ -19,6 +20,17 @@ describe('label sets', () => {
   it('are sorted by UTF-8 bytes, not by UTF-16 units, and have no empty values', () => {
     const labels = makeLabels({ '\u{10000}': 'last', '\uffee': 'before', b: '2', a: '1', gone: '' });
     expect(labels).toEqual(['a', '1', 'b', '2', '\uffee', 'before', '\u{10000}', 'last']);
+  });
+
+  it('and any texts, are sorted so, with the engine where it agrees', () => {
+    const byBytes = (texts: readonly string[]) =>
+      [...texts].sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
+    expect(sortUtf8(['\u{10000}', '\uffee', 'b', 'a', ''])).toEqual(['', 'a', 'b', '\uffee', '\u{10000}']);
+    fc.assert(
+      fc.property(fc.array(text), (texts) => {
+        expect(sortUtf8([...texts])).toEqual(byBytes(texts));
+      }),
+    );
   });
 
   it('come from pairs as from records', () => {

@@ -21,6 +21,7 @@ import {
 import { claimDirectory } from '../../node/directory.ts';
 import { serveHttp } from '../../node/http.ts';
 import { coverageOf } from '../../node/read.ts';
+import type { Interrupt } from '../../node/shard/slicer.ts';
 import { InFlight } from '../../node/write.ts';
 import { allOn, env, removeDirectory, type Served, serve, temporaryDirectory } from './cluster.ts';
 
@@ -387,7 +388,7 @@ describe('a select', () => {
     // Counts what is still being read: a shard's select ends by itself only at its last page.
     let running = 0;
     let pages = 0;
-    let signals: (AbortSignal | undefined)[] = [];
+    let signals: (Interrupt | undefined)[] = [];
     for (let id = 0; id < 4; id++) {
       const shard = node.find(id);
       const select = shard.select.bind(shard);
@@ -417,7 +418,8 @@ describe('a select', () => {
     await expect(reading).rejects.toMatchObject({ code: 'CANCELLED' });
     while (running > 0) await new Promise((resolve) => setTimeout(resolve, 10));
     // It is told even where it has no page to give for long.
-    expect(signals.map((signal) => signal?.aborted)).toEqual([true]);
+    expect(signals).toHaveLength(1);
+    expect(() => signals[0]?.throwIfAborted()).toThrow('the reader wants no more');
     signals = [];
     const stoppedAt = pages;
     let all = 0;
