@@ -164,8 +164,15 @@ export interface ReplicateRequest {
   readonly firstSequence: number;
   readonly endSequence: number;
   readonly records: Uint8Array;
-  readonly frontiers: readonly { readonly shard: number; readonly afterMs: number; readonly lostRecords: number }[];
+  readonly frontiers: readonly WireFrontier[];
   readonly stampMs: number;
+}
+
+export interface WireFrontier {
+  readonly shard: number;
+  readonly afterMs: number;
+  readonly lostRecords: number;
+  readonly wallMs: number;
 }
 
 export interface ReplicateReply {

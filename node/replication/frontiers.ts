@@ -10,6 +10,8 @@ const LATE_MS = 60_000;
 
 interface Frontier {
   readonly monotonicMs: number;
+  /** The same moment on the origin's wall clock. */
+  readonly wallMs: number;
   /** Records that the origin's log let go before they came here. */
   readonly lostRecordCount: number;
 }
@@ -32,11 +34,14 @@ export class Frontiers {
     this.#origins.set(shard, new Map(origins.map((origin) => [origin, known?.get(origin)])));
   }
 
-  /** The origin's frontier was not before `atMs`, of this process's monotonic clock, but for `lostRecordCount` records. */
-  take(shard: number, origin: string, atMs: number, lostRecordCount: number): void {
+  /**
+   * The origin's frontier was not before `atMs`, of this process's monotonic clock, but for `lostRecordCount` records; the
+   * origin's wall clock showed `wallMs` then.
+   */
+  take(shard: number, origin: string, atMs: number, lostRecordCount: number, wallMs: number): void {
     const origins = this.#origins.get(shard);
     // Of a copy that the placement does not name, or not yet: nobody waits for it.
-    if (origins?.has(origin)) origins.set(origin, { monotonicMs: atMs, lostRecordCount });
+    if (origins?.has(origin)) origins.set(origin, { monotonicMs: atMs, wallMs, lostRecordCount });
   }
 
   /** How many records each origin's log let go before they came here, where there are any. */
@@ -72,7 +77,6 @@ export class Frontiers {
 
   /** The parts of the range in which samples of a silent origin may be missing, or of one that let records go are. */
   unconfirmed(shard: number, range: TimeRange): ShardCoverage[] {
-    const nowMs = this.#clock.nowMs();
     const found: ShardCoverage[] = this.lost(shard).map(({ origin, recordCount }) => ({
       ...range,
       state: 'missing',
@@ -80,7 +84,7 @@ export class Frontiers {
     }));
     for (const { origin, ageMs } of this.ages(shard)) {
       if (!this.isSilent(ageMs)) continue;
-      const fromMs = ageMs === undefined ? range.fromMs : Math.max(range.fromMs, Math.floor(nowMs - ageMs - LATE_MS));
+      const fromMs = ageMs === undefined ? range.fromMs : Math.max(range.fromMs, this.#since(shard, origin, ageMs));
       if (fromMs > range.toMs) continue;
       const since =
         ageMs === undefined ? 'nothing was heard of it' : `its last word is ${Math.round(ageMs / 1_000)} s old`;
@@ -92,5 +96,11 @@ export class Frontiers {
       });
     }
     return found;
+  }
+
+  /** What is unconfirmed begins here. Either wall clock may be ahead; the other then says what is safe. */
+  #since(shard: number, origin: string, ageMs: number): number {
+    const wallMs = this.#origins.get(shard)?.get(origin)?.wallMs ?? 0;
+    return Math.floor(Math.min(wallMs, this.#clock.nowMs() - ageMs) - LATE_MS);
   }
 }

@@ -12,6 +12,7 @@ import {
   type ReplicateReply,
   type ReplicateRequest,
   shardsService,
+  type WireFrontier,
 } from '../../core/protocol.ts';
 import type { Destination } from '../shard/cursors.ts';
 import type { Shard } from '../shard/shard.ts';
@@ -266,12 +267,17 @@ export class Link {
       this.#broke(this.#call, `no answer for ${SILENCE_MS / 1_000} s`);
       return;
     }
-    const frontiers: { shard: number; afterMs: number; lostRecords: number }[] = [];
+    const frontiers: WireFrontier[] = [];
+    const wallNowMs = clock.nowMs();
     for (const { lane } of this.#lanes.values()) {
       const { frontierMs } = lane.progress;
       if (frontierMs === undefined || this.#stamp === undefined) continue;
-      const lostRecords = lane.cursor.lostRecordCount;
-      frontiers.push({ shard: lane.shard, afterMs: Math.floor(frontierMs - this.#stamp.atMs), lostRecords });
+      frontiers.push({
+        shard: lane.shard,
+        afterMs: Math.floor(frontierMs - this.#stamp.atMs),
+        lostRecords: lane.cursor.lostRecordCount,
+        wallMs: Math.floor(wallNowMs - (nowMs - frontierMs)),
+      });
     }
     this.#write({ frontiers, stampMs: this.#stamp?.theirMs ?? 0 });
     this.#pump();

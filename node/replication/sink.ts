@@ -73,8 +73,8 @@ class Sink {
       this.#source.origin.catch((error: unknown) => this.#call.finish(error));
     }
     const { frontiers } = this.#context;
-    for (const { shard, afterMs, lostRecords } of request.frontiers) {
-      frontiers.take(shard, this.#source.name, request.stampMs + afterMs, lostRecords);
+    for (const { shard, afterMs, lostRecords, wallMs } of request.frontiers) {
+      frontiers.take(shard, this.#source.name, request.stampMs + afterMs, lostRecords, wallMs);
     }
     if (request.records.length === 0) {
       // To the hello, for the first stamp; to frontiers, for the next.

@@ -71,8 +71,8 @@ const BUGS: Record<string, { readonly edits: readonly Edit[]; readonly seen: Reg
     edits: [
       {
         file: 'sink.ts',
-        replace: 'frontiers.take(shard, this.#source.name, request.stampMs + afterMs, lostRecords);',
-        by: 'frontiers.take(shard, this.#source.name, this.#context.env.clock.monotonicMs(), lostRecords);',
+        replace: 'frontiers.take(shard, this.#source.name, request.stampMs + afterMs, lostRecords, wallMs);',
+        by: 'frontiers.take(shard, this.#source.name, this.#context.env.clock.monotonicMs(), lostRecords, wallMs);',
       },
     ],
     tilt: { delayMs: 500 },

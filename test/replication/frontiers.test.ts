@@ -1,0 +1,46 @@
+/** What a copy believes of the others' frontiers, whatever wall clocks say. */
+import { beforeEach, describe, expect, it } from 'vitest';
+import { Frontiers } from '../../node/replication/frontiers.ts';
+
+const BOUND_MS = 3_000;
+const WALL_MS = 1_700_000_000_000;
+const RANGE = { fromMs: 0, toMs: 2 * WALL_MS };
+
+let monotonicMs: number;
+let wallMs: number;
+let frontiers: Frontiers;
+
+beforeEach(() => {
+  monotonicMs = 100_000;
+  wallMs = WALL_MS;
+  frontiers = new Frontiers({ monotonicMs: () => monotonicMs, nowMs: () => wallMs }, BOUND_MS);
+  frontiers.expect(0, ['east/n']);
+});
+
+/** From where on samples are unconfirmed, so long after a frontier whose time on the origin's wall clock was this. */
+function unconfirmedFrom(frontierWallMs: number, afterMs: number): number | undefined {
+  frontiers.take(0, 'east/n', monotonicMs, 0, frontierWallMs);
+  monotonicMs += afterMs;
+  wallMs += afterMs;
+  return frontiers.unconfirmed(0, RANGE)[0]?.fromMs;
+}
+
+describe('what is unconfirmed', () => {
+  it('is everything before the first word', () => {
+    expect(frontiers.unconfirmed(0, RANGE)).toMatchObject([{ ...RANGE, state: 'unconfirmed' }]);
+  });
+
+  it('is nothing within the bound', () => {
+    expect(unconfirmedFrom(WALL_MS, BOUND_MS)).toBeUndefined();
+  });
+
+  it('begins a minute before the frontier', () => {
+    expect(unconfirmedFrom(WALL_MS, 10_000)).toBe(WALL_MS - 60_000);
+  });
+
+  it('begins there with the wall clock of the origin ahead, too, and with that of this process', () => {
+    expect(unconfirmedFrom(WALL_MS + 3_600_000, 10_000)).toBe(WALL_MS - 60_000);
+    wallMs = WALL_MS + 3_600_000;
+    expect(unconfirmedFrom(WALL_MS, 10_000)).toBe(WALL_MS - 60_000);
+  });
+});
