@@ -16,6 +16,8 @@ export interface Program {
   readonly kind: 'coordinator' | 'node';
   /** Without its name and its data directory. */
   readonly args: readonly string[];
+  /** What runs it, with arguments; it must become the process itself. */
+  readonly within?: readonly string[];
   /** Variables on top of those of this process. */
   readonly environment?: Readonly<Record<string, string>>;
 }
@@ -89,11 +91,12 @@ export class Fleet {
   }
 
   #spawn(name: string): void {
-    const { kind, args, environment } = this.#programs.get(name) as Program;
+    const { kind, args, environment, within = [] } = this.#programs.get(name) as Program;
     mkdirSync(join(this.#dataDir, 'logs'), { recursive: true });
     const output = openSync(this.#logPath(name), 'a');
     const own = ['--name', name, '--data-dir', this.directoryOf(name)];
-    const child = spawn(process.execPath, [...NODE_FLAGS, join(DIST, kind, 'main.js'), ...own, ...args], {
+    const command = [...within, process.execPath, ...NODE_FLAGS, join(DIST, kind, 'main.js'), ...own, ...args];
+    const child = spawn(command[0] as string, command.slice(1), {
       // The channel is what tells a child that its supervisor is gone.
       stdio: ['ignore', output, output, 'ipc'],
       env: { ...process.env, ...environment },

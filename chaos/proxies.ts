@@ -129,6 +129,8 @@ export class Proxies {
   async #run(): Promise<void> {
     const started = spawn(this.#program, this.#args, { stdio: ['ignore', 'ignore', 'pipe'] });
     this.#process = started;
+    // Nothing else ends it when this process ends.
+    process.once('exit', () => started.kill('SIGKILL'));
     let output = '';
     started.stderr.on('data', (bytes: Buffer) => {
       output = (output + bytes.toString()).slice(-4_000);

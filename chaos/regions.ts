@@ -8,9 +8,10 @@ import type { AckLevel } from '../core/protocol.ts';
 import { Seeded } from '../test/sim/random.ts';
 import { History } from './history.ts';
 import { type Digests, Judge } from './judge.ts';
+import { REGIONS } from './places.ts';
 import { type Act, describe, SCENARIOS, type Strike } from './scenarios.ts';
 import { nowMs, shardsOf, Traffic } from './traffic.ts';
-import { REGIONS, World } from './world.ts';
+import { World, type WorldOptions } from './world.ts';
 
 export interface RunOptions {
   readonly seed: number;
@@ -24,8 +25,8 @@ export interface RunOptions {
   /** Of a round's strikes. */
   readonly spanMs: number;
   readonly toxiproxy: string;
-  /** Of an etcd that keeps the meta store. */
-  readonly etcd?: string;
+  /** What else the world is made of. */
+  readonly extras?: Pick<WorldOptions, 'etcd' | 'faketime' | 'smallDisks' | 'namespaces'>;
   /** Empty; what is in it afterwards is the caller's. */
   readonly directory: string;
   readonly say: (line: string) => void;
@@ -65,7 +66,7 @@ export async function runRegions(options: RunOptions): Promise<RunResult> {
   const world = await World.create({
     ...{ dataDir: join(directory, `seed-${seed}`), toxiproxy: options.toxiproxy, seed, shardCount },
     ...{ frontierBoundMs: FRONTIER_BOUND_MS, nodeArgs: ['--memory-budget', memory] },
-    ...(options.etcd === undefined ? {} : { etcd: options.etcd }),
+    ...options.extras,
   });
   const originMs = Math.floor((Date.now() - 3 * HOUR_MS) / 1_000) * 1_000;
   const history = new History({ seed, seriesCount: SERIES_COUNT, originMs, stepMs: STEP_MS });
@@ -147,20 +148,51 @@ async function carryOut(world: World, strikes: readonly Strike[]): Promise<void>
 }
 
 async function strike(world: World, act: Act): Promise<void> {
-  if (act.kind === 'link') for (const link of act.links) await world.proxies.strike(link, act.fault);
-  else if (act.kind === 'kill') await world.fleet.kill(act.names);
-  else if (act.kind === 'stop') {
-    // One that is frozen would never hear of it.
-    world.fleet.thaw(act.names);
-    await world.fleet.stop(act.names);
-  } else world.fleet.freeze(act.names);
+  switch (act.kind) {
+    case 'link':
+      for (const link of act.links) await world.proxies.strike(link, act.fault);
+      return;
+    case 'kill':
+      return world.fleet.kill(act.names);
+    case 'stop':
+      // One that is frozen would never hear of it.
+      world.fleet.thaw(act.names);
+      return world.fleet.stop(act.names);
+    case 'freeze':
+      return world.fleet.freeze(act.names);
+    case 'clock':
+      for (const name of act.names) world.setClock(name, act.offsetMs);
+      return;
+    case 'disk':
+      for (const name of act.names) world.disks?.fill(name);
+      return;
+    case 'store':
+      return world.loseStore();
+    case 'drop':
+      return world.drop(act.from, act.to, true);
+  }
 }
 
 /** What other strikes did to the same link is mended with it. */
 async function mend(world: World, act: Act): Promise<void> {
-  if (act.kind === 'link') await world.proxies.heal(act.links);
-  else if (act.kind === 'freeze') world.fleet.thaw(act.names);
-  else world.fleet.start(act.names);
+  switch (act.kind) {
+    case 'link':
+      return world.proxies.heal(act.links);
+    case 'freeze':
+      return world.fleet.thaw(act.names);
+    case 'clock':
+      for (const name of act.names) world.setClock(name, 0);
+      return;
+    case 'disk':
+      for (const name of act.names) world.disks?.empty(name);
+      return;
+    case 'store':
+      return world.restoreStore();
+    case 'drop':
+      return world.drop(act.from, act.to, false);
+    default:
+      world.fleet.start(act.names);
+  }
 }
 
 /** Waits until all answers are complete and all digests equal, or time is up, and gives the judge the last of them. */

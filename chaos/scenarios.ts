@@ -1,7 +1,8 @@
 /** What is done to a world, by name: each scenario makes a plan from a seed, and a plan is a list of strikes that heal by themselves. */
 import type { Seeded } from '../test/sim/random.ts';
+import { COORDINATOR, REGIONS, type Region } from './places.ts';
 import type { Fault } from './proxies.ts';
-import { COORDINATOR, REGIONS, type World } from './world.ts';
+import type { World } from './world.ts';
 
 export type Act =
   | { readonly kind: 'link'; readonly links: readonly string[]; readonly fault: Fault }
@@ -10,13 +11,24 @@ export type Act =
   /** SIGTERM; a start heals it. */
   | { readonly kind: 'stop'; readonly names: readonly string[] }
   /** SIGSTOP; SIGCONT heals it. */
-  | { readonly kind: 'freeze'; readonly names: readonly string[] };
+  | { readonly kind: 'freeze'; readonly names: readonly string[] }
+  /** Their wall clocks jump, and back again. */
+  | { readonly kind: 'clock'; readonly names: readonly string[]; readonly offsetMs: number }
+  /** Their disks are full. */
+  | { readonly kind: 'disk'; readonly names: readonly string[] }
+  /** The meta store is gone. */
+  | { readonly kind: 'store' }
+  /** Packets from one region to the other are dropped. */
+  | { readonly kind: 'drop'; readonly from: Region; readonly to: Region };
 
 export interface Strike {
   readonly atMs: number;
   readonly forMs: number;
   readonly act: Act;
 }
+
+/** What not every machine can do: jump clocks (libfaketime), fill disks (root), drop packets (namespaces). */
+export type Need = 'clock' | 'disk' | 'drop';
 
 /** What a plan needs to know of a world. */
 export type Ground = Pick<World, 'nodes' | 'nodesOf' | 'links'>;
@@ -133,7 +145,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   /** The meta store, and with it the coordinator where that one keeps it. */
   'meta-loss': (random, ground, spanMs) => [
     once(random, spanMs, link(ground.links([...ground.nodes, COORDINATOR], ['meta']), anyFault(random, spanMs))),
-    { atMs: spanMs / 4, forMs: spanMs / 4, act: { kind: 'kill', names: [COORDINATOR] } },
+    { atMs: spanMs / 4, forMs: spanMs / 4, act: { kind: 'store' } },
   ],
   kill: (random, ground, spanMs) => [
     once(random, spanMs, { kind: 'kill', names: someOf(random, ground.nodes) }),
@@ -147,11 +159,57 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
     return [cut, { atMs: cut.atMs + cut.forMs / 2, forMs: random.int(100, cut.forMs), act: kill }];
   },
   mixed,
+  /** Wall clocks jump, by little and by hours, ahead and back, while the regions do not hear of one another. */
+  clock: (random, ground, spanMs) => {
+    const offsetMs = random.pick([-500_000, -5_000, 5_000, 500_000, 3_600_000, 7_200_000]);
+    // Of one region: with both ahead, nobody is left to tell what time it is.
+    const jump: Act = { kind: 'clock', names: someOf(random, ground.nodesOf(random.pick(REGIONS))), offsetMs };
+    const cut = link(between(ground), { kind: random.pick(['cut', 'half-open'] as const) });
+    return [once(random, spanMs, jump), once(random, spanMs, cut)];
+  },
+  /** Disks are full, and one of their nodes dies with it. */
+  'full-disk': (random, ground, spanMs) => {
+    const names = someOf(random, ground.nodes);
+    const full = once(random, spanMs, { kind: 'disk', names });
+    const kill: Act = { kind: 'kill', names: [random.pick(names)] };
+    return random.chance(0.5) ? [full] : [full, { atMs: full.atMs + full.forMs / 2, forMs: 500, act: kill }];
+  },
+  /** Packets are lost, in one direction or both; connections stand. */
+  drop: (random, _, spanMs) => {
+    const pairs = [
+      [EAST, WEST],
+      [WEST, EAST],
+    ] as const;
+    const dropped = random.chance(0.5) ? pairs : [random.pick(pairs)];
+    const { atMs, forMs } = once(random, spanMs, { kind: 'store' });
+    return dropped.map(([from, to]): Strike => ({ atMs, forMs, act: { kind: 'drop', from, to } }));
+  },
+  /** ... and nodes die meanwhile, so that others wait for answers that never come. */
+  'drop-and-kill': (random, ground, spanMs) => {
+    const { atMs, forMs } = once(random, spanMs, { kind: 'store' });
+    const kill: Act = { kind: 'kill', names: someOf(random, ground.nodes) };
+    return [
+      { atMs, forMs, act: { kind: 'drop', from: EAST, to: WEST } },
+      { atMs, forMs, act: { kind: 'drop', from: WEST, to: EAST } },
+      { atMs: atMs + forMs / 2, forMs: random.int(100, forMs / 4), act: kill },
+    ];
+  },
+};
+
+/** Those that not every machine can run. */
+export const NEEDS: Readonly<Record<string, Need>> = {
+  clock: 'clock',
+  'full-disk': 'disk',
+  drop: 'drop',
+  'drop-and-kill': 'drop',
 };
 
 /** In words, for people who want to know what was done. */
 export function describe({ atMs, forMs, act }: Strike): string {
   const when = `at ${(atMs / 1_000).toFixed(1)} s for ${(forMs / 1_000).toFixed(1)} s`;
+  if (act.kind === 'store') return `the meta store is lost ${when}`;
+  if (act.kind === 'drop') return `packets from ${act.from} to ${act.to} are dropped ${when}`;
+  if (act.kind === 'clock') return `clock of ${act.names.join(', ')} ${act.offsetMs / 1_000} s off ${when}`;
   if (act.kind !== 'link') return `${act.kind} ${act.names.join(', ')} ${when}`;
   const { kind, ...how } = act.fault;
   const details = Object.entries(how).map(([name, value]) => `${name} ${value}`);

@@ -17,8 +17,9 @@ import type { Seeded } from '../test/sim/random.ts';
 import { Check, type History, type Span } from './history.ts';
 import type { Answer, Judge } from './judge.ts';
 import { labelsOf, METRIC } from './load.ts';
+import { REGIONS, type Region } from './places.ts';
 import { numberOf } from './readback.ts';
-import { REGIONS, type Region, type World } from './world.ts';
+import type { World } from './world.ts';
 
 const WRITERS_PER_REGION = 3;
 const WRITE_PAUSE_MS = 40;

@@ -3,23 +3,28 @@
  * it talks to, between a coordinator and the nodes, and to the meta store. Only the recorder's own questions go past them.
  *
  * A link is named `<who connects>.<who listens>`, the meta store listens as `meta`.
+ *
+ * With namespaces, each region is a network of its own (namespaces.ts): nodes of different regions, and nodes and the meta store,
+ * then talk directly, and packets are dropped between them instead.
  */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { Client } from '../client/index.ts';
 import { nodeEnv } from '../core/env/node.ts';
 import { Channel } from '../core/grpc.ts';
 import { type AckLevel, shardsService } from '../core/protocol.ts';
 import { freeHttpPort } from '../test/local/cluster.ts';
+import { Disks } from './disks.ts';
 import { Fleet, type Program, served } from './fleet.ts';
 import type { Digests } from './judge.ts';
+import type { Namespaces } from './namespaces.ts';
+import { COORDINATOR, REGIONS, type Region } from './places.ts';
 import { Proxies } from './proxies.ts';
 
 const HOST = '127.0.0.1';
 const READY_MS = 180_000;
 const DIGEST_MS = 20_000;
 
-export const REGIONS = ['east', 'west'] as const;
-export type Region = (typeof REGIONS)[number];
-export const COORDINATOR = 'coordinator';
 /** Of each region. */
 const NODE_COUNT = 2;
 
@@ -31,8 +36,22 @@ export interface WorldOptions {
   readonly shardCount: number;
   readonly frontierBoundMs: number;
   readonly nodeArgs: readonly string[];
-  /** host:port of an etcd that keeps the meta store; undefined: the coordinator does. */
-  readonly etcd?: string;
+  /** What keeps the meta store; undefined: the coordinator does. */
+  readonly etcd?: Store;
+  /** libfaketime: nodes' wall clocks can jump. */
+  readonly faketime?: string;
+  /** Nodes' disks are small ones of their own, which can be filled. Takes root. */
+  readonly smallDisks?: boolean;
+  readonly namespaces?: Namespaces;
+}
+
+/** An etcd that can be lost. */
+export interface Store {
+  /** host:port */
+  readonly address: string;
+  kill(): Promise<void>;
+  /** Resolves once it answers. */
+  restart(): Promise<void>;
 }
 
 interface NodeAt {
@@ -46,11 +65,15 @@ interface NodeAt {
 export class World {
   readonly fleet: Fleet;
   readonly proxies: Proxies;
+  readonly disks: Disks | undefined;
   readonly shardCount: number;
   /** Of the HTTP API. */
   readonly url: string;
   /** host:port of the coordinator's gRPC, past the proxies. */
   readonly grpc: string;
+  readonly #dataDir: string;
+  readonly #store: Store | undefined;
+  readonly #namespaces: Namespaces | undefined;
   readonly #nodes: readonly NodeAt[];
   /** host:port of each link's proxy. */
   readonly #links: ReadonlyMap<string, string>;
@@ -62,7 +85,7 @@ export class World {
       ({ region, i }, k): NodeAt => ({
         name: `${region}-${i + 1}`,
         region,
-        address: `${HOST}:${port + 11 + k}`,
+        address: `${options.namespaces?.hostOf(region) ?? HOST}:${port + 11 + k}`,
         httpPort: port + 111 + k,
       }),
     );
@@ -72,9 +95,9 @@ export class World {
       const name = `${from}.${to}`;
       links.set(name, await proxies.open(name, address));
     };
-    const grpc = `${HOST}:${port + 5}`;
-    const meta = options.etcd ?? grpc;
-    for (const from of nodes) {
+    const grpc = `${options.namespaces?.host ?? HOST}:${port + 5}`;
+    const meta = options.etcd?.address ?? grpc;
+    for (const from of options.namespaces === undefined ? nodes : []) {
       await open(from.name, 'meta', meta);
       for (const to of nodes) if (to.region !== from.region) await open(from.name, to.name, to.address);
     }
@@ -97,10 +120,15 @@ export class World {
     this.proxies = proxies;
     this.shardCount = options.shardCount;
     this.url = `http://${HOST}:${port}`;
-    this.grpc = `${HOST}:${port + 5}`;
+    this.grpc = `${options.namespaces?.host ?? HOST}:${port + 5}`;
+    this.#dataDir = options.dataDir;
+    this.#store = options.etcd;
+    this.#namespaces = options.namespaces;
     this.#nodes = nodes;
     this.#links = links;
     this.fleet = new Fleet(options.dataDir, this.#programs(options, port));
+    const directories = nodes.map(({ name }) => [name, this.fleet.directoryOf(name)] as const);
+    this.disks = options.smallDisks ? new Disks(new Map(directories)) : undefined;
   }
 
   get nodes(): string[] {
@@ -157,9 +185,45 @@ export class World {
     return found;
   }
 
+  /** Takes the meta store away, and with it the coordinator where that one keeps it. */
+  async loseStore(): Promise<void> {
+    if (this.#store === undefined) await this.fleet.kill([COORDINATOR]);
+    else await this.#store.kill();
+  }
+
+  async restoreStore(): Promise<void> {
+    if (this.#store === undefined) this.fleet.start([COORDINATOR]);
+    else await this.#store.restart();
+  }
+
+  /** How far the node's wall clock is from the right one; it takes notice within a second. */
+  setClock(name: string, offsetMs: number): void {
+    writeFileSync(this.#clockOf(name), `${offsetMs < 0 ? '' : '+'}${offsetMs / 1_000}\n`);
+  }
+
+  /** Packets from one region to the other go nowhere, or pass again. */
+  drop(from: Region, to: Region, isDropped: boolean): void {
+    if (this.#namespaces === undefined) throw new Error('there are no namespaces');
+    this.#namespaces.drop(from, to, isDropped);
+  }
+
   async close(): Promise<void> {
     await this.fleet.kill();
     this.proxies.close();
+    this.disks?.close();
+  }
+
+  #clockOf(name: string): string {
+    return join(this.#dataDir, 'clocks', name);
+  }
+
+  #faketimeOf(name: string, library: string): Record<string, string> {
+    mkdirSync(join(this.#dataDir, 'clocks'), { recursive: true });
+    this.setClock(name, 0);
+    return {
+      ...{ LD_PRELOAD: library, FAKETIME_TIMESTAMP_FILE: this.#clockOf(name), FAKETIME_CACHE_DURATION: '1' },
+      ...{ FAKETIME_DONT_FAKE_MONOTONIC: '1', FAKETIME_DONT_RESET: '1' },
+    };
   }
 
   #link(from: string, to: string): string {
@@ -176,10 +240,15 @@ export class World {
     });
   }
 
-  #programs({ shardCount, nodeArgs, etcd, frontierBoundMs }: WorldOptions, port: number): Program[] {
+  #programs(options: WorldOptions, port: number): Program[] {
+    const { shardCount, nodeArgs, etcd, frontierBoundMs, faketime, namespaces } = options;
     const peersOf = (from: string) =>
       this.#peersOf(from).flatMap(({ region, name, through }) => ['--peer-address', `${region}/${name}=${through}`]);
-    const metaOf = (from: string) => [etcd === undefined ? '--meta' : '--etcd', this.#link(from, 'meta')];
+    const metaOf = (from: string) => {
+      const isDirect = namespaces !== undefined && from !== COORDINATOR;
+      const address = isDirect ? (etcd?.address ?? this.grpc) : this.#link(from, 'meta');
+      return [etcd === undefined ? '--meta' : '--etcd', address];
+    };
     const nodes = this.#nodes.map(({ name, region, address, httpPort }, i): Program => {
       const where = ['--region', region, '--zone', `zone-${i + 1}`, '--listen', address];
       const http = ['--http-host', HOST, '--http-port', String(httpPort)];
@@ -188,6 +257,8 @@ export class World {
         name,
         kind: 'node',
         args: [...where, ...http, ...metaOf(name), ...peersOf(name), ...bound, ...nodeArgs],
+        ...(namespaces === undefined ? {} : { within: namespaces.within(region) }),
+        ...(faketime === undefined ? {} : { environment: this.#faketimeOf(name, faketime) }),
       };
     });
     const counts = ['--nodes', String(NODE_COUNT), '--shards', String(shardCount)];

@@ -11,7 +11,8 @@ import { ROOT } from '../../coordinator/local/build.js';
 
 /**
  * One row per part: the program, the package that holds it, the variable that tells a test where it is, what is not
- * tested without it. `installed`: unpacking is not enough, it is installed, which takes root. `source`: built from there.
+ * tested without it. `installed`: unpacking is not enough, it is installed, which takes root. `source`: built from there. `library`: no
+ * program, but what is put before one, somewhere below usr/lib.
  */
 const PARTS = [
   {
@@ -44,6 +45,13 @@ const PARTS = [
     source: 'github.com/Shopify/toxiproxy/v2/cmd/server@v2.12.0',
     variable: 'SILVERBACK_TEST_TOXIPROXY',
     proves: 'test/chaos: real processes under network faults',
+  },
+  {
+    program: 'faketime/libfaketime.so.1',
+    package: 'libfaketime',
+    variable: 'SILVERBACK_TEST_FAKETIME',
+    proves: 'chaos: clocks that jump',
+    library: true,
   },
 ];
 
@@ -99,6 +107,21 @@ function compile(part, folder) {
   return undefined;
 }
 
+/** Where an unpacked part lies: programs in usr/bin, libraries in a folder of the machine's kind below usr/lib. */
+function placeOf(part, folder) {
+  if (!part.library) return join(folder, 'usr/bin', part.program);
+  const above = join(folder, 'usr/lib');
+  const kinds = existsSync(above) ? readdirSync(above) : [];
+  return kinds.map((kind) => join(above, kind, part.program)).find(existsSync) ?? join(above, part.program);
+}
+
+/** What is wrong with a part that is there, or undefined. */
+function problemOf(part, path) {
+  if (!part.library) return run(path, ['--version']).ok ? undefined : `${path} --version fails`;
+  const works = run(process.execPath, ['--version'], ROOT, { ...process.env, LD_PRELOAD: path });
+  return works.ok && !works.output.includes('LD_PRELOAD') ? undefined : `${path} cannot be loaded: ${works.output}`;
+}
+
 function obtain(part, folder) {
   if (part.source !== undefined) return compile(part, folder);
   return part.installed ? install(part) : unpack(part, folder);
@@ -113,17 +136,16 @@ export function fetchParts() {
   const environment = {};
   for (const part of PARTS) {
     const folder = join(CACHE, part.program);
-    const unpacked = join(folder, 'usr/bin', part.program);
     let problem;
-    if (onPath(part.program) === undefined && !existsSync(unpacked)) {
+    if (onPath(part.program) === undefined && !existsSync(placeOf(part, folder))) {
       const how = part.installed ? 'installed' : 'unpacked into node_modules/.cache';
       const what = part.source === undefined ? `${part.package} (Debian package, ${how})` : `${part.source} (with Go)`;
       console.log(`fetching ${what} ...`);
       rmSync(folder, { recursive: true, force: true });
       problem = obtain(part, folder);
     }
-    const program = onPath(part.program) ?? unpacked;
-    if (problem === undefined && !run(program, ['--version']).ok) problem = `${program} --version fails`;
+    const program = onPath(part.program) ?? placeOf(part, folder);
+    problem ??= problemOf(part, program);
     if (problem === undefined) environment[part.variable] = program;
     else skipped.push(`${part.proves}: no ${part.program} here (${problem})`);
   }
