@@ -72,7 +72,7 @@ interface Generation {
 
 /** Column buffers kept for the next slice; more are left to the collector. */
 const SPARE_BUFFERS = 8;
-/** Metadata that was sent on goes on again after this time: a node may have come that lacks it. */
+/** Metadata that was sent on goes on again after this time: it may have changed, or a node may have come that lacks it. */
 const METADATA_MS = 600_000;
 
 export class Receiver {

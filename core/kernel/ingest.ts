@@ -136,6 +136,7 @@ const FAILURES: Readonly<Record<number, string>> = {
   14: 'a series has an odd number of references to label names and values',
   15: 'it has more than 1048576 symbols',
   16: 'a field has one of the numbers 1 to 3, which are reserved in 2.0: the body may be of 1.0',
+  17: 'it has a field of 2.0 and none of 1.0: the body may be of 2.0, and its content type has to say so (proto=io.prometheus.write.v2.Request)',
 };
 
 /** By rule (assembly/ingest/labels.ts). */
@@ -263,7 +264,10 @@ export class IngestKernel {
     };
   }
 
-  /** Metadata that was handed out before is handed out again when it comes again; until then it is not. */
+  /**
+   * Metadata that was handed out before is handed out again when it comes again; until then it is not, nor is in 2.0 what a
+   * series says anew.
+   */
   forgetMetadata(): void {
     this.#wasm.forgetMetadata();
   }

@@ -73,12 +73,14 @@ type Part =
 interface Made {
   readonly labels: Pairs;
   readonly parts: readonly Part[];
-  /** Before which part the labels come. */
+  /** Before which part the labels come, all of them or only the last. */
   readonly labelsAt: number;
+  readonly isSplit: boolean;
 }
 
 const made = fc.record({
   id: fc.integer({ min: 0, max: 5 }),
+  isSplit: fc.boolean(),
   labelsAt: fc.oneof(fc.constant(0), fc.integer({ min: 0, max: 6 })),
   parts: fc.array(
     fc.oneof(
@@ -133,11 +135,15 @@ const isSample = ({ kind }: Part): boolean => kind === 'sample';
 function body(version: WriteVersion, list: readonly Made[], bare: boolean): Uint8Array {
   const symbols = new Symbols();
   const out = new Writer();
-  for (const { labels, parts, labelsAt } of list) {
+  for (const { labels, parts, labelsAt, isSplit } of list) {
     const message = new Writer();
     const before = new Writer();
     const kept = parts.filter((part) => !bare || isSample(part));
-    const labelBytes = version === 1 ? labelFields(labels) : secondSeries(symbols, { labels, samples: [] }).bytes;
+    const fieldsOf = (pairs: Pairs): Uint8Array =>
+      version === 1 ? labelFields(pairs) : secondSeries(symbols, { labels: pairs, samples: [] }).bytes;
+    const early = isSplit ? labels.slice(0, 1) : [];
+    const labelBytes = fieldsOf(labels.slice(early.length));
+    if (early.length > 0) message.raw(fieldsOf(early));
     for (const [i, part] of parts.entries()) {
       if (i === Math.min(labelsAt, parts.length - 1)) message.raw(labelBytes);
       if (!kept.includes(part)) continue;
@@ -172,14 +178,16 @@ describe('exemplars and metadata in the ingest kernel', () => {
             }),
           );
           expect(exemplars).toEqual(expected);
+          const looked = new Set<string>();
           const told = list.flatMap(({ labels, parts }) =>
-            // A series of 2.0 with nothing but metadata is none.
             parts.flatMap((part) => {
-              if (part.kind !== 'metadata' || (version === 2 && parts.every(({ kind }) => kind === 'metadata')))
-                return [];
-              return [
-                version === 1 ? part.metadata : { ...part.metadata, name: (labels[0] as readonly [string, string])[1] },
-              ];
+              if (part.kind !== 'metadata') return [];
+              if (version === 1) return [part.metadata];
+              // A series with nothing but metadata is none, and the first word of the others is enough.
+              const key = JSON.stringify(labels);
+              if (looked.has(key) || parts.every(({ kind }) => kind === 'metadata')) return [];
+              looked.add(key);
+              return [{ ...part.metadata, name: (labels[0] as readonly [string, string])[1] }];
             }),
           );
           const texts = (entries: readonly TestMetadata[]) =>
@@ -300,6 +308,40 @@ describe('exemplars and metadata in the ingest kernel', () => {
     expect(exemplars).toHaveLength(words === '' ? 1 : 0);
     expect(refused).toHaveLength(words === '' ? 0 : 1);
     if (words !== '') expect(refused[0]).toContain(words);
+  });
+
+  it.each([1, 2] as const)('a body of %s.0 with a byte changed is refused, or taken, but nothing falls', (version) => {
+    const list: Made[] = [0, 1, 2].map((i) => ({
+      labels: [
+        ['__name__', `m${i}`],
+        ['id', `${i}`],
+      ],
+      labelsAt: i,
+      isSplit: false,
+      parts: [
+        { kind: 'sample', timestampMs: 1_700_000_000_000, value: i },
+        { kind: 'exemplar', exemplar: { labels: [['t', 'a']], timestampMs: 1_700_000_000_000, value: 1 } },
+        { kind: 'metadata', metadata: { name: 'm', type: 1, help: 'Help.', unit: 's' } },
+      ],
+    }));
+    const raw = body(version, list, false);
+    const kernel = new IngestKernel(OPTIONS);
+    for (let at = 0; at < raw.length; at++) {
+      for (const change of [0x01, 0x04, 0x80, 0xff]) {
+        const changed = raw.slice();
+        changed[at] = (changed[at] as number) ^ change;
+        kernel.forgetMetadata();
+        try {
+          read(kernel, changed, version);
+        } catch (error) {
+          if (!(error instanceof SilverbackError)) throw error;
+          expect(error.code).toBe('INVALID_ARGUMENT');
+        }
+      }
+    }
+    kernel.forgetMetadata();
+    const { exemplars, metadata } = read(kernel, raw, version);
+    expect([exemplars.length, metadata.length]).toEqual([3, version === 1 ? 1 : 3]);
   });
 
   it('an exemplar or metadata that is no message makes the body none', () => {

@@ -170,6 +170,24 @@ describe('remote write 2.0 in the ingest kernel', () => {
     expect(failure(() => read(new IngestKernel(OPTIONS), raw, 2))).toContain(words);
   });
 
+  it('is refused as a body of 1.0, unless that has something of 1.0 too', () => {
+    const raw = secondRequest([{ labels: [['n', 'a']], samples: [[1, 1]] }]);
+    const kernel = new IngestKernel(OPTIONS);
+    expect(failure(() => read(kernel, raw, 1))).toMatch(
+      /not a WriteRequest: it has a field of 2.0 .*, at byte 0 of the/,
+    );
+    for (const field of [4, 5]) {
+      const only = new Writer().field(field, new Uint8Array(3)).bytes;
+      expect(failure(() => read(kernel, only, 1))).toContain('the body may be of 2.0');
+      const both = new Writer().raw(only).raw(writeRequest([{ labels: [['n', 'a']], samples: [[1, 1]] }])).bytes;
+      expect(read(kernel, both, 1).content.size).toBe(1);
+      expect(read(kernel, new Writer().raw(only).field(3, new Uint8Array(0)).bytes, 1).content.size).toBe(0);
+    }
+    // What neither has may come some day.
+    expect(read(kernel, new Writer().field(9, new Uint8Array(3)).bytes, 1).content.size).toBe(0);
+    expect(read(kernel, new Uint8Array(0), 1).content.size).toBe(0);
+  });
+
   it('refuses a body cut anywhere, or with a byte changed, or takes it, but never falls', () => {
     const body: Series[] = Array.from({ length: 5 }, (_, i) => ({
       labels: [['n', `a${i}`]],

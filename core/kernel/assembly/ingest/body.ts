@@ -23,8 +23,8 @@
  */
 import { SLICE, addRun, dropRuns, startSlice, timestamps, values } from './columns';
 import { LABELS_BYTES, LABELS_LONG, culprit, identify, identityStart, measure, refuse, rule } from './labels';
-import { NOTES, dropNotes, noteCount, noteExemplar, noteMetadata } from './notes';
-import { LENGTH, RESERVED, SLACK, TABLE_FULL, VARINT, WIRE_TYPE, fail, failure, forgive, lay } from './state';
+import { NOTES, dropNotes, lookAt, noteCount, noteExemplar, noteMetadata } from './notes';
+import { FOREIGN, LENGTH, RESERVED, SLACK, TABLE_FULL, VARINT, WIRE_TYPE, fail, failure, forgive, lay } from './state';
 import { find, follower, hash, insert, rawLabels, recordLength, reference, same, setFollower, shardOf } from './table';
 import { declared, inflate, open, written } from './snappy';
 import {
@@ -65,6 +65,11 @@ let second: bool = false;
 /** Its symbols are indexed. */
 let indexed: bool = false;
 
+/** The body is of 1.0 and has something of it. */
+let native: bool = false;
+/** ... and has a field that only 2.0 has: the first of them, 0 if there is none. */
+let foreign: usize = 0;
+
 let at: usize = 0;
 let end: usize = 0;
 let sampleCount: u32 = 0;
@@ -101,6 +106,8 @@ export function openBody(input: usize, length: usize, version: u32): bool {
   dropSymbols();
   second = version == 2;
   indexed = false;
+  native = false;
+  foreign = 0;
   dropRuns();
   dropNotes(0);
   refusalCount = 0;
@@ -157,6 +164,7 @@ export function readSlice(): i32 {
           at = p;
           return MORE;
         }
+        native = true;
         const next = after;
         const length = <usize>varint();
         if (next > ready) {
@@ -166,8 +174,12 @@ export function readSlice(): i32 {
         metadataCount++;
         noteMetadata(0, next - length, length, hash(next - length, length));
         p = next;
-      } else p = after;
+      } else {
+        if ((tag == 0x22 || tag == 0x2a) && foreign == 0) foreign = p;
+        p = after;
+      }
     } else {
+      native = true;
       const message = p;
       const first = <usize>load<u8>(p, 1);
       const next = <usize>load<u8>(p, 2);
@@ -213,6 +225,10 @@ export function readSlice(): i32 {
   at = p;
   // Labels may end the body, but compressed bytes past its declared end may not.
   if (!inflate(stop)) return FAILED;
+  if (foreign != 0 && !native) {
+    fail(FOREIGN, foreign);
+    return FAILED;
+  }
   return DONE;
 }
 
@@ -417,6 +433,7 @@ function readSamples(record: usize, p: usize, e: usize, start: usize, settled: b
       if (!readLength(after, e)) return false;
       const from = after;
       p = from + <usize>varint();
+      if (!lookAt(record)) continue;
       const said = metadataHash(from, p);
       if (failure != 0) return false;
       if (said == 0) continue;

@@ -6,10 +6,10 @@
  *     u32 address, u32 length of the message.
  *
  * Senders of 2.0 repeat a metric's metadata with every series, those of 1.0 once a minute: what was noted before, by a hash
- * in a direct-mapped table, is not noted again until the host forgets.
+ * in a direct-mapped table, is not noted again until the host forgets. Nor is that of a series even looked at again.
  */
 import { lay } from './state';
-import { reference, shardOf } from './table';
+import { lookedAt, reference, setLookedAt, shardOf } from './table';
 
 export const NOTES: u32 = 4096;
 const NOTE_BYTES: usize = 20;
@@ -23,6 +23,8 @@ const NOTED: u32 = 1 << 16;
 let notes: usize = 0;
 let noted: usize = 0;
 export let noteCount: u32 = 0;
+/** How often the host forgot, from 1 on, with 16 bits. */
+let forgotten: u32 = 1;
 
 export function prepareNotes(): void {
   notes = lay(<usize>NOTES * NOTE_BYTES);
@@ -39,12 +41,20 @@ export function dropNotes(count: u32): void {
 }
 
 export function forgetNoted(): void {
+  forgotten = forgotten == 0xffff ? 1 : forgotten + 1;
   memory.fill(noted, 0, <usize>NOTED << 3);
 }
 
 /** There must be room: `noteCount` below NOTES. */
 export function noteExemplar(record: usize, at: usize, length: usize): void {
   put(EXEMPLAR, record, at, length);
+}
+
+/** Is the metadata of a series to be looked at? From then on it is not. */
+export function lookAt(record: usize): bool {
+  if (lookedAt(record) == forgotten) return false;
+  setLookedAt(record, forgotten);
+  return true;
 }
 
 /** As above. `record` 0: of 1.0. `hash`: of all that it says. */

@@ -32,6 +32,7 @@ export const SYMBOL: u32 = 13;
 export const SYMBOLS_ODD: u32 = 14;
 export const SYMBOLS_MANY: u32 = 15;
 export const RESERVED: u32 = 16;
+export const FOREIGN: u32 = 17;
 
 export let failure: u32 = FINE;
 /** Address of the byte that could not be read: in `input` for snappy, in `raw` for protobuf. */

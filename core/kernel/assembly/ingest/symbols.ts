@@ -24,8 +24,6 @@ export let spelledBytes: usize = 0;
 export let spelledTooLong: bool = false;
 /** The series has a field that is not a label or metadata. */
 export let spelledContent: bool = false;
-/** The entry of the metric's name among the symbols; 0: there is none. */
-let metric: usize = 0;
 /** Half of a pair: the name that waits for its value. */
 let half: u32 = 0;
 let hasHalf: bool = false;
@@ -64,7 +62,6 @@ export function spell(p: usize, e: usize): bool {
   spelledBytes = 0;
   spelledTooLong = false;
   spelledContent = false;
-  metric = 0;
   hasHalf = false;
   const start = p;
   while (p < e) {
@@ -129,9 +126,25 @@ export function metadataHash(p: usize, e: usize): u64 {
       p = after;
     }
   }
-  if (metric == 0 || load<u32>(metric, 4) == 0) return 0;
-  const said = symbolHash(metric) ^ rotl(symbolHash(table + (<usize>help << 3)), 21) ^ rotl(symbolHash(table + (<usize>unit << 3)), 42) ^ type;
+  const metric = metricHash();
+  if (metric == 0) return 0;
+  const said = metric ^ rotl(symbolHash(table + (<usize>help << 3)), 21) ^ rotl(symbolHash(table + (<usize>unit << 3)), 42) ^ type;
   return said == 0 ? 1 : said;
+}
+
+/** Of the value of the label `__name__` that was spelled, as a field. 0: there is none. */
+function metricHash(): u64 {
+  const end = spelled + spelledBytes;
+  for (let p = spelled; p < end; ) {
+    // The bytes are our own.
+    readVarint(p + 1, end);
+    const next = after + <usize>varint();
+    if (load<u8>(after, 1) == 8 && load<u64>(after, 2) == METRIC_NAME) {
+      return load<u8>(after, 11) == 0 ? 0 : hash(after + 10, next - after - 10);
+    }
+    p = next;
+  }
+  return 0;
 }
 
 /** Of no symbols at all, as if there were the empty one: senders must have it first. */
@@ -151,7 +164,6 @@ function refer(reference: u64, at: usize): bool {
   const value = table + (<usize>(<u32>reference) << 3);
   const nameLength = load<u32>(name, 4);
   const valueLength = load<u32>(value, 4);
-  if (nameLength == 8 && load<u64>(<usize>load<u32>(name)) == METRIC_NAME) metric = value;
   // Two tags and two lengths, of at most five bytes each, and those of the field around them.
   const room = LABELS_BYTES - spelledBytes;
   if (spelledTooLong || <usize>nameLength > room || <usize>valueLength > room || <usize>nameLength + <usize>valueLength + 18 > room) {

@@ -3,7 +3,7 @@
  *
  * A record of the arena (16-byte aligned) is one series in one raw form:
  *     u32 length of the raw label fields, u32 record that followed it last time (0: none),
- *     u32 reference, u32 shard, the raw label fields
+ *     u32 reference, u16 shard, u16 when its metadata was looked at last (notes.ts), the raw label fields
  * Two raw forms of one series (say, unsorted) are two records with two references; the node knows
  * that they are one series. Records are never moved or freed: when the table has grown too large,
  * the host starts a new instance.
@@ -52,7 +52,13 @@ export function known(): u32 {
   return load<u32>(record, 8);
 }
 @inline export function shardOf(record: usize): u32 {
-  return load<u32>(record, 12);
+  return <u32>load<u16>(record, 12);
+}
+@inline export function lookedAt(record: usize): u32 {
+  return <u32>load<u16>(record, 14);
+}
+@inline export function setLookedAt(record: usize, time: u32): void {
+  store<u16>(record, <u16>time, 14);
 }
 @inline export function rawLabels(record: usize): usize {
   return record + 16;
