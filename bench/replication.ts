@@ -1,0 +1,232 @@
+/**
+ * What a second region costs, how far it lags, and how it catches up after it was away, on a local cluster of one node per
+ * region that is written to through the SDK:
+ *
+ *     npm run bench -- replication [--rate N] [--seconds N] [--cut-rate N] [--cut N] [--series N]
+ *
+ * CPU: that of the nodes per sample, with one region and with two. Lag: what an acknowledgement PEER takes beside LOCAL, one
+ * sample every 20 ms among the load. Catching up: the node of the other region is stopped (SIGSTOP) for `--cut` seconds; from
+ * SIGCONT on until it lags by less than two seconds, and what writes take meanwhile in both regions. Linux only (/proc).
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { cpus, loadavg, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { Client } from '../client/index.ts';
+import type { AckLevel } from '../core/protocol.ts';
+import { cpuMs } from './server.ts';
+
+const LOCAL = fileURLToPath(new URL('../coordinator/local/main.js', import.meta.url));
+const TICK_MS = 50;
+const PROBE_MS = 20;
+/** Lag, in seconds, at which a region counts as caught up: the lag is told to about a second. */
+const CAUGHT_UP_SECONDS = 2;
+
+export async function run(args: string[]): Promise<void> {
+  const { values: flags } = parseArgs({
+    args,
+    options: {
+      rate: { type: 'string', default: '200000' },
+      seconds: { type: 'string', default: '30' },
+      'cut-rate': { type: 'string', default: '100000' },
+      cut: { type: 'string', default: '60' },
+      series: { type: 'string', default: '20000' },
+    },
+  });
+  const [rate, seconds, cutRate, cutSeconds, seriesCount] = [
+    flags.rate,
+    flags.seconds,
+    flags['cut-rate'],
+    flags.cut,
+    flags.series,
+  ].map(Number) as [number, number, number, number, number];
+  console.log(`${cpus().length} x ${cpus()[0]?.model}, load ${loadavg()[0]?.toFixed(1)} before the start`);
+  const one = await withCluster(1, (cluster) => cost(cluster, rate, seconds, seriesCount));
+  await withCluster(2, async (cluster) => {
+    const two = await cost(cluster, rate, seconds, seriesCount);
+    console.log(`two regions take ${(two / one).toFixed(2)} times the CPU of one`);
+    await cutOff(cluster, cutRate, cutSeconds, seriesCount);
+  });
+}
+
+interface Cluster {
+  readonly regionCount: number;
+  readonly grpc: string;
+  /** Of the nodes, east's first. */
+  readonly pids: readonly number[];
+  /** Of east's node. */
+  readonly metrics: string;
+}
+
+async function withCluster<T>(regionCount: number, use: (cluster: Cluster) => Promise<T>): Promise<T> {
+  const folder = mkdtempSync(join(tmpdir(), 'silverback-bench-'));
+  const port = 21_000 + Math.floor(Math.random() * 10_000);
+  const flags = ['--http-port', String(port), '--data-dir', join(folder, 'data'), '--regions', String(regionCount)];
+  const child = spawn(process.execPath, [LOCAL, ...flags, '--nodes', '1', '--no-self-monitoring'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  try {
+    const pids = await announced(child);
+    return await use({
+      regionCount,
+      pids,
+      grpc: `127.0.0.1:${port + 5}`,
+      metrics: `http://127.0.0.1:${port + 111}/metrics`,
+    });
+  } finally {
+    child.kill('SIGINT');
+    await new Promise((resolve) => child.once('exit', resolve));
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** Resolves with the nodes' process numbers once the cluster is ready. */
+async function announced(child: ChildProcess): Promise<number[]> {
+  const pids: number[] = [];
+  if (child.stdout === null) throw new Error('the cluster has no output');
+  for await (const line of createInterface({ input: child.stdout })) {
+    const pid = /^ {2}(?!coordinator)\S+ +pid (\d+)/.exec(line)?.[1];
+    if (pid !== undefined) pids.push(Number(pid));
+    if (line.startsWith('Try a query')) return pids;
+  }
+  throw new Error('the cluster did not start');
+}
+
+/** CPU of the nodes per sample, in nanoseconds; with two regions also what acknowledgements take. */
+async function cost(cluster: Cluster, rate: number, seconds: number, seriesCount: number): Promise<number> {
+  const load = new Load(cluster.grpc, seriesCount, rate);
+  await sleep(5_000);
+  const before = { cpu: nodesMs(cluster), sent: load.acknowledgedCount, atMs: performance.now() };
+  const probes =
+    cluster.regionCount === 1 ? [probe(cluster, 'LOCAL')] : [probe(cluster, 'LOCAL'), probe(cluster, 'PEER')];
+  await sleep(seconds * 1_000);
+  const took = await Promise.all(probes.map((one) => one.stop()));
+  const samples = load.acknowledgedCount - before.sent;
+  const nanoseconds = ((nodesMs(cluster) - before.cpu) * 1e6) / samples;
+  const perSecond = samples / ((performance.now() - before.atMs) / 1_000);
+  await load.stop();
+  console.log(
+    `${cluster.regionCount} regions: ${Math.round(perSecond)} samples/s, ${load.droppedCount} dropped; ` +
+      `nodes ${nanoseconds.toFixed(0)} ns CPU a sample; ` +
+      took.map((times, i) => `${i === 0 ? 'LOCAL' : 'PEER'} ${inWords(times)}`).join('; '),
+  );
+  return nanoseconds;
+}
+
+async function cutOff(cluster: Cluster, rate: number, seconds: number, seriesCount: number): Promise<void> {
+  const [, west] = cluster.pids as [number, number];
+  const load = new Load(cluster.grpc, seriesCount, rate);
+  await sleep(5_000);
+  const before = probe(cluster, 'LOCAL');
+  await sleep(10_000);
+  const calm = await before.stop();
+  process.kill(west, 'SIGSTOP');
+  const away = probe(cluster, 'LOCAL');
+  try {
+    await sleep(seconds * 1_000);
+  } finally {
+    process.kill(west, 'SIGCONT');
+  }
+  const startedMs = performance.now();
+  const cut = await away.stop();
+  const meanwhile = [probe(cluster, 'LOCAL'), probe(cluster, 'LOCAL', 'west')];
+  const lagRecords = await lag(cluster, 'records');
+  while (Math.max(...(await lag(cluster, 'seconds'))) > CAUGHT_UP_SECONDS) await sleep(200);
+  const caughtUpSeconds = (performance.now() - startedMs) / 1_000;
+  const [east = [], other = []] = await Promise.all(meanwhile.map((one) => one.stop()));
+  const { droppedCount } = load;
+  await load.stop();
+  console.log(
+    `cut off for ${seconds} s at ${rate} samples/s (${droppedCount} dropped): ` +
+      `${lagRecords.reduce((sum, count) => sum + count, 0)} records behind, caught up after ${caughtUpSeconds.toFixed(1)} s`,
+  );
+  console.log(`writes to east: before ${inWords(calm)}; cut off ${inWords(cut)}; catching up ${inWords(east)}`);
+  console.log(`writes to west: catching up ${inWords(other)}`);
+}
+
+/** A steady stream of samples into east, as much as is taken. */
+class Load {
+  readonly #client: Client;
+  readonly #timer: NodeJS.Timeout;
+  #next = 0;
+  droppedCount = 0;
+
+  constructor(endpoint: string, seriesCount: number, rate: number) {
+    this.#client = new Client({
+      ...{ endpoints: [endpoint], region: 'east', caller: 'bench', bufferSamples: 400_000 },
+      onDrop: ({ sampleCount }) => {
+        this.droppedCount += sampleCount;
+      },
+    });
+    const series = Array.from({ length: seriesCount }, (_, i) =>
+      this.#client.series({ __name__: 'load', host: `host-${i % 100}`, i: String(i) }),
+    );
+    let owed = 0;
+    let lastMs = performance.now();
+    this.#timer = setInterval(() => {
+      const atMs = performance.now();
+      owed += ((atMs - lastMs) * rate) / 1_000;
+      lastMs = atMs;
+      const timestampMs = Date.now();
+      for (; owed >= 1; owed--) {
+        const i = this.#next++;
+        this.#client.append(series[i % seriesCount]!, timestampMs, Math.round(Math.sin(i) * 1_000) / 100);
+      }
+    }, TICK_MS);
+  }
+
+  get acknowledgedCount(): number {
+    return this.#client.stats().acknowledgedCount;
+  }
+
+  async stop(): Promise<void> {
+    clearInterval(this.#timer);
+    await this.#client.close();
+  }
+}
+
+/** One sample after the other, each timed until it is acknowledged. */
+function probe({ grpc }: Cluster, ack: AckLevel, region = 'east'): { stop(): Promise<number[]> } {
+  const client = new Client({ endpoints: [grpc], region, ack, caller: 'probe', onDrop: () => undefined });
+  const times: number[] = [];
+  let stopping = false;
+  const running = (async () => {
+    while (!stopping) {
+      const startedMs = performance.now();
+      const labels = { __name__: 'probe', ack, region, turn: String(times.length % 32) };
+      await client.write([{ labels, timestampMs: Date.now(), value: 1 }]).catch(() => undefined);
+      times.push(performance.now() - startedMs);
+      await sleep(Math.max(0, PROBE_MS - (performance.now() - startedMs)));
+    }
+  })();
+  return {
+    async stop() {
+      stopping = true;
+      await running;
+      await client.close();
+      return times;
+    },
+  };
+}
+
+/** Of each shard at its destination. */
+async function lag({ metrics }: Cluster, unit: 'records' | 'seconds'): Promise<number[]> {
+  const text = await (await fetch(metrics)).text();
+  const rows = text.split('\n').filter((row) => row.startsWith(`silverback_replication_lag_${unit}{`));
+  return rows.map((row) => Number(row.slice(row.lastIndexOf(' '))));
+}
+
+function nodesMs({ pids }: Cluster): number {
+  return cpuMs(pids);
+}
+
+function inWords(times: readonly number[]): string {
+  const sorted = [...times].sort((a, b) => a - b);
+  const at = (part: number) =>
+    (sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))] ?? Number.NaN).toFixed(1);
+  return `p50 ${at(0.5)} p99 ${at(0.99)} max ${at(1)} ms (${times.length})`;
+}
