@@ -101,8 +101,8 @@ async function cost(cluster: Cluster, rate: number, seconds: number, seriesCount
   const load = new Load(cluster.grpc, seriesCount, rate);
   await sleep(5_000);
   const before = { cpu: nodesMs(cluster), sent: load.acknowledgedCount, atMs: performance.now() };
-  const probes =
-    cluster.regionCount === 1 ? [probe(cluster, 'LOCAL')] : [probe(cluster, 'LOCAL'), probe(cluster, 'PEER')];
+  const levels: AckLevel[] = cluster.regionCount === 1 ? ['LOCAL'] : ['LOCAL', 'PEER'];
+  const probes = levels.map((ack) => new Probe(cluster, ack));
   await sleep(seconds * 1_000);
   const took = await Promise.all(probes.map((one) => one.stop()));
   const samples = load.acknowledgedCount - before.sent;
@@ -120,32 +120,40 @@ async function cost(cluster: Cluster, rate: number, seconds: number, seriesCount
 async function cutOff(cluster: Cluster, rate: number, seconds: number, seriesCount: number): Promise<void> {
   const [, west] = cluster.pids as [number, number];
   const load = new Load(cluster.grpc, seriesCount, rate);
+  const east = new Probe(cluster, 'LOCAL');
+  const other = new Probe(cluster, 'LOCAL', 'west');
   await sleep(5_000);
-  const before = probe(cluster, 'LOCAL');
+  east.take();
+  other.take();
   await sleep(10_000);
-  const calm = await before.stop();
+  const before = [east.take(), other.take()];
+  other.isPaused = true;
+  await sleep(1_000);
   process.kill(west, 'SIGSTOP');
-  const away = probe(cluster, 'LOCAL');
   try {
     await sleep(seconds * 1_000);
   } finally {
     process.kill(west, 'SIGCONT');
   }
   const startedMs = performance.now();
-  const cut = await away.stop();
-  const meanwhile = [probe(cluster, 'LOCAL'), probe(cluster, 'LOCAL', 'west')];
+  const cut = east.take();
+  other.isPaused = false;
   const lagRecords = await lag(cluster, 'records');
   while (Math.max(...(await lag(cluster, 'seconds'))) > CAUGHT_UP_SECONDS) await sleep(200);
   const caughtUpSeconds = (performance.now() - startedMs) / 1_000;
-  const [east = [], other = []] = await Promise.all(meanwhile.map((one) => one.stop()));
+  const meanwhile = await Promise.all([east.stop(), other.stop()]);
   const { droppedCount } = load;
   await load.stop();
   console.log(
     `cut off for ${seconds} s at ${rate} samples/s (${droppedCount} dropped): ` +
       `${lagRecords.reduce((sum, count) => sum + count, 0)} records behind, caught up after ${caughtUpSeconds.toFixed(1)} s`,
   );
-  console.log(`writes to east: before ${inWords(calm)}; cut off ${inWords(cut)}; catching up ${inWords(east)}`);
-  console.log(`writes to west: catching up ${inWords(other)}`);
+  for (const [i, region] of ['east', 'west'].entries()) {
+    const away = i === 0 ? `; cut off ${inWords(cut)}` : '';
+    console.log(
+      `writes to ${region}: before ${inWords(before[i] ?? [])}${away}; catching up ${inWords(meanwhile[i] ?? [])}`,
+    );
+  }
 }
 
 /** A steady stream of samples into east, as much as is taken. */
@@ -189,28 +197,48 @@ class Load {
   }
 }
 
-/** One sample after the other, each timed until it is acknowledged. */
-function probe({ grpc }: Cluster, ack: AckLevel, region = 'east'): { stop(): Promise<number[]> } {
-  const client = new Client({ endpoints: [grpc], region, ack, caller: 'probe', onDrop: () => undefined });
-  const times: number[] = [];
-  let stopping = false;
-  const running = (async () => {
-    while (!stopping) {
+/** One sample after the other, each timed until it is acknowledged. The first one connects, and does not count. */
+class Probe {
+  readonly #client: Client;
+  readonly #running: Promise<void>;
+  #times: number[] = [];
+  #stopping = false;
+  isPaused = false;
+
+  constructor({ grpc }: Cluster, ack: AckLevel, region = 'east') {
+    this.#client = new Client({ endpoints: [grpc], region, ack, caller: 'probe', onDrop: () => undefined });
+    this.#running = this.#run({ ack, region });
+  }
+
+  /** What was timed since the last time. */
+  take(): number[] {
+    const times = this.#times;
+    this.#times = [];
+    return times;
+  }
+
+  async stop(): Promise<number[]> {
+    this.#stopping = true;
+    await this.#running;
+    await this.#client.close();
+    return this.take();
+  }
+
+  async #run(labels: Readonly<Record<string, string>>): Promise<void> {
+    for (let turn = 0; !this.#stopping; turn++) {
       const startedMs = performance.now();
-      const labels = { __name__: 'probe', ack, region, turn: String(times.length % 32) };
-      await client.write([{ labels, timestampMs: Date.now(), value: 1 }]).catch(() => undefined);
-      times.push(performance.now() - startedMs);
-      await sleep(Math.max(0, PROBE_MS - (performance.now() - startedMs)));
+      if (!this.isPaused) {
+        const sample = {
+          labels: { __name__: 'probe', ...labels, turn: String(turn % 32) },
+          timestampMs: Date.now(),
+          value: 1,
+        };
+        await this.#client.write([sample]).catch(() => undefined);
+        if (turn > 0) this.#times.push(performance.now() - startedMs);
+      }
+      await sleep(Math.max(1, PROBE_MS - (performance.now() - startedMs)));
     }
-  })();
-  return {
-    async stop() {
-      stopping = true;
-      await running;
-      await client.close();
-      return times;
-    },
-  };
+  }
 }
 
 /** Of each shard at its destination. */

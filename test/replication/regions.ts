@@ -18,7 +18,7 @@ const SHARD_COUNT = 2;
 export class Region {
   readonly name: string;
   readonly messages: string[] = [];
-  readonly #directory: string;
+  readonly directory: string;
   readonly #logBudgetBytes: number;
   #address = '127.0.0.1:0';
   #running:
@@ -33,7 +33,7 @@ export class Region {
 
   private constructor(name: string, directory: string, logBudgetBytes: number) {
     this.name = name;
-    this.#directory = directory;
+    this.directory = directory;
     this.#logBudgetBytes = logBudgetBytes;
   }
 
@@ -69,12 +69,12 @@ export class Region {
         `${message} ${JSON.stringify(fields, (_, value) => (value instanceof Error ? value.message : value))}`,
       );
     const log = { info: say, warn: say, error: say };
-    const claim = await claimDirectory(env, this.#directory);
+    const claim = await claimDirectory(env, this.directory);
     await claim.record(cluster);
     const own = { env, name: 'n', region: this.name, log };
     const replication = await Replication.open({
       ...own,
-      ...{ zone: 'a', clusterId: 'c', directory: this.#directory, frontierBoundMs: 30_000 },
+      ...{ zone: 'a', clusterId: 'c', directory: this.directory, frontierBoundMs: 30_000 },
     });
     const node = new Node({
       ...own,
@@ -127,7 +127,7 @@ export class Region {
 
   async remove(): Promise<void> {
     if (this.#running !== undefined) await this.stop();
-    await rm(this.#directory, { recursive: true, force: true });
+    await rm(this.directory, { recursive: true, force: true });
   }
 }
 
