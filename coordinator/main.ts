@@ -28,6 +28,8 @@ import { addMetaService } from '../core/meta/service.ts';
 import { openView } from '../core/meta/view.ts';
 import { memberReachedAt, viewReachedAt } from '../core/peers.ts';
 import { regionsOf } from '../core/placement.ts';
+import { Channels } from './cluster/channels.ts';
+import { Operations } from './cluster/operations.ts';
 import { Survey } from './cluster/survey.ts';
 import { addClusterService } from './grpc.ts';
 import { Api } from './http/api.ts';
@@ -133,12 +135,21 @@ async function main(): Promise<void> {
   const reader = new Reader(link);
   const eraser = new Eraser(link);
   const members = follow(env, meta, KEYS.nodes, () => undefined);
+  const channels = new Channels(link);
   const survey = new Survey({
-    ...link,
+    channels,
+    placement: reached,
     members: () => {
       const entries = members.entries();
       return entries && [...entries.values()].map(({ value }) => memberReachedAt(JSON.parse(value) as Member, peers));
     },
+  });
+  const operations = new Operations({
+    clock: env.clock,
+    placement: reached,
+    channels,
+    caller: nodeName,
+    warn: (message) => log.warn(message),
   });
   const readiness = new Readiness({ clock: env.clock, survey, regions: placedRegions });
   const receiver = new Receiver({
@@ -178,6 +189,7 @@ async function main(): Promise<void> {
     version: ownVersion,
     operation: {
       survey,
+      operations,
       facts: (found) => ({
         clusterId,
         shardCount,
@@ -228,7 +240,7 @@ async function main(): Promise<void> {
     receiver.close();
     reader.close();
     eraser.close();
-    survey.close();
+    channels.close();
     members.close();
     await Promise.all(placers.map((placer) => placer.close()));
     placement.close();

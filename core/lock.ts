@@ -30,6 +30,11 @@ export async function lockDirectory(env: Env, directory: string): Promise<Direct
   throw new SilverbackError('CONFLICT', `${directory}: others take its lock again and again`);
 }
 
+/** The process that has the directory now. */
+export function lockedBy(env: Env, directory: string): Promise<number | undefined> {
+  return livingOwner(env, `${directory}/lock`);
+}
+
 async function livingOwner(env: Env, path: string): Promise<number | undefined> {
   const text = Buffer.from(await env.disk.readFile(path).catch(() => new Uint8Array())).toString();
   const [, digits, start] = /^(\d+) (\S*)\n$/.exec(text) ?? [];

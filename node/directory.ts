@@ -47,7 +47,8 @@ export async function claimDirectory(env: Env, directory: string): Promise<Claim
   }
 }
 
-async function readIdentity(disk: Disk, directory: string): Promise<DirectoryIdentity | undefined> {
+/** Throws CORRUPT, VERSION. */
+export async function readIdentity(disk: Disk, directory: string): Promise<DirectoryIdentity | undefined> {
   const path = `${directory}/identity`;
   if (!(await disk.exists(path))) return undefined;
   const text = Buffer.from(await disk.readFile(path)).toString('utf8');

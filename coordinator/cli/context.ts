@@ -9,9 +9,19 @@ export interface Context {
   readonly err: (text: string) => void;
   /** Width of the terminal; Infinity: none. */
   readonly columns: number;
+  /** Where questions and bars are shown: the terminal behind standard error. */
+  readonly answers: NodeJS.WritableStream & { readonly isTTY?: boolean };
+  /** Runs the program that checks a data directory. */
+  readonly startVerifier: (args: readonly string[]) => Verifier;
   /** Path of the program that the shell runs. */
   readonly executable: string;
   readonly input: NodeJS.ReadableStream & { readonly isTTY?: boolean };
+}
+
+export interface Verifier {
+  readonly output: NodeJS.ReadableStream;
+  /** Resolves with its exit code, null when a signal ended it, and what it said on standard error. */
+  readonly ended: Promise<{ readonly code: number | null; readonly error: string }>;
 }
 
 /** Options of the whole program, which may stand before or after the command. */

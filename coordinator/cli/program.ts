@@ -7,8 +7,10 @@ import { type Context, examples } from './context.ts';
 import { addLag } from './lag.ts';
 import { addNodes } from './nodes.ts';
 import { addQuery } from './query.ts';
+import { addRepair } from './repair.ts';
 import { addShards } from './shards.ts';
 import { addStatus } from './status.ts';
+import { addVerify } from './verify.ts';
 import { addWrite } from './write.ts';
 
 const DEFAULT_URL = 'http://127.0.0.1:9090';
@@ -26,7 +28,8 @@ export function createProgram(context: Context): Command {
     .helpOption('-h, --help', 'all of this; with examples after a command')
     .helpCommand(false)
     .configureHelp({ showGlobalOptions: true })
-    .configureOutput({ writeOut: context.out, writeErr: () => undefined })
+    // What is wrong is said once, by `run`.
+    .configureOutput({ writeOut: context.out, writeErr: context.err, outputError: () => undefined })
     .addHelpText('after', examples('status', 'nodes --url http://10.0.0.1:9090', 'shards --output json', 'query up'))
     .exitOverride();
   addStatus(program, context);
@@ -34,6 +37,8 @@ export function createProgram(context: Context): Command {
   addShards(program, context);
   addLag(program, context);
   addCardinality(program, context);
+  addVerify(program, context);
+  addRepair(program, context);
   addQuery(program, context);
   addWrite(program, context);
   addCompletion(program, context.executable);
@@ -48,9 +53,8 @@ export async function run(program: Command, context: Pick<Context, 'err'>, argv:
   } catch (error) {
     if (error instanceof CommanderError) {
       if (error.exitCode === 0) return 0;
-      // Without a command, commander shows the help; it is not an answer, so it belongs here.
-      if (error.code === 'commander.help') context.err(program.helpInformation());
-      else context.err(`${oneLine(error.message)} (try --help)\n`);
+      // Without a command, the help was shown instead.
+      if (error.code !== 'commander.help') context.err(`${oneLine(error.message)} (try --help)\n`);
       return 2;
     }
     if (error instanceof SilverbackError) {

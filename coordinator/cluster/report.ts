@@ -101,6 +101,35 @@ export interface LagReport {
   readonly lostRecords: number;
 }
 
+/** Repair in one copy. Counts are since its node started. */
+export interface CopyRepair {
+  readonly shard: number;
+  readonly region: string;
+  readonly node: string;
+  readonly running: boolean;
+  readonly rounds: number;
+  /** Windows, once for each other copy. */
+  readonly compared: number;
+  readonly differing: number;
+  /** Windows that something was brought to. */
+  readonly healed: number;
+  readonly samples: number;
+  readonly bytes: number;
+  /** The end of the last round, in seconds since 1970; null: there was none. */
+  readonly lastRound: number | null;
+  readonly lastError: string;
+  /** Of a new copy that is being filled. */
+  readonly filledWindows: number;
+  readonly fillWindows: number;
+}
+
+/** A node that was told to repair these shards. */
+export interface StartedRepair {
+  readonly region: string;
+  readonly node: string;
+  readonly shards: readonly number[];
+}
+
 /** How many series carry what, who brings them, and which shards take no more. Exact up to the largest (core/cardinality.ts). */
 export interface CardinalityReport {
   readonly series: number;

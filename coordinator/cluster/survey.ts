@@ -2,20 +2,17 @@
  * Asks every node how it is, all at once. A node that does not answer in time is part of the answer, with the reason: a
  * cluster that is half away must be the easiest to look at.
  */
-import type { Env } from '../../core/env/env.ts';
 import type { SilverbackError } from '../../core/errors.ts';
-import { Channel, type ChannelCredentials } from '../../core/grpc.ts';
 import type { Member } from '../../core/meta/member.ts';
 import type { Placement, PlacementView } from '../../core/placement.ts';
 import { type StatusReply, shardsService } from '../../core/protocol.ts';
+import type { Channels } from './channels.ts';
 
 export interface SurveyOptions {
-  readonly env: Env;
+  readonly channels: Channels;
   readonly placement: PlacementView;
   /** Nodes that are registered now; undefined: not known. */
   readonly members?: () => readonly Member[] | undefined;
-  readonly caller: string;
-  readonly credentials?: ChannelCredentials;
   /** How long a node may take to say how it is. Default 2 s. */
   readonly timeoutMs?: number;
 }
@@ -38,12 +35,15 @@ export interface Found {
 
 export class Survey {
   readonly #options: SurveyOptions;
-  readonly #channels = new Map<string, Channel>();
   readonly #timeoutMs: number;
 
   constructor(options: SurveyOptions) {
     this.#options = options;
     this.#timeoutMs = options.timeoutMs ?? 2_000;
+  }
+
+  placement(): Placement | undefined {
+    return this.#options.placement.current();
   }
 
   /** Never rejects; takes as long as the slowest node, and no longer than `timeoutMs`. */
@@ -61,7 +61,7 @@ export class Survey {
       // What a living node says of itself is newer than the placement.
       known.set(key, member);
     }
-    this.#forgetOthers(new Set([...known.values()].map(({ address }) => address)));
+    this.#options.channels.keepOnly(new Set([...known.values()].map(({ address }) => address)));
     const nodes = await Promise.all(
       [...known].map(async ([key, member]): Promise<Surveyed> => {
         const isRegistered = members === undefined ? undefined : registered.has(key);
@@ -80,31 +80,13 @@ export class Survey {
     return { placement, nodes: nodes.sort((a, b) => order(a.region, b.region) || order(a.name, b.name)) };
   }
 
-  close(): void {
-    this.#forgetOthers(new Set());
-  }
-
   #status(address: string): Promise<StatusReply> {
-    const { env, caller, credentials } = this.#options;
-    let channel = this.#channels.get(address);
-    if (channel === undefined) {
-      channel = new Channel(address, { clock: env.clock, caller, ...(credentials && { credentials }) });
-      this.#channels.set(address, channel);
-    }
-    return channel.unary(shardsService.Status, {}, { timeoutMs: this.#timeoutMs });
+    return this.#options.channels.to(address).unary(shardsService.Status, {}, { timeoutMs: this.#timeoutMs });
   }
 
   /** gRPC's own words for a time-out say nothing of the node. */
   #whyOf({ code, message }: SilverbackError): string {
     return code === 'TIMEOUT' ? `no answer within ${this.#timeoutMs / 1_000} s` : message;
-  }
-
-  #forgetOthers(addresses: ReadonlySet<string>): void {
-    for (const [address, channel] of this.#channels) {
-      if (addresses.has(address)) continue;
-      channel.close();
-      this.#channels.delete(address);
-    }
   }
 }
 

@@ -61,6 +61,8 @@ export interface ApiRow {
   readonly path: string;
   /** Also with POST and a form. */
   readonly post: boolean;
+  /** It starts something: not with GET. */
+  readonly onlyPost?: boolean;
   /** Takes its turn among the queries. */
   readonly gated: boolean;
   readonly find: (api: Api, call: ApiCall) => Promise<Found>;

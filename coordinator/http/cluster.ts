@@ -1,5 +1,8 @@
 /** The endpoints for operators, below `/api/v1/cluster`: what the nodes say of themselves. No node can hold an answer up. */
 import { type Cardinality, KEPT_COUNT } from '../../core/cardinality.ts';
+import { SilverbackError } from '../../core/errors.ts';
+import type { Placement } from '../../core/placement.ts';
+import type { Operations } from '../cluster/operations.ts';
 import {
   type CardinalityReport,
   type ClusterFacts,
@@ -17,7 +20,8 @@ import { invalid, type Params } from './params.ts';
 
 /** What these rows need. */
 export interface Operation {
-  readonly survey: Pick<Survey, 'ask'>;
+  readonly survey: Pick<Survey, 'ask' | 'placement'>;
+  readonly operations: Operations;
   /** `found` is what the nodes have said just now. */
   readonly facts: (found: Surveyed) => ClusterFacts;
 }
@@ -40,6 +44,7 @@ interface Call {
 interface ClusterRow {
   readonly path: string;
   readonly post: boolean;
+  readonly onlyPost?: boolean;
   readonly gated: boolean;
   readonly find: (api: Server, call: Call) => Promise<Found>;
 }
@@ -49,8 +54,8 @@ function row(path: string, find: (found: Surveyed, params: Params, operation: Op
     path,
     post: false,
     gated: false,
-    async find({ options: { operation } }, { params }) {
-      if (operation === undefined) throw invalid(path, 'there is no cluster here');
+    async find(server, { params }) {
+      const operation = operationOf(server);
       const found = await operation.survey.ask();
       return {
         ...plainData(find(found, params, operation)),
@@ -66,7 +71,7 @@ export const CLUSTER_ROWS: readonly ClusterRow[] = [
   row('/cluster/status', (found, _params, { facts }) => statusReport(found, facts(found))),
   row('/cluster/nodes', (found) => nodeReports(found)),
   row('/cluster/shards', (found, params) => {
-    const shard = shardOf(params, found);
+    const shard = shardOf(params, found.placement);
     const [region, node] = [params.text('region'), params.text('node')];
     return shardReports(found)
       .filter((report) => shard === undefined || report.shard === shard)
@@ -79,16 +84,42 @@ export const CLUSTER_ROWS: readonly ClusterRow[] = [
       .filter(({ copies }) => copies.length > 0 || (region === '' && node === ''));
   }),
   row('/cluster/lag', (found) => lagReports(found)),
+  { path: '/cluster/verify', post: false, gated: false, find: verify },
+  { path: '/cluster/repair', post: false, gated: false, find: repairs },
+  { path: '/cluster/repair/run', post: true, onlyPost: true, gated: false, find: runRepair },
   // Not gated: it is asked for when all else goes wrong.
   { path: '/cluster/cardinality', post: false, gated: false, find: cardinality },
 ];
+
+async function verify(server: Server, { params }: Call): Promise<Found> {
+  const { survey, operations } = operationOf(server);
+  const shard = shardOf(params, survey.placement());
+  if (shard === undefined) throw invalid('shard', 'one has to be named');
+  return plainData(await operations.verify(shard));
+}
+
+async function repairs(server: Server, { params }: Call): Promise<Found> {
+  const { survey, operations } = operationOf(server);
+  const { copies, problems } = await operations.repairs(shardOf(params, survey.placement()));
+  return { ...plainData(copies), warnings: problems };
+}
+
+async function runRepair(server: Server, { params }: Call): Promise<Found> {
+  const { survey, operations } = operationOf(server);
+  return plainData(operations.startRepair(shardOf(params, survey.placement())));
+}
+
+function operationOf({ options: { operation } }: Server): Operation {
+  if (operation === undefined) throw new SilverbackError('NOT_FOUND', 'there is no cluster here');
+  return operation;
+}
 
 /** As many of each kind as fit into a terminal. */
 const TOP_COUNT = 10;
 
 async function cardinality({ options }: Server, { params, signal }: Call): Promise<Found> {
-  const { operation } = options;
-  if (operation === undefined || options.cardinality === undefined) throw invalid('cardinality', 'there is no cluster');
+  const operation = operationOf({ options });
+  if (options.cardinality === undefined) throw new SilverbackError('NOT_FOUND', 'the label counts are not known here');
   const limit = params.text('limit') === '' ? TOP_COUNT : params.limit();
   if (limit < 1 || limit > KEPT_COUNT) throw invalid('limit', `${limit} is not from 1 to ${KEPT_COUNT}`);
   const [{ found, coverage }, surveyed] = await Promise.all([options.cardinality({ signal }), operation.survey.ask()]);
@@ -106,7 +137,7 @@ async function cardinality({ options }: Server, { params, signal }: Call): Promi
   return { ...plainData(report), coverage };
 }
 
-function shardOf(params: Params, { placement }: Surveyed): number | undefined {
+function shardOf(params: Params, placement: Placement | undefined): number | undefined {
   const text = params.text('shard');
   if (text === '') return undefined;
   const most = (placement?.shardCount ?? 65_536) - 1;

@@ -190,7 +190,7 @@ export function createHttpServer(options: HttpOptions): HttpServer {
 
   function addRow(server: FastifyInstance, { api: rows }: HttpOptions, row: ApiRow): void {
     server.route({
-      method: row.post ? ['GET', 'POST'] : ['GET'],
+      method: row.onlyPost === true ? ['POST'] : row.post ? ['GET', 'POST'] : ['GET'],
       url: `${API}${row.path}`,
       handler: async (request, reply) => {
         const startedMs = env.clock.monotonicMs();

@@ -19,6 +19,12 @@ const TEMPORARY = '.part';
 /** What is added to the name of a damaged file whose window has no gap any more. */
 const HEALED = '.healed';
 
+/** What a block's name says; undefined if it is no block's name. */
+export function parseBlockName(name: string): { windowStartMs: number; generation: number } | undefined {
+  const match = FILE_NAME.exec(name);
+  return match === null ? undefined : { windowStartMs: Number(match[1]), generation: Number(match[2]) };
+}
+
 /** Chunks that lie this close together on disk are read together ... */
 const READ_GAP_BYTES = 64 * 1024;
 /** ... up to this much. */

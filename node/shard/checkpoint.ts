@@ -213,8 +213,8 @@ class PageReader {
   }
 }
 
-/** Verifies a checkpoint from end to end. @throws CORRUPT, VERSION, INVALID_ARGUMENT. */
-async function verify(env: Env, path: string, shard: number): Promise<CheckpointInfo> {
+/** Reads a checkpoint from end to end. @throws CORRUPT, VERSION, INVALID_ARGUMENT. */
+export async function verifyCheckpoint(env: Env, path: string, shard: number): Promise<CheckpointInfo> {
   const file = await env.disk.open(path, 'read');
   try {
     const reader = new PageReader(file, path);
@@ -300,7 +300,7 @@ export class CheckpointWriter {
       await this.file.sync();
       await this.file.close();
       const { disk } = this.env;
-      await verify(this.env, this.temporary, this.options.shard);
+      await verifyCheckpoint(this.env, this.temporary, this.options.shard);
       const path = pathOf(this.directory, this.serial);
       await disk.rename(this.temporary, path);
       await disk.syncDirectory(this.directory);
@@ -396,7 +396,7 @@ export async function loadCheckpoint(
   for (const serial of (await serials(env, directory)).toReversed()) {
     const file = pathOf(directory, serial);
     try {
-      const info = await verify(env, file, options.shard);
+      const info = await verifyCheckpoint(env, file, options.shard);
       return { checkpoint: { ...info, pages: () => readPages(env, file) }, problems };
     } catch (error) {
       if (!(error instanceof SilverbackError && error.code === 'CORRUPT')) throw error;

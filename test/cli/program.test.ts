@@ -1,7 +1,7 @@
 /** The command line in this process, against a made-up coordinator: what it asks, what it prints, how it ends. */
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { Readable } from 'node:stream';
+import { PassThrough, Readable } from 'node:stream';
 import type { Command } from 'commander';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createProgram, run } from '../../coordinator/cli/program.ts';
@@ -30,6 +30,10 @@ beforeAll(async () => {
 });
 afterAll(() => void server.close());
 
+function startVerifier(): never {
+  throw new Error('no test here runs it');
+}
+
 async function silverback(...args: string[]): Promise<{ code: number; out: string; err: string }> {
   const printed = { out: '', err: '' };
   const context = {
@@ -43,6 +47,8 @@ async function silverback(...args: string[]): Promise<{ code: number; out: strin
     columns: 80,
     executable: '/somewhere/silverback.js',
     input: Readable.from([]),
+    answers: new PassThrough(),
+    startVerifier,
   };
   const code = await run(createProgram(context), context, ['node', 'silverback', ...args]);
   return { code, ...printed };
@@ -76,6 +82,36 @@ test('what is asked', async () => {
   const form = new URLSearchParams(asked.at(-1)?.split(' ')[2]);
   expect(Number(form.get('end')) - Number(form.get('start'))).toBeGreaterThan(3_599);
   expect(form.get('step')).toBe('5m');
+});
+
+test('what changes something is planned, and asked for', async () => {
+  const copy = { shard: 3, region: 'east', node: 'east-1', running: false, rounds: 1 };
+  success([copy]);
+  const count = asked.length;
+  const planned = await silverback('repair', 'run', '--url', url, '--dry-run', '--output', 'json');
+  expect(planned).toMatchObject({ code: 0, err: '' });
+  expect(JSON.parse(planned.out)).toEqual({ plan: [{ region: 'east', node: 'east-1', shard: 3 }] });
+  expect(await silverback('repair', 'run', '--url', url)).toEqual({
+    code: 2,
+    out: '',
+    err: 'NODE         COMPARES SHARDS\neast/east-1  3\nthere is no terminal to ask on: --yes does it, --dry-run shows the plan\n',
+  });
+  expect(asked.slice(count)).toEqual(['GET /api/v1/cluster/repair', 'GET /api/v1/cluster/repair']);
+});
+
+test('copies that differ are no success', async () => {
+  const copies = [
+    { region: 'east', node: 'east-1', digest: '0123456789abcdef' },
+    { region: 'west', node: 'west-1', digest: '' },
+  ];
+  const differing = [{ start: 1_764_396_000, settled: true, buckets: 17, copies }];
+  success({ shardCount: 1, shard: 0, windows: 2, compared: 2, differing, unasked: [] });
+  const { code, out, err } = await silverback('verify', '--url', url);
+  expect(code).toBe(1);
+  expect(out.replace(/\s+/g, ' ')).toContain(
+    'shard 0: window 2025-11-29T06:00Z differs in 17 of 256 parts: east/east-1 01234567; west/west-1 has nothing',
+  );
+  expect(err).toBe('1 shard with copies that differ: silverback repair run brings each what it lacks\n');
 });
 
 describe('what cannot be done is said in one line', () => {
@@ -143,7 +179,18 @@ test('every command has help with examples', async () => {
   const { out } = await silverback('--help');
   const names = [...out.matchAll(/^ {2}([a-z]+) /gm)].map((match) => match[1] as string);
   expect(names).toEqual(
-    expect.arrayContaining(['cardinality', 'status', 'nodes', 'shards', 'lag', 'query', 'write', 'completion']),
+    expect.arrayContaining([
+      'cardinality',
+      'repair',
+      'verify',
+      'status',
+      'nodes',
+      'shards',
+      'lag',
+      'query',
+      'write',
+      'completion',
+    ]),
   );
   const check = async (command: Command, path: readonly string[]): Promise<void> => {
     const help = await silverback(...path, '--help');
@@ -152,8 +199,9 @@ test('every command has help with examples', async () => {
     for (const line of help.out.split('\n')) expect(line.length, line).toBeLessThanOrEqual(100);
     for (const sub of command.commands) if (sub.name() !== 'complete') await check(sub, [...path, sub.name()]);
   };
-  const context = { env: nodeEnv, out: () => undefined, err: () => undefined, columns: 80, executable: '' };
-  await check(createProgram({ ...context, input: Readable.from([]) }), []);
+  const nothing = { env: nodeEnv, out: () => undefined, err: () => undefined, columns: 80, executable: '' };
+  const streams = { input: Readable.from([]), answers: new PassThrough() };
+  await check(createProgram({ ...nothing, ...streams, startVerifier }), []);
 });
 
 test('without a command there is help, and no success', async () => {

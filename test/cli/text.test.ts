@@ -4,9 +4,12 @@ import { cardinalityText } from '../../coordinator/cli/cardinality.ts';
 import { furthest, lagText } from '../../coordinator/cli/lag.ts';
 import { nodesText } from '../../coordinator/cli/nodes.ts';
 import { resultText } from '../../coordinator/cli/query.ts';
+import { repairText } from '../../coordinator/cli/repair.ts';
 import { shardsText } from '../../coordinator/cli/shards.ts';
 import { statusText } from '../../coordinator/cli/status.ts';
 import { bytes, count, duration, ranges } from '../../coordinator/cli/table.ts';
+import { verifyText } from '../../coordinator/cli/verify.ts';
+import { directoryText } from '../../coordinator/cli/verify-directory.ts';
 import {
   callerReports,
   fullShards,
@@ -135,6 +138,90 @@ test('cardinality', () => {
     newSeriesLastHour: 120_000,
     refusedSamples: 1_554,
   });
+});
+
+test('copies that differ', () => {
+  const copies = [
+    { region: 'east', node: 'east-1', digest: '0123456789abcdef' },
+    { region: 'west', node: 'west-1', digest: '' },
+    { region: 'west', node: 'west-2', digest: '0123456789abcdef' },
+  ];
+  const differing = [
+    { start: 1_764_396_000, settled: true, buckets: 17, copies },
+    { start: 1_764_403_200, settled: false, buckets: 1, copies },
+  ];
+  const unasked = [{ region: 'west', node: 'west-3', reason: 'it is being filled' }];
+  const reports = [
+    { shard: 0, windows: 13, compared: 2, differing: [], unasked: [] },
+    { shard: 1, windows: 13, compared: 3, differing, unasked },
+    { shard: 2, windows: 1, compared: 1, differing: [], unasked: [] },
+  ];
+  expect(fits(verifyText(reports, 80))).toMatchInlineSnapshot(`
+    "
+    shard 1: west/west-3 could not be compared: it is being filled
+    shard 1: window 2025-11-29T06:00Z differs in 17 of 256 parts: east/east-1,
+      west/west-2 01234567; west/west-1 has nothing
+    shard 2: one copy, nothing to compare it with
+    25 windows equal in all copies that were compared, in 3 shards
+    1 window being written, where copies differ by what is on its way
+    "
+  `);
+});
+
+test('a data directory', () => {
+  const counts = { segments: 12, records: 34_567, checkpoints: 8, blocks: 13, blockSamples: 9_876_543 };
+  const file = 'data/node-1/shards/3/blocks/1764396000000-2.block';
+  const findings = [
+    { severity: 'damage' as const, file, message: 'section chunks is damaged at offset 65536' },
+    { severity: 'note' as const, file: 'data/x.quarantine', message: 'damage that was found before, and set aside' },
+  ];
+  const report = { nodes: 2, shards: 4, bytes: 2 ** 30, ...counts, findings };
+  expect(fits(directoryText(report, 80))).toMatchInlineSnapshot(`
+    "
+    damage: data/node-1/shards/3/blocks/1764396000000-2.block: section chunks is
+      damaged at offset 65536
+    note: data/x.quarantine: damage that was found before, and set aside
+    Checked      2 nodes, 4 shards, 1.00G
+    Logs         12 segments, 34.6k records
+    Checkpoints  8
+    Blocks       13, 9.88M samples
+    Damages      1
+    "
+  `);
+});
+
+test('repair', () => {
+  const none = { running: false, rounds: 0, compared: 0, differing: 0, healed: 0, samples: 0, bytes: 0 };
+  const idle = { ...none, lastRound: null, lastError: '', filledWindows: 0, fillWindows: 0 };
+  const copies = [
+    { shard: 0, region: 'east', node: 'east-1', ...idle },
+    { shard: 0, region: 'west', node: 'west-1', ...idle, running: true, rounds: 2, lastRound: 1_764_399_900 },
+    { shard: 1, region: 'east', node: 'east-2', ...idle, fillWindows: 13, filledWindows: 4 },
+    {
+      ...idle,
+      shard: 1,
+      region: 'west',
+      node: 'west-2',
+      rounds: 289,
+      differing: 3,
+      healed: 2,
+      samples: 1_234_567,
+      bytes: 7_654_321,
+      lastRound: 1_764_399_990,
+      lastError: 'west/west-1: connect ECONNREFUSED 127.0.0.1:9103',
+    },
+  ];
+  expect(fits(repairText(copies, 1_764_400_000_000, 80))).toMatchInlineSnapshot(`
+    "
+    SHARD COPY        STATE             LAST ROUNDS DIFFERED HEALED SAMPLES BYTES
+        0 east/east-1 waiting              -      0        0      0       0    0B
+        0 west/west-1 running      1m40s ago      2        0      0       0    0B
+        1 east/east-2 filling 4/13         -      0        0      0       0    0B
+        1 west/west-2 failed         10s ago    289        3      2   1.23M 7.30M
+
+    shard 1 on west/west-2: west/west-1: connect ECONNREFUSED 127.0.0.1:9103
+    "
+  `);
 });
 
 test('status of a cluster that waits for its nodes', () => {

@@ -1,10 +1,13 @@
 /** `silverback` as an operator runs it, against real processes. */
 import { spawn } from 'node:child_process';
-import { readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { DirectoryReport } from '../../coordinator/cli/verify-directory.ts';
+import type { VerifyReport } from '../../coordinator/cluster/digests.ts';
 import type {
   CardinalityReport,
+  CopyRepair,
   LagReport,
   NodeReport,
   ShardReport,
@@ -127,6 +130,47 @@ test('a node that stands still is down, with the reason, and holds nothing up', 
     process.kill(pid as number, 'SIGCONT');
   }
   await eventually(async () => expect((await json<StatusReport>('status')).nodes.up).toBe(2));
+});
+
+test('copies are compared and repaired while they serve, files once they do not', async () => {
+  const dataDir = await sandbox.directory();
+  const flags = ['--regions', '2', '--nodes', '1', '--shards', '2', '--no-self-monitoring'];
+  const cluster = await sandbox.cluster(dataDir, ...flags);
+  const on = ['--url', cluster.url];
+  const samples = ['cli_verify{a="1"} 1', 'cli_verify{a="2"} 2', 'cli_verify 3'];
+  expect((await silverback(['write', ...on, ...samples])).code).toBe(0);
+  await eventually(async () => {
+    const reports = await json<VerifyReport[]>('verify', ...on);
+    expect(reports.map(({ shard, compared, differing }) => [shard, compared, differing])).toEqual([
+      [0, 2, []],
+      [1, 2, []],
+    ]);
+    expect(reports.some(({ windows }) => windows > 0)).toBe(true);
+  });
+  const repaired = await silverback(['repair', 'run', '--shard', '1', '--yes', ...on]);
+  expect(repaired).toMatchObject({ code: 0, out: expect.stringMatching(/compared in 2 copies, 0 differed/) });
+  const copies = await json<CopyRepair[]>('repair', 'status', '--shard', '1', ...on);
+  expect(copies.map(({ node, rounds, lastError }) => [node, rounds > 0, lastError])).toEqual([
+    ['east-1', true, ''],
+    ['west-1', true, ''],
+  ]);
+  const refused = await silverback(['verify', '--data-dir', dataDir]);
+  expect(refused).toMatchObject({ code: 1, out: '' });
+  expect(refused.err).toMatch(/^\S+ is in use by process \d+: stop it first, .*\n$/);
+
+  await cluster.run.interrupt();
+  const sound = await json<DirectoryReport>('verify', '--data-dir', dataDir);
+  expect(sound).toMatchObject({ nodes: 2, shards: 4, findings: [] });
+  const folder = join(dataDir, 'east-1/shards/0/log');
+  const segment = join(folder, (await readdir(folder)).find((name) => name.endsWith('.log')) as string);
+  const bytes = await readFile(segment);
+  bytes[100] = (bytes[100] as number) ^ 1;
+  await writeFile(segment, bytes);
+  const damaged = await silverback(['verify', '--data-dir', join(dataDir, 'east-1'), '--output', 'json']);
+  expect(damaged).toMatchObject({ code: 1, err: '1 damage found\n' });
+  expect((JSON.parse(damaged.out) as DirectoryReport).findings).toEqual([
+    { severity: 'damage', file: segment, message: 'its header is damaged' },
+  ]);
 });
 
 test('a shard that takes no more series: which they are, and who brings them', async () => {

@@ -1,5 +1,6 @@
 import { afterEach, expect, test } from 'vitest';
 import { StaticPlacement } from '../../client/placement.ts';
+import { Channels } from '../../coordinator/cluster/channels.ts';
 import { Survey } from '../../coordinator/cluster/survey.ts';
 import { Readiness } from '../../coordinator/query/readiness.ts';
 import type { Env } from '../../core/env/env.ts';
@@ -56,8 +57,9 @@ test('the first time every region has to be placed and recovered, later a copy o
   const clock = { ...nodeEnv.clock, monotonicMs: () => nodeEnv.clock.monotonicMs() + aheadMs };
   const env: Env = { ...nodeEnv, clock };
   const open = () => {
-    const survey = new Survey({ env, placement, caller: 'test', timeoutMs: 10_000 });
-    closers.push(() => survey.close());
+    const channels = new Channels({ env, caller: 'test' });
+    closers.push(() => channels.close());
+    const survey = new Survey({ channels, placement, timeoutMs: 10_000 });
     return new Readiness({ clock, survey, regions: ['east', 'west'] });
   };
   const readiness = open();
