@@ -23,7 +23,7 @@ import { ETCD_SETTINGS, etcdOptions } from '../core/meta/flags.ts';
 import { follow } from '../core/meta/follow.ts';
 import { KEYS } from '../core/meta/keys.ts';
 import type { Member } from '../core/meta/member.ts';
-import { keepPlacement, removeLostNode } from '../core/meta/placer.ts';
+import { keepPlacement, removeLostNode, switchMoves } from '../core/meta/placer.ts';
 import { addMetaService } from '../core/meta/service.ts';
 import { openView } from '../core/meta/view.ts';
 import { memberReachedAt, viewReachedAt } from '../core/peers.ts';
@@ -223,7 +223,9 @@ async function main(): Promise<void> {
     }),
     unready: async () => (isWarm ? readiness.missing() : WARMING),
     page: registerPage,
-    admin: settings.enableAdminApi ? { env, eraser, removeLostNode: removeNode } : undefined,
+    admin: settings.enableAdminApi
+      ? { env, eraser, removeLostNode: removeNode, switchMoves: (from, moves) => switchMoves(meta, from, moves) }
+      : undefined,
     corsOrigin: settings.corsOrigin,
   });
   const rpc = new RpcServer({ warn: (message) => log.warn(message) });

@@ -1,10 +1,11 @@
 /**
  * Prometheus's TSDB admin API, as far as there is something to it here: deleting series, and taking out what is deleted;
- * and declaring nodes lost. Only where it is switched on.
+ * declaring nodes lost, and holding moves. Only where it is switched on.
  */
 import type { Eraser } from '../../client/eraser.ts';
 import type { Env } from '../../core/env/env.ts';
 import { SilverbackError } from '../../core/errors.ts';
+import type { Moves } from '../../core/meta/region.ts';
 import { type Answer, failure } from './answer.ts';
 import { invalid, type Params } from './params.ts';
 
@@ -12,6 +13,7 @@ export interface AdminOptions {
   readonly env: Env;
   readonly eraser: Pick<Eraser, 'delete' | 'clean'>;
   readonly removeLostNode: (region: string, name: string) => Promise<void>;
+  readonly switchMoves: (region: string, moves: Moves) => Promise<void>;
 }
 
 export interface AdminRow {
@@ -24,6 +26,7 @@ export const ADMIN_ROWS: readonly AdminRow[] = [
   { path: '/admin/tsdb/delete_series', run: deleteSeries },
   { path: '/admin/tsdb/clean_tombstones', run: ({ eraser }, _params, signal) => eraser.clean({ signal }) },
   { path: '/admin/nodes/remove', run: removeNode },
+  { path: '/admin/moves', run: switchMoves },
 ];
 
 /** Answers a call; never rejects. Undefined: the admin API is switched off. */
@@ -57,14 +60,23 @@ async function deleteSeries({ env, eraser }: AdminOptions, params: Params, signa
 }
 
 async function removeNode(options: AdminOptions, params: Params): Promise<void> {
-  const named = (name: string): string => {
-    const value = params.text(name);
-    if (value === '') throw new SilverbackError('INVALID_ARGUMENT', `no ${name} parameter provided`);
-    return value;
-  };
-  const [region, name] = [named('region'), named('name')];
+  const [region, name] = [given(params, 'region'), given(params, 'name')];
   if (params.text('lost') !== 'true') {
     throw invalid('lost', 'only a lost node can be removed, which gives up what it did not deliver: lost=true says so');
   }
   await options.removeLostNode(region, name);
+}
+
+async function switchMoves(options: AdminOptions, params: Params): Promise<void> {
+  const [region, mode] = [given(params, 'region'), given(params, 'mode')];
+  if (!MOVES.includes(mode as Moves)) throw invalid('mode', `expected ${MOVES.join(', ')}, got "${mode}"`);
+  await options.switchMoves(region, mode as Moves);
+}
+
+const MOVES: readonly Moves[] = ['on', 'paused', 'off'];
+
+function given(params: Params, name: string): string {
+  const value = params.text(name);
+  if (value === '') throw new SilverbackError('INVALID_ARGUMENT', `no ${name} parameter provided`);
+  return value;
 }

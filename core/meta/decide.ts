@@ -11,13 +11,16 @@
  *   longer than the grace: a short absence moves the routing of writes, no data. Where copies are just fewer than wanted,
  *   another node joins after the grace.
  * - What is more than wanted leaves, and goes once it is drained.
+ * - With everything else in order, copies move until every node holds its share (moves.ts). A node takes part when it has been
+ *   there for the grace.
  *
  * Nothing is concluded from a node's absence for two lease times after the placer was elected or saw the store come back, nor
  * while more than a third of the nodes vanished at once: then it is more likely that the store or the network is to blame.
  */
 import { planCopies, spreadFirsts } from '../planner.ts';
 import type { Member } from './member.ts';
-import type { CopyReports, RegionCopy, RegionPlacement } from './region.ts';
+import { isMove, nextMoves } from './moves.ts';
+import type { CopyReports, Moves, RegionCopy, RegionPlacement } from './region.ts';
 
 export interface DecideOptions {
   readonly clusterId: string;
@@ -46,8 +49,10 @@ export interface Situation {
 export interface Memory {
   /** Absences say nothing before. */
   readonly quietUntilMs: number;
-  /** Of each node with copies: whether it was registered at the last look, and since when. */
+  /** Of each node that lives or has copies: whether it was registered at the last look, and since when. */
   readonly nodes: ReadonlyMap<string, { readonly isLiving: boolean; readonly sinceMs: number }>;
+  /** What was found to need no moves: planning is dear. */
+  readonly balanced: { readonly shards: RegionPlacement['shards']; readonly nodes: string } | undefined;
 }
 
 export interface Decision {
@@ -62,7 +67,7 @@ export interface Decision {
 
 /** Of a placer that was just elected, or saw its store come back. */
 export function beginning(options: Pick<DecideOptions, 'leaseTtlMs'>, nowMs: number): Memory {
-  return { quietUntilMs: nowMs + 2 * options.leaseTtlMs, nodes: new Map() };
+  return { quietUntilMs: nowMs + 2 * options.leaseTtlMs, nodes: new Map(), balanced: undefined };
 }
 
 export function decide(options: DecideOptions, situation: Situation, memory: Memory): Decision {
@@ -78,6 +83,7 @@ export function decide(options: DecideOptions, situation: Situation, memory: Mem
     shardCount: options.shardCount,
     region: options.region,
     copies,
+    moves: 'on',
     nodes,
     shards: planned.map((names) => names.map((node) => ({ node, state: 'active', epoch: 1 }))),
   };
@@ -90,6 +96,11 @@ export function withoutNode(current: RegionPlacement, name: string): RegionPlace
   const { [name]: lost, ...nodes } = current.nodes;
   if (lost === undefined) return undefined;
   return { ...current, nodes, shards: current.shards.map((copies) => copies.filter(({ node }) => node !== name)) };
+}
+
+/** The placement with moves switched; undefined when they are that already. */
+export function withMoves(current: RegionPlacement, moves: Moves): RegionPlacement | undefined {
+  return current.moves === moves ? undefined : { ...current, moves };
 }
 
 /** How many nodes of so many may vanish at once before that is taken for something else. */
@@ -146,8 +157,15 @@ class Places {
     this.copies = this.copies.map((one) => (one === copy ? { ...copy, fill: true } : one));
   }
 
-  add(node: string, fill: boolean): void {
-    this.copies.push({ node, state: 'joining', epoch: ++this.#epoch, ...(fill && { fill: true }) });
+  add(node: string, fill: boolean, from?: string): void {
+    const epoch = ++this.#epoch;
+    this.copies.push({
+      node,
+      state: 'joining',
+      epoch,
+      ...(fill && { fill: true }),
+      ...(from !== undefined && { from }),
+    });
   }
 
   remove(copy: RegionCopy): void {
@@ -159,7 +177,7 @@ class Round {
   readonly #options: DecideOptions;
   readonly #situation: Situation;
   readonly #current: RegionPlacement;
-  readonly #memory: Memory;
+  #memory: Memory;
   readonly #living: ReadonlyMap<string, Member>;
   readonly #wanted: number;
   /** Nodes whose copies take writes, as it was placed. */
@@ -180,11 +198,11 @@ class Round {
     this.#living = new Map(members.map((member) => [member.name, member]));
     this.#takers = new Set(current.shards.flat().flatMap(({ node, state }) => (state === 'leaving' ? [] : [node])));
     const nodes = new Map<string, { isLiving: boolean; sinceMs: number }>();
-    for (const name of Object.keys(current.nodes)) {
+    for (const name of new Set([...Object.keys(current.nodes), ...this.#living.keys()])) {
       const isLiving = this.#living.has(name);
       const known = before.nodes.get(name);
       // At the first look, one that lives has done so for ever, and so has one that was found gone by an earlier placer.
-      const isOld = known === undefined && (isLiving || !this.#takers.has(name));
+      const isOld = known === undefined && (isLiving ? before.nodes.size === 0 : !this.#takers.has(name));
       const sinceMs = isOld ? Number.NEGATIVE_INFINITY : nowMs;
       nodes.set(name, known?.isLiving === isLiving ? known : { isLiving, sinceMs });
     }
@@ -197,6 +215,7 @@ class Round {
     const all = this.#current.shards.map((copies, shard) => new Places(shard, copies));
     for (const places of all) this.#settle(places);
     this.#supply(all);
+    if (this.#isActing && this.#lacks.size === 0 && this.#current.moves === 'on') this.#move(all);
     const changed = all.some(({ copies, shard }) => !isSame(copies, this.#current.shards[shard] as RegionCopy[]));
     const shards = changed ? all.map(({ copies }) => copies) : this.#current.shards;
     const { nodes, isMoved } = this.#nodes(shards);
@@ -249,8 +268,12 @@ class Round {
     const wanted = this.#wanted;
     for (const copy of places.copies) {
       if (copy.state !== 'joining' || this.#reportOf(shard, copy)?.filled !== true) continue;
+      const source = isMove(copy, places.copies) ? places.copies.find(({ node }) => node === copy.from) : undefined;
+      if (source !== undefined && this.#current.moves !== 'on') continue;
       places.turn(copy, 'active');
-      this.#reasons.add(`${copy.node} holds the past now and is active`, shard);
+      if (source !== undefined) places.turn(source, 'leaving');
+      const place = source === undefined ? '' : ` in place of ${source.node}`;
+      this.#reasons.add(`${copy.node} holds the past now and is active${place}`, shard);
     }
     if (this.#isActing) {
       for (const copy of places.takers) {
@@ -275,6 +298,7 @@ class Round {
     for (const copy of places.copies.toReversed()) {
       if (copy.state === 'leaving' || places.count('active') < this.#wanted) continue;
       if (copy.state === 'active' && places.count('active') === this.#wanted) continue;
+      if (isMove(copy, places.copies) && this.#current.moves !== 'off') continue;
       places.turn(copy, 'leaving');
       this.#reasons.add(`${copy.node} is not needed any more`, shard);
     }
@@ -306,7 +330,7 @@ class Round {
         this.#reasons.add(`${copy.node} brings the past here`, shard);
       }
     }
-    const takers = places.takers.length;
+    const takers = places.takers.filter((copy) => !isMove(copy, places.copies)).length;
     const count = Math.max(this.#wanted - takers - waitedFor, takers === 0 ? 1 : 0);
     if (count > 0) this.#lacks.set(places, { count, fill: waitedFor === 0 });
   }
@@ -327,6 +351,24 @@ class Round {
         this.#reasons.add(`${name} takes writes${fill ? ' and brings the past here' : ''}`, places.shard);
       }
     }
+  }
+
+  /** Begins moves, unless a node is away that may be back. */
+  #move(all: readonly Places[]): void {
+    for (const [name, { isLiving }] of this.#memory.nodes) {
+      if (!isLiving && (this.#takers.has(name) || this.#isUnsettled(name))) return;
+    }
+    const nodes = [...this.#living.values()].filter(({ name }) => this.#takers.has(name) || !this.#isUnsettled(name));
+    const named = nodes.map(({ name, zone }) => `${name} ${zone}`).join();
+    const { shards } = this.#current;
+    if (this.#memory.balanced?.shards === shards && this.#memory.balanced.nodes === named) return;
+    const copies = all.map((places) => places.copies);
+    const moves = nextMoves(nodes, copies, this.#wanted);
+    for (const { shard, from, to } of moves) {
+      (all[shard] as Places).add(to, true, from);
+      this.#reasons.add(`moves from ${from} to ${to}`, shard);
+    }
+    if (moves.length === 0) this.#memory = { ...this.#memory, balanced: { shards, nodes: named } };
   }
 
   #choose(places: Places, loads: ReadonlyMap<string, number>): string | undefined {
@@ -369,8 +411,9 @@ function isSame(one: readonly RegionCopy[], other: readonly RegionCopy[]): boole
   return (
     one.length === other.length &&
     one.every((copy, i) => {
-      const { node, state, epoch, fill } = other[i] as RegionCopy;
-      return copy.node === node && copy.state === state && copy.epoch === epoch && copy.fill === fill;
+      const { node, state, epoch, fill, from } = other[i] as RegionCopy;
+      const isPlaced = copy.node === node && copy.state === state && copy.epoch === epoch;
+      return isPlaced && copy.fill === fill && copy.from === from;
     })
   );
 }

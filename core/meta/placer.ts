@@ -5,13 +5,13 @@
  */
 import type { Env, Timer } from '../env/env.ts';
 import { SilverbackError } from '../errors.ts';
-import { beginning, type DecideOptions, decide, type Memory, withoutNode } from './decide.ts';
+import { beginning, type DecideOptions, decide, type Memory, withMoves, withoutNode } from './decide.ts';
 import { type Campaign, campaign, type Leadership } from './election.ts';
 import { type Follower, follow } from './follow.ts';
 import { KEYS } from './keys.ts';
 import type { Member } from './member.ts';
-import { type CopyReports, type RegionPlacement, readPlacement } from './region.ts';
-import type { Entry, MetaStore } from './store.ts';
+import { type CopyReports, type Moves, type RegionPlacement, readPlacement } from './region.ts';
+import type { Condition, Entry, MetaStore } from './store.ts';
 
 export interface PlacerOptions extends DecideOptions {
   /** The placer's own name, for people who look at the election. */
@@ -81,7 +81,7 @@ export function keepPlacement(env: Env, store: MetaStore, options: PlacerOptions
     const returnCount = now.nodes.returnCount + now.reports.returnCount + now.placement.returnCount;
     if (now.memory === undefined || returnCount > now.returnCount) {
       now.returnCount = returnCount;
-      now.memory = { ...beginning(options, nowMs), nodes: now.memory?.nodes ?? new Map() };
+      now.memory = { ...beginning(options, nowMs), ...(now.memory && { nodes: now.memory.nodes }) };
     }
     const { entry, placement } = current();
     const situation = {
@@ -176,25 +176,44 @@ export function keepPlacement(env: Env, store: MetaStore, options: PlacerOptions
  * waits for it any more. Any process may do it; whoever keeps the placement goes on from there.
  * @throws SilverbackError NOT_FOUND without such a node, CONFLICT while it is registered, UNAVAILABLE
  */
-export async function removeLostNode(store: MetaStore, region: string, name: string): Promise<void> {
-  for (;;) {
-    const entry = await store.get(KEYS.placement(region));
-    if (entry === undefined) throw new SilverbackError('NOT_FOUND', `region ${region} has no placement`);
+export function removeLostNode(store: MetaStore, region: string, name: string): Promise<void> {
+  return amend(store, region, [{ key: KEYS.node(region, name), revision: 0 }], async (current) => {
     if ((await store.get(KEYS.node(region, name))) !== undefined) {
       const message = `node ${name} of region ${region} is registered: only a node that is gone can be declared lost`;
       throw new SilverbackError('CONFLICT', message);
     }
-    const next = withoutNode(readPlacement(entry), name);
-    if (next === undefined) {
-      const message = `region ${region} has no copies on a node ${name}`;
-      throw new SilverbackError('NOT_FOUND', message);
-    }
-    const conditions = [
-      { key: KEYS.placement(region), revision: entry.revision },
-      { key: KEYS.node(region, name), revision: 0 },
-    ];
+    const next = withoutNode(current, name);
+    if (next !== undefined) return next;
+    throw new SilverbackError('NOT_FOUND', `region ${region} has no copies on a node ${name}`);
+  });
+}
+
+/**
+ * Lets copies move, holds the moves, or calls them off; see `Moves`.
+ * @throws SilverbackError NOT_FOUND without a placement, UNAVAILABLE
+ */
+export function switchMoves(store: MetaStore, region: string, moves: Moves): Promise<void> {
+  return amend(store, region, [], async (current) => withMoves(current, moves));
+}
+
+/** Changes a placement under the hands of whoever keeps it. */
+async function amend(
+  store: MetaStore,
+  region: string,
+  conditions: readonly Condition[],
+  change: (current: RegionPlacement) => Promise<RegionPlacement | undefined>,
+): Promise<void> {
+  const key = KEYS.placement(region);
+  for (;;) {
+    const entry = await store.get(key);
+    if (entry === undefined) throw new SilverbackError('NOT_FOUND', `region ${region} has no placement`);
+    const next = await change(readPlacement(entry));
+    if (next === undefined) return;
     try {
-      await store.commit(conditions, [{ put: KEYS.placement(region), value: JSON.stringify(next) }]);
+      await store.commit(
+        [{ key, revision: entry.revision }, ...conditions],
+        [{ put: key, value: JSON.stringify(next) }],
+      );
       return;
     } catch (error) {
       if (!(error instanceof SilverbackError) || error.code !== 'CONFLICT') throw error;

@@ -9,6 +9,7 @@ export interface RegionPlacement {
   readonly region: string;
   /** How many copies of every shard there shall be. */
   readonly copies: number;
+  readonly moves: Moves;
   /** Every node that holds a copy, as it last registered. */
   readonly nodes: { readonly [name: string]: { readonly zone: string; readonly address: string } };
   /** Index is the shard. The first copy that can takes its writes. */
@@ -21,7 +22,15 @@ export interface RegionCopy {
   readonly epoch: number;
   /** A joining copy is to bring the past here; without it, it only takes writes, because the one before may be back soon. */
   readonly fill?: true;
+  /** A joining copy that is to take the place of the active one on this node. */
+  readonly from?: string;
 }
+
+/**
+ * Whether copies move so that every node holds its share. `paused`: nothing begins, and nothing that is under way is
+ * finished. `off`: what is under way is called off.
+ */
+export type Moves = 'on' | 'paused' | 'off';
 
 /** The value under `KEYS.copies(region, node)`: those copies that are not simply active, by shard. */
 export type CopyReports = { readonly [shard: string]: CopyReport };
@@ -38,5 +47,6 @@ export interface CopyReport {
 export function readPlacement(entry: Entry): RegionPlacement {
   const read = JSON.parse(entry.value) as RegionPlacement;
   // Placements of the first version do not say it.
-  return { ...read, copies: read.copies ?? Math.max(1, ...read.shards.map((copies) => copies.length)) };
+  const moves = read.moves ?? 'on';
+  return { ...read, moves, copies: read.copies ?? Math.max(1, ...read.shards.map((copies) => copies.length)) };
 }

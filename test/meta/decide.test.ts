@@ -1,6 +1,6 @@
 /** The rules of placement, one by one; region.test.ts has them all at once. */
 import { describe, expect, test } from 'vitest';
-import { beginning, type Decision, decide, type Memory, withoutNode } from '../../core/meta/decide.ts';
+import { beginning, type Decision, decide, type Memory, withMoves, withoutNode } from '../../core/meta/decide.ts';
 import type { CopyReports, RegionPlacement } from '../../core/meta/region.ts';
 
 const TTL_MS = 10_000;
@@ -258,6 +258,59 @@ describe('decide', () => {
     table.options.copies = 1;
     table.pass(0);
     for (const text of table.shards) expect(text).toMatch(/^.:active .:leaving$/);
+  });
+
+  test('a node that joins gets its share, two at a time, each when it is filled', () => {
+    const table = new Table(['a', 'b'], { shardCount: 12 });
+    const before = table.shards;
+    table.join('c');
+    table.pass(GRACE_MS - 1_000);
+    expect(table.shards).toEqual(before);
+    table.pass(2_000);
+    let moved = 0;
+    for (let rounds = 0; rounds < 4; rounds++) {
+      const joining = table.shards.flatMap((text, shard) => (text.includes('c:joining+') ? [shard] : []));
+      if (joining.length === 0) break;
+      expect(joining.length).toBeLessThanOrEqual(2);
+      moved += joining.length;
+      // The copy that it comes from takes the writes until then, and does not count as one too many.
+      for (const shard of joining) expect(table.shards[shard]).toMatch(/^[ab]:active c:joining\+$/);
+      for (const shard of joining) table.report('c', shard, { filled: true });
+      table.pass(0);
+      for (const shard of joining) {
+        const source = before[shard]?.[0] as string;
+        expect(table.shards[shard]).toBe(`${source}:leaving c:active`);
+        table.report(source, shard, { drained: true });
+      }
+      table.pass(0);
+    }
+    expect(moved).toBe(4);
+    expect(table.shards.filter((text) => text === 'c:active')).toHaveLength(4);
+    const { placement } = table;
+    table.pass(10 * GRACE_MS);
+    expect(table.placement).toBe(placement);
+  });
+
+  test('moves are held, called off, and not begun while a node is away', () => {
+    const table = new Table(['a', 'b', 'c'], { shardCount: 12 });
+    table.die('c');
+    table.join('d');
+    table.pass(GRACE_MS);
+    expect(table.reasons.join()).not.toContain('moves from');
+    table.join('c');
+    for (const shard of table.shards.keys()) table.report('c', shard, { filled: true });
+    table.pass(2 * GRACE_MS);
+    const shard = table.shards.findIndex((text) => text.includes('d:joining+') && !text.includes('leaving'));
+    expect(shard).toBeGreaterThanOrEqual(0);
+    const held = withMoves(table.placement as RegionPlacement, 'paused') as RegionPlacement;
+    expect(withMoves(held, 'paused')).toBeUndefined();
+    table.placement = held;
+    table.report('d', shard, { filled: true });
+    table.pass(GRACE_MS);
+    expect(table.placement).toBe(held);
+    table.placement = withMoves(held, 'off');
+    table.pass(0);
+    expect(table.shards[shard]).toMatch(/^.:active d:leaving$/);
   });
 
   test('copies of a shard lie in different zones', () => {

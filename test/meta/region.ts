@@ -176,7 +176,7 @@ export class SimRegion {
       node.isCut = false;
     }
     this.#calmSinceMs = this.nowMs;
-    this.run(6 * (GRACE_MS + TTL_MS));
+    this.run(10 * (GRACE_MS + TTL_MS));
     this.#isWriting = false;
     this.run(TTL_MS);
   }
@@ -184,6 +184,7 @@ export class SimRegion {
   /** What is not in order after `heal`. */
   unsettled(): string[] {
     const found = [...this.violations];
+    if (this.spread() > 1) found.push(`one node has ${this.spread()} copies more than another`);
     for (const [shard, copies] of (this.placement?.shards ?? []).entries()) {
       const text = copies.map(({ node, state }) => `${node}:${state}`).join(' ');
       const isSettled = copies.every(({ state }) => state === 'active') && copies.length === this.options.copies;
@@ -199,6 +200,13 @@ export class SimRegion {
 
   node(name: string): SimNode {
     return this.nodes.find((node) => node.name === name) as SimNode;
+  }
+
+  /** Copies of the node that holds most, less those of the one that holds fewest. */
+  spread(): number {
+    const counts = new Map(this.nodes.map(({ name }) => [name, 0]));
+    for (const { node } of (this.placement?.shards ?? []).flat()) counts.set(node, (counts.get(node) as number) + 1);
+    return Math.max(...counts.values()) - Math.min(...counts.values());
   }
 
   // ---- nodes ------------------------------------------------------------------------------------
