@@ -1,6 +1,7 @@
 /** A node without storage: keeps what it is sent by identity, and fails when and how it is told. */
 import { nodeEnv } from '../../core/env/node.ts';
 import type { SilverbackError } from '../../core/errors.ts';
+import { readExemplars } from '../../core/exemplars.ts';
 import { type Duplex, RpcServer } from '../../core/grpc.ts';
 import { decodeIdentity, formatLabels } from '../../core/labels.ts';
 import type { Copy, Placement } from '../../core/placement.ts';
@@ -160,6 +161,8 @@ export class FakeNode {
       refusedExemplars: [],
     } as const;
     if (verdict !== undefined) return { ...outcome, ...verdict };
+    let exemplars = 0;
+    readExemplars(batch.exemplars, 'CORRUPT', () => exemplars++);
     const definitions = Buffer.from(batch.definitions);
     for (let at = 0; at < definitions.length; ) {
       const end = at + 8 + definitions.readUInt32LE(at + 4);
@@ -195,7 +198,7 @@ export class FakeNode {
       }
       sample += count;
     }
-    return { ...outcome, unknownRefs: Buffer.from(Uint32Array.from(unknown).buffer), rejections };
+    return { ...outcome, unknownRefs: Buffer.from(Uint32Array.from(unknown).buffer), rejections, exemplars };
   }
 }
 

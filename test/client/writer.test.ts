@@ -2,7 +2,9 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { StaticPlacement } from '../../client/placement.ts';
 import { type ColumnBatch, Writer, type WriterOptions } from '../../client/writer.ts';
+import { ExemplarList } from '../../core/exemplars.ts';
 import { encodeIdentity, makeLabels } from '../../core/labels.ts';
+import { encodeMetadata } from '../../core/metadata.ts';
 import type { PlacementView } from '../../core/placement.ts';
 import { env, FakeNode, placementOf } from './fake.ts';
 
@@ -131,6 +133,32 @@ describe('a writer', () => {
     // 7 was new and therefore known.
     expect([...(a.requests[2]?.shards[0]?.refs ?? [])]).toEqual([5, 0, 0, 0, 6, 0, 0, 0]);
     expect(writer.stats().unknownRefCount).toBe(1);
+  });
+
+  it('brings what is beside the samples with them or without, once', async () => {
+    const [a, , placement] = pair();
+    const writer = writerTo(placement);
+    const list = new ExemplarList();
+    const identity = source.identity(0, 5);
+    for (let i = 0; i < 3; i++) list.add(identity, { labels: new Uint8Array(0), timestampMs: i, value: i });
+    const annex = { exemplars: list.take(), metadata: encodeMetadata([{ name: 'm', type: 1, unit: '', help: '' }]) };
+    let attempts = 0;
+    a.judge = () => (++attempts === 1 ? { code: 'UNAVAILABLE', message: 'opening', retryAfterMs: 1 } : undefined);
+    const alone = await writer.write([{ ...batch(0, []), ...annex }], BRIEF);
+    expect(alone).toMatchObject({ acknowledgedCount: 0, results: [{ code: 'OK', exemplarCount: 3 }] });
+    await writer.write([batch(0, [[5, 1]])], BRIEF);
+    a.forget();
+    a.requests.length = 0;
+    const timestamps = Array.from({ length: 70_000 }, (_, i) => i);
+    const outcome = await writer.write([{ ...batch(0, [[5, ...timestamps]]), ...annex }], BRIEF);
+    expect(outcome).toMatchObject({ acknowledgedCount: 70_000, results: [{ code: 'OK', exemplarCount: 3 }] });
+    const sent = a.requests.flatMap(({ shards }) => shards);
+    // Two pieces, each sent again for the reference that was forgotten.
+    expect(sent.map((one) => one.exemplars.length > 0 && one.metadata.length > 0).sort()).toEqual([
+      ...Array(sent.length - 1).fill(false),
+      true,
+    ]);
+    expect(sent.length).toBeGreaterThan(2);
   });
 
   it('takes a broken stream up again, with definitions', async () => {
