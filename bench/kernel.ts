@@ -7,7 +7,8 @@
  * short.
  */
 import { compressSync } from 'lz4-napi';
-import { type BatchColumns, type RefTable, type SeriesId, ShardKernel, startOfBatch } from '../core/kernel/shard.ts';
+import { type BatchColumns, startOfBatch } from '../core/kernel/batch.ts';
+import { type RefTable, type SeriesId, ShardKernel } from '../core/kernel/shard.ts';
 import { encodeIdentity, makeLabels } from '../core/labels.ts';
 import { KINDS, Mix, STEP_MS, WINDOW_TICKS } from './mix.ts';
 

@@ -10,6 +10,7 @@
  * - Bytes of other owners (batches, blocks, log records) are copied in; any alignment will do.
  */
 import { SilverbackError } from '../errors.ts';
+import { type BatchColumns, type BatchCursor, BatchInput } from './batch.ts';
 import { ChunkCodec } from './codec.ts';
 import { SeriesColumns } from './columns.ts';
 import { Outcome, ShardInstance } from './instance.ts';
@@ -40,37 +41,10 @@ export interface ShardKernelOptions {
   readonly maxRefCount?: number;
 }
 
-/** Samples as they travel, packed little-endian (proto `ShardBatch`). Entry i of `refs` and `counts` is one run of samples. */
-export interface BatchColumns {
-  /** u32: the sender's references. */
-  readonly refs: Uint8Array;
-  /** u32: samples in the run; empty: every run has one. */
-  readonly counts: Uint8Array;
-  /** i64: milliseconds. */
-  readonly timestamps: Uint8Array;
-  /** u64: the bits of the float64s. */
-  readonly values: Uint8Array;
-}
-
 /** What `append` lets in, both ends inclusive. 0 and Infinity switch a bound off. */
 export interface Admission {
   readonly minMs: number;
   readonly maxMs: number;
-}
-
-/** Where in a batch the next slice starts. Make one with `startOfBatch()`, one per batch. */
-export interface BatchCursor {
-  /** Index of the next run. */
-  run: number;
-  /** Samples of that run that were already taken. */
-  taken: number;
-  /** Index of the next sample over all runs. */
-  sample: number;
-  done: boolean;
-}
-
-export function startOfBatch(): BatchCursor {
-  return { run: 0, taken: 0, sample: 0, done: false };
 }
 
 /**
@@ -154,19 +128,14 @@ export class ShardKernel {
   readonly #maxSeriesCount: number;
   readonly #maxOpenWindows: number;
   readonly #maxRefCount: number;
-  readonly #slice: SliceColumns;
+  readonly #batches: BatchInput;
 
   private constructor(options: Required<ShardKernelOptions>) {
     this.#instance = new ShardInstance(options);
     this.#maxSeriesCount = options.maxSeriesCount;
     this.#maxOpenWindows = options.maxOpenWindows;
     this.#maxRefCount = options.maxRefCount;
-    const { exports } = this.#instance;
-    this.#slice = {
-      counts: exports.countsOffset(),
-      timestamps: exports.timestampsOffset(),
-      values: exports.valuesOffset(),
-    };
+    this.#batches = new BatchInput(this.#instance);
     this.chunks = new ChunkCodec(this.#instance);
     this.columns = new SeriesColumns(this.#instance);
   }
@@ -319,14 +288,9 @@ export class ShardKernel {
    */
   append(refs: RefTable, columns: BatchColumns, admission: Admission, cursor: BatchCursor): AppendSlice {
     this.#checkRefs(refs);
-    if (cursor.run === 0 && cursor.taken === 0) checkColumns(columns);
-    const { exports } = this.#instance;
-    const input = exports.sliceInput() >>> 0;
-    if (input === 0) throw this.#instance.full('a slice of samples');
-    const counted = columns.counts.length !== 0;
-    const slice = counted ? this.#fillCounted(columns, cursor, input) : this.#fillSingles(columns, cursor, input);
+    const { runs, samples, counted } = this.#batches.fill(columns, cursor);
     const { minMs, maxMs } = admission;
-    if (exports.appendColumns(refs, slice.runs, slice.samples, counted, minMs, maxMs) === 0) {
+    if (this.#instance.exports.appendColumns(refs, runs, samples, counted, minMs, maxMs) === 0) {
       throw this.#instance.full('a slice of samples');
     }
     return this.#readSlice();
@@ -528,63 +492,6 @@ export class ShardKernel {
     return this.#instance.exports.listedNext() || undefined;
   }
 
-  /** Copies the next runs of one sample each; moves the cursor. */
-  #fillSingles(columns: BatchColumns, cursor: BatchCursor, input: number): SliceSize {
-    const total = columns.refs.length >>> 2;
-    const runs = Math.min(total - cursor.run, SLICE_SAMPLES);
-    this.#copyRuns(columns.refs, cursor.run, runs, input);
-    this.#copySamples(columns, cursor.sample, runs, input);
-    cursor.run += runs;
-    cursor.sample += runs;
-    cursor.done = cursor.run === total;
-    return { runs, samples: runs };
-  }
-
-  /** Copies the next runs, as many as fit into a slice; the last may be cut, to be continued by the next slice. */
-  #fillCounted(columns: BatchColumns, cursor: BatchCursor, input: number): SliceSize {
-    const { refs, counts } = columns;
-    const total = refs.length >>> 2;
-    const firstRun = cursor.run;
-    const firstTaken = cursor.taken;
-    let runs = 0;
-    let samples = 0;
-    let lastCount = 0;
-    while (firstRun + runs < total && runs < SLICE_SAMPLES && samples < SLICE_SAMPLES) {
-      const left = readU32(counts, cursor.run * 4) - cursor.taken;
-      lastCount = Math.min(left, SLICE_SAMPLES - samples);
-      samples += lastCount;
-      runs++;
-      if (lastCount < left) {
-        cursor.taken += lastCount;
-        break;
-      }
-      cursor.run++;
-      cursor.taken = 0;
-    }
-    this.#copyRuns(refs, firstRun, runs, input);
-    this.#copyRuns(counts, firstRun, runs, input + this.#slice.counts);
-    const { words } = this.#instance;
-    const countsAt = (input + this.#slice.counts) >>> 2;
-    if (runs > 0) {
-      words[countsAt] = (words[countsAt] as number) - firstTaken;
-      words[countsAt + runs - 1] = lastCount;
-    }
-    this.#copySamples(columns, cursor.sample, samples, input);
-    cursor.sample += samples;
-    cursor.done = cursor.run === total;
-    return { runs, samples };
-  }
-
-  #copyRuns(column: Uint8Array, first: number, count: number, to: number): void {
-    this.#instance.bytes.set(column.subarray(first * 4, (first + count) * 4), to);
-  }
-
-  #copySamples(columns: BatchColumns, first: number, count: number, input: number): void {
-    const { bytes } = this.#instance;
-    bytes.set(columns.timestamps.subarray(first * 8, (first + count) * 8), input + this.#slice.timestamps);
-    bytes.set(columns.values.subarray(first * 8, (first + count) * 8), input + this.#slice.values);
-  }
-
   /** Reads `SliceResult` (assembly/shard/append.ts). */
   #readSlice(): AppendSlice {
     const { words, exports } = this.#instance;
@@ -616,20 +523,6 @@ export class ShardKernel {
   }
 }
 
-/** Where the columns of a slice lie behind its references. */
-interface SliceColumns {
-  readonly counts: number;
-  readonly timestamps: number;
-  readonly values: number;
-}
-
-interface SliceSize {
-  readonly runs: number;
-  readonly samples: number;
-}
-
-/** The most samples, and runs, that one call of the kernel takes. */
-const SLICE_SAMPLES = 8192;
 /** Layout of an identity in memory: u64 h1, u64 h2, u32 length, u32 slot, bytes. */
 const IDENTITY_LENGTH = 16;
 const IDENTITY_BYTES = 24;
@@ -641,34 +534,4 @@ const REASONS: readonly RejectReason[] = ['old', 'ahead', 'negative', 'windows',
 function check(name: string, value: number, least: number, most: number): void {
   if (Number.isInteger(value) && value >= least && value <= most) return;
   throw new SilverbackError('INVALID_ARGUMENT', `${name} is ${value}, must be a whole number from ${least} to ${most}`);
-}
-
-function readU32(bytes: Uint8Array, at: number): number {
-  return (
-    ((bytes[at] as number) |
-      ((bytes[at + 1] as number) << 8) |
-      ((bytes[at + 2] as number) << 16) |
-      ((bytes[at + 3] as number) << 24)) >>>
-    0
-  );
-}
-
-/** The lengths of a batch's columns must agree; nothing of it is stored otherwise. */
-function checkColumns({ refs, counts, timestamps, values }: BatchColumns): void {
-  let samples = refs.length / 4;
-  if (counts.length !== 0) {
-    samples = 0;
-    for (let at = 0; at + 4 <= counts.length; at += 4) samples += readU32(counts, at);
-  }
-  const fits =
-    refs.length % 4 === 0 &&
-    (counts.length === 0 || counts.length === refs.length) &&
-    timestamps.length === samples * 8 &&
-    values.length === samples * 8;
-  if (fits) return;
-  throw new SilverbackError(
-    'INVALID_ARGUMENT',
-    `columns do not fit together: ${refs.length} bytes of refs, ${counts.length} of counts that add up to ${samples} samples, ` +
-      `${timestamps.length} of timestamps, ${values.length} of values`,
-  );
 }

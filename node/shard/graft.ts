@@ -6,15 +6,14 @@
  * What is deleted here is left out. Under memory pressure it waits. Repeats change nothing.
  */
 import { SilverbackError } from '../../core/errors.ts';
+import { type BatchColumns, startOfBatch } from '../../core/kernel/batch.ts';
 import { chunkInfo } from '../../core/kernel/codec.ts';
 import {
   type Admission,
-  type BatchColumns,
   type RefTable,
   type RejectedSamples,
   type SeriesId,
   type ShardKernel,
-  startOfBatch,
   WINDOW_MS,
 } from '../../core/kernel/shard.ts';
 import type { BlockStore, SealedBlock } from './blocks.ts';

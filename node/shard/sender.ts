@@ -6,14 +6,8 @@
  */
 import type { Clock } from '../../core/env/env.ts';
 import { SilverbackError, wireCode } from '../../core/errors.ts';
-import {
-  type BatchColumns,
-  type RefTable,
-  type RejectedSamples,
-  type SeriesId,
-  type ShardKernel,
-  startOfBatch,
-} from '../../core/kernel/shard.ts';
+import { type BatchColumns, startOfBatch } from '../../core/kernel/batch.ts';
+import type { RefTable, RejectedSamples, SeriesId, ShardKernel } from '../../core/kernel/shard.ts';
 import type { AckLevel, ExemplarRefusal, Rejection, WireCode } from '../../core/protocol.ts';
 import type { Annex, AnnexColumns } from './annex.ts';
 import type { Catalogue } from './catalogue.ts';

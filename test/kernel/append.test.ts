@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { type SeriesId, startOfBatch } from '../../core/kernel/shard.ts';
+import { startOfBatch } from '../../core/kernel/batch.ts';
+import type { SeriesId } from '../../core/kernel/shard.ts';
 import { ANY_AGE, Bench, bitsOf, columnsOf, identityOf, type Sample, T0 } from './support.ts';
 
 const at = (ref: number, offset: number, value = 1): Sample => ({ ref, ms: T0 + BigInt(offset), bits: bitsOf(value) });

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { startOfBatch, WINDOW_MS } from '../../core/kernel/shard.ts';
+import { startOfBatch } from '../../core/kernel/batch.ts';
+import { WINDOW_MS } from '../../core/kernel/shard.ts';
 import {
   ANY_AGE,
   anyBits,

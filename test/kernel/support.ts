@@ -1,14 +1,13 @@
 /** What the kernel's tests share: batches from plain samples, a model to compare with, and arbitraries. */
 import fc from 'fast-check';
+import { type BatchColumns, startOfBatch } from '../../core/kernel/batch.ts';
 import type { DecodedColumns } from '../../core/kernel/codec.ts';
 import {
   type AppendSlice,
-  type BatchColumns,
   type RefTable,
   type SeriesId,
   ShardKernel,
   type ShardKernelOptions,
-  startOfBatch,
   WINDOW_MS,
 } from '../../core/kernel/shard.ts';
 import { encodeIdentity, makeLabels } from '../../core/labels.ts';
