@@ -40,6 +40,17 @@ export interface Stretch {
   readonly reason: string;
 }
 
+/** What PromQL counted in an answer that called itself complete as a whole. */
+export interface Count {
+  readonly region: string;
+  readonly askedMs: number;
+  readonly fromTick: number;
+  /** Exclusive. */
+  readonly toTick: number;
+  /** Samples between these ticks, by series. */
+  readonly counts: ReadonlyMap<number, number>;
+}
+
 export interface Answer {
   readonly region: string;
   readonly askedMs: number;
@@ -65,6 +76,7 @@ export class Judge {
   readonly #options: JudgeOptions;
   readonly #acknowledged: Acknowledgement[] = [];
   readonly #answers: Answer[] = [];
+  readonly #counts: Count[] = [];
   /** Asked after healing, of everything. */
   readonly #last: Answer[] = [];
   readonly #digests = new Map<string, Digests>();
@@ -88,8 +100,16 @@ export class Judge {
     this.#answers.push(answer);
   }
 
+  counted(count: Count): void {
+    this.#counts.push(count);
+  }
+
   get answerCount(): number {
     return this.#answers.length;
+  }
+
+  get countCount(): number {
+    return this.#counts.length;
   }
 
   /** Answers of which at least a part of every shard called itself complete. */
@@ -108,6 +128,8 @@ export class Judge {
     const violations = [
       ...this.#lost(),
       ...this.#foreign(),
+      // Before what it looks at is known.
+      ...this.#miscounted(),
       ...this.#incomplete(),
       ...this.#diverged(),
       ...this.#unhealed(),
@@ -115,6 +137,7 @@ export class Judge {
     this.#concludedMs = this.#acknowledged.at(-1)?.atMs ?? this.#concludedMs;
     for (const { span } of this.#acknowledged.splice(0)) this.#know(span);
     this.#answers.length = 0;
+    this.#counts.length = 0;
     this.#last.length = 0;
     this.#digests.clear();
     return violations;
@@ -170,6 +193,34 @@ export class Judge {
       const age = `acknowledged more than ${((askedMs - frontierMs) / 1_000).toFixed(1)} s before`;
       const words = `${region}, asked at ${askedMs}, called ${part.fromMs}..${part.toMs} of shard ${part.shard} complete without ${inWords(lacking)}, ${age}`;
       violations.push({ rule: 'incomplete', words });
+    }
+    return violations;
+  }
+
+  /** As `incomplete` and `foreign`, of what was counted: at least what was acknowledged before the frontier, at most what was ever sent. */
+  #miscounted(): Violation[] {
+    const { history, boundMs } = this.#options;
+    const known = this.#known.map((ranges) => ranges.without(NOTHING));
+    const counts = this.#counts
+      .map((count) => ({ ...count, frontierMs: count.askedMs - boundMs }))
+      .filter(({ frontierMs }) => frontierMs > this.#concludedMs)
+      .sort((a, b) => a.frontierMs - b.frontierMs);
+    const violations: Violation[] = [];
+    let next = 0;
+    for (const { region, askedMs, fromTick, toTick, counts: found, frontierMs } of counts) {
+      for (; (this.#acknowledged[next]?.atMs ?? Number.POSITIVE_INFINITY) < frontierMs; next++) {
+        const { span } = this.#acknowledged[next] as Acknowledgement;
+        for (let i = span.fromSeries; i < span.toSeries; i++) known[i]?.add(span.fromTick, span.toTick);
+      }
+      for (const [series, acknowledged] of known.entries()) {
+        const count = found.get(series) ?? 0;
+        const least = acknowledged.without(NOTHING, fromTick, toTick).size;
+        const most = (history.sent[series] as Ranges).without(NOTHING, fromTick, toTick).size;
+        const where = `${region}, asked at ${askedMs}, counted ${count} samples of series ${series}, ticks ${fromTick}..${toTick - 1}`;
+        if (count < least)
+          violations.push({ rule: 'incomplete', words: `${where}: ${least} were acknowledged before` });
+        if (count > most) violations.push({ rule: 'foreign', words: `${where}: only ${most} were ever sent` });
+      }
     }
     return violations;
   }

@@ -97,7 +97,8 @@ export async function runRegions(options: RunOptions): Promise<RunResult> {
       world.fleet.checkAlive();
       const healedMs = nowMs();
       await heal(world, traffic, judge);
-      const counts = `${history.acknowledgedCount} samples, ${judge.answerCount} answers (${judge.completeCount} complete)`;
+      const answers = `${judge.answerCount} answers (${judge.completeCount} complete), ${judge.countCount} complete counts`;
+      const counts = `${history.acknowledgedCount} samples, ${answers}`;
       answerCount += judge.answerCount;
       completeCount += judge.completeCount;
       const found = judge.conclude().map(({ rule, words }) => `${rule}: ${words}`);

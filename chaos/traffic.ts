@@ -31,6 +31,8 @@ const READ_PAUSE_MS = 300;
 /** A node that stands still costs a reader this long. */
 const READ_MS = 4_000;
 const NEWEST_MS = 20_000;
+/** Of range queries. Each counts what lies before it, so that together they count everything once; windows that ended are kept. */
+const COUNT_STEP_MS = 600_000;
 const EVERYTHING = { fromMs: 0, toMs: 8_640_000_000_000_000 };
 
 export interface TrafficOptions {
@@ -90,7 +92,7 @@ export class Traffic {
       const toSeries = Math.min(history.seriesCount, fromSeries + bandSize);
       return this.#write(REGIONS[i % REGIONS.length] as Region, fromSeries, toSeries);
     });
-    this.#running.push(...REGIONS.map((region) => this.#read(region)));
+    this.#running.push(...REGIONS.flatMap((region) => [this.#read(region), this.#count(region)]));
   }
 
   /** Resolves when every write under way is acknowledged or given up, and every question answered. */
@@ -173,6 +175,50 @@ export class Traffic {
     }
   }
 
+  /** Through the coordinator's PromQL, by turns the newest and all that is older, the latter from what it keeps of queries before. */
+  async #count(region: Region): Promise<void> {
+    const { history, judge, world } = this.#options;
+    for (let turn = 0; !this.#stopping; turn++) {
+      const askedMs = nowMs();
+      // The last one reaches to the present: only there an answer tells how old its frontier is.
+      const steps = Math.ceil((askedMs - history.originMs) / COUNT_STEP_MS);
+      const tick = this.#tick();
+      const isNewest = turn % 2 === 0;
+      const [fromTick, toTick] = isNewest
+        ? [tick + 1 - NEWEST_MS / history.stepMs, tick + 1]
+        : [1, (steps * COUNT_STEP_MS) / history.stepMs + 1];
+      const windowMs = isNewest ? NEWEST_MS : COUNT_STEP_MS;
+      const time = isNewest
+        ? { time: seconds(history.timeMs(tick)) }
+        : {
+            start: seconds(history.originMs + COUNT_STEP_MS),
+            end: seconds(history.originMs + steps * COUNT_STEP_MS),
+            step: seconds(COUNT_STEP_MS),
+          };
+      const query = `sum by (series) (count_over_time(${METRIC}[${windowMs / 1_000}s]))`;
+      const parameters = new URLSearchParams({ query, region, ...time });
+      const url = `${world.url}/api/v1/query${isNewest ? '' : '_range'}?${parameters}`;
+      const answer = await fetch(url, { signal: AbortSignal.timeout(READ_MS) })
+        .then(async (response) => ({ status: response.status, body: (await response.json()) as CountBody }))
+        .catch(() => undefined);
+      if (answer !== undefined && answer.status >= 400 && answer.status < 500 && answer.status !== 429) {
+        this.refusals.push(`a valid query was refused: ${answer.status} ${answer.body.error}`);
+      }
+      const data = answer?.body.data;
+      if (data?.coverage.state === 'complete') {
+        const counts = new Map<number, number>();
+        for (const { metric, value, values = value === undefined ? [] : [value] } of data.result) {
+          counts.set(
+            Number(metric.series),
+            values.reduce((sum, [, count]) => sum + Number(count), 0),
+          );
+        }
+        judge.counted({ region, askedMs, fromTick, toTick, counts });
+      }
+      await pause(READ_PAUSE_MS);
+    }
+  }
+
   async #read(region: Region): Promise<void> {
     const { judge, random } = this.#options;
     while (!this.#stopping) {
@@ -185,6 +231,23 @@ export class Traffic {
   }
 }
 
+interface CountBody {
+  readonly error?: string;
+  readonly data?: {
+    readonly result: readonly {
+      readonly metric: { readonly series: string };
+      readonly value?: readonly [number, string];
+      readonly values?: readonly (readonly [number, string])[];
+    }[];
+    readonly coverage: { readonly state: string };
+  };
+}
+
 function pause(delayMs: number): Promise<void> {
   return new Promise((wake) => setTimeout(wake, delayMs));
+}
+
+/** As the HTTP API takes them. */
+function seconds(ms: number): string {
+  return String(ms / 1_000);
 }

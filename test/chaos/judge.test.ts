@@ -153,6 +153,22 @@ describe('planted', () => {
     expect(scene.rules).toEqual([expect.stringMatching(/^incomplete: east, .* of shard 1 .*series 3 ticks -5000/)]);
   });
 
+  test('a complete count of less than was acknowledged before its frontier, or of more than was ever sent', () => {
+    const askedMs = FIRST_MS + 60 * STEP_MS;
+    const count = (change: number) => {
+      const scene = new Scene().heal();
+      const counts = new Map(SHARD_OF.map((_, series) => [series, 30 + (series === 2 ? change : 0)]));
+      scene.judge.counted({ region: 'west', askedMs, fromTick: 10, toTick: 40, counts });
+      return scene.rules;
+    };
+    // Ticks up to 40 were acknowledged before the frontier.
+    expect(count(0)).toEqual([]);
+    expect(count(-1)).toEqual([
+      expect.stringMatching(/^incomplete: west, asked at \d+, counted 29 .* series 2, .*: 30 were/),
+    ]);
+    expect(count(1)).toEqual([expect.stringMatching(/^foreign: west, .* counted 31 .* series 2, .*: only 30 were/)]);
+  });
+
   test('digests that differ, and a window that one region lacks', () => {
     const other = new Map([...DIGESTS, ['shard 0, 1', 'ab']]);
     expect(new Scene().heal({}, { west: other }).rules).toEqual([
