@@ -48,7 +48,12 @@ export class Coordinator {
       const why = whyOf(error, timeoutMs);
       throw new SilverbackError('UNAVAILABLE', `cannot reach the coordinator at ${this.url}: ${why}`);
     }
+    if (status === 204) return { data: undefined as T, warnings: [] };
     const envelope = envelopeOf<T>(text);
+    if (status === 403) {
+      const hint = 'the coordinator has to be started with --enable-admin-api';
+      throw new SilverbackError('UNAVAILABLE', `${envelope?.error ?? 'refused'}: ${hint}`);
+    }
     if (envelope?.status === 'success') return { data: envelope.data, warnings: envelope.warnings ?? [] };
     if (envelope?.error !== undefined) throw new SilverbackError('UNAVAILABLE', envelope.error);
     const message = `${this.url} answered ${status} and not as a Silverback coordinator of this version does`;

@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import type { NodeReport } from '../cluster/report.ts';
 import { type Context, coordinatorOf, examples, show } from './context.ts';
+import { addRemove } from './remove.ts';
 import { bytes, type Column, count, table, UNKNOWN } from './table.ts';
 
 const COLUMNS: readonly Column<NodeReport>[] = [
@@ -17,15 +18,17 @@ const COLUMNS: readonly Column<NodeReport>[] = [
   { head: 'MEM', cell: ({ memoryBytes }) => bytes(memoryBytes), right: true },
 ];
 
-export function addNodes(program: Command, context: Context): Command {
-  return program
+export function addNodes(program: Command, context: Context): void {
+  const nodes = program
     .command('nodes')
+    .helpCommand(false)
     .description('each node: where it is, how it is, what it holds')
-    .addHelpText('after', examples('nodes', 'nodes --output json'))
+    .addHelpText('after', examples('nodes', 'nodes --output json', 'nodes remove node-2 --lost'))
     .action(async (_options, command: Command) => {
       const { data, warnings } = await coordinatorOf(command).get<readonly NodeReport[]>('/cluster/nodes');
       show(context, command, { data, warnings, text: () => nodesText(data, context.columns) });
     });
+  addRemove(nodes, context);
 }
 
 export function nodesText(nodes: readonly NodeReport[], width: number): string {

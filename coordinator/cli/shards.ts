@@ -21,8 +21,8 @@ const COLUMNS: readonly Column<Row>[] = [
   { head: 'BLOCKS', cell: ({ diskBytes }) => bytes(diskBytes), right: true },
 ];
 
-export function addShards(program: Command, context: Context): Command {
-  return program
+export function addShards(program: Command, context: Context): void {
+  program
     .command('shards')
     .description('each copy of each shard: where it is, how it is, what it holds')
     .option('--shard <N>', 'this shard only', wholeNumber(0, 65_535))

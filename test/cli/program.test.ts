@@ -99,6 +99,63 @@ test('what changes something is planned, and asked for', async () => {
   expect(asked.slice(count)).toEqual(['GET /api/v1/cluster/repair', 'GET /api/v1/cluster/repair']);
 });
 
+test('a lost node is removed, once it is said that it is lost', async () => {
+  const down = { node: 'west-2', region: 'west', state: 'down', registered: false };
+  const remove = ['nodes', 'remove', 'west-2', '--url', url];
+  expect(await silverback(...remove)).toMatchObject({
+    code: 2,
+    err: expect.stringMatching(/^only a lost node .*--lost/),
+  });
+  success([down, { ...down, region: 'east' }]);
+  expect(await silverback(...remove, '--lost')).toMatchObject({
+    code: 2,
+    err: 'west-2 is in several regions (west, east): --region says which\n',
+  });
+  success([{ ...down, state: 'up', registered: true }]);
+  expect(await silverback(...remove, '--lost')).toMatchObject({
+    code: 1,
+    err: 'west/west-2 is up: only a node that is gone can be declared lost\n',
+  });
+  success([{ ...down, node: 'west-1' }]);
+  expect(await silverback(...remove, '--lost')).toMatchObject({
+    code: 1,
+    err: 'there is no node west-2; there are west/west-1\n',
+  });
+  // The same answer to both questions.
+  const shard = { ...down, shard: 3, complete: false, copies: [{ region: 'west', node: 'west-2' }] };
+  success([shard]);
+  const count = asked.length;
+  const plan = { region: 'west', node: 'west-2', copies: [3], onlyThere: [3] };
+  const planned = await silverback(...remove, '--lost', '--dry-run', '--output', 'json');
+  expect(JSON.parse(planned.out)).toEqual({ plan });
+  expect(asked.slice(count).some((line) => line.startsWith('POST'))).toBe(false);
+  expect(await silverback(...remove, '--lost', '--yes')).toMatchObject({
+    code: 0,
+    out: 'west/west-2 is removed\n',
+    err: expect.stringContaining('shards 3: no other copy of them is complete now'),
+  });
+  expect(asked.at(-1)).toBe('POST /api/v1/admin/nodes/remove region=west&name=west-2&lost=true');
+});
+
+test('moves are held', async () => {
+  success({ regions: [{ region: 'east' }, { region: 'west' }] });
+  const count = asked.length;
+  expect(await silverback('moves', 'pause', '--url', url, '--yes')).toEqual({
+    code: 0,
+    out: 'moves are held\n',
+    err: 'holds the moves where they are, in east, west\n',
+  });
+  expect(asked.slice(count + 1)).toEqual([
+    'POST /api/v1/admin/moves region=east&mode=paused',
+    'POST /api/v1/admin/moves region=west&mode=paused',
+  ]);
+  answer = { status: 403, body: JSON.stringify({ status: 'error', error: 'admin APIs disabled' }) };
+  expect(await silverback('moves', 'abort', '--url', url, '--yes')).toMatchObject({
+    code: 1,
+    err: 'admin APIs disabled: the coordinator has to be started with --enable-admin-api\n',
+  });
+});
+
 test('copies that differ are no success', async () => {
   const copies = [
     { region: 'east', node: 'east-1', digest: '0123456789abcdef' },

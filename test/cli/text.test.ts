@@ -2,8 +2,10 @@
 import { describe, expect, test } from 'vitest';
 import { cardinalityText } from '../../coordinator/cli/cardinality.ts';
 import { furthest, lagText } from '../../coordinator/cli/lag.ts';
+import { movesText, movingCopies } from '../../coordinator/cli/moves.ts';
 import { nodesText } from '../../coordinator/cli/nodes.ts';
 import { resultText } from '../../coordinator/cli/query.ts';
+import { planOf, planText } from '../../coordinator/cli/remove.ts';
 import { repairText } from '../../coordinator/cli/repair.ts';
 import { shardsText } from '../../coordinator/cli/shards.ts';
 import { statusText } from '../../coordinator/cli/status.ts';
@@ -186,6 +188,34 @@ test('a data directory', () => {
     Checkpoints  8
     Blocks       13, 9.88M samples
     Damages      1
+    "
+  `);
+});
+
+test('copies on their way', () => {
+  const shards = shardReports(found()).map((report) => ({
+    ...report,
+    copies: report.copies.map((copy) => ({ ...copy, state: copy.region === 'west' ? 'joining' : 'active' })),
+  }));
+  expect(fits(movesText(movingCopies(shards, []), 80))).toMatchInlineSnapshot(`
+    "
+    SHARD  COPY         STATE    WINDOWS  SAMPLES
+        0  west/west-1  joining      0/?        0
+        1  west/west-2  joining      0/?        0
+        2  west/west-1  joining      0/?    3.70M
+        3  west/west-2  joining      0/?        0
+    "
+  `);
+  expect(movesText([], 80)).toBe('no copy is on its way\n');
+});
+
+test('what a lost node takes with it', () => {
+  expect(fits(planText(planOf({ region: 'west', node: 'west-2' }, shardReports(found())), 80))).toMatchInlineSnapshot(`
+    "
+    Removes     west/west-2
+    Its copies  2 shards: 1,3
+    Gives up    shards 3: no other copy of them is complete now; and what it had not
+                delivered of the others
     "
   `);
 });
