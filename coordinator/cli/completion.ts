@@ -15,7 +15,7 @@ export function addCompletion(program: Command, executable: string): void {
       'after',
       `${examples('completion bash > ~/.local/share/bash-completion/completions/silverback')}
 What it completes is the word silverback: an alias of npx silverback,
-or what npm link puts into the PATH.
+or what npm link puts into the PATH. In bash it needs the package bash-completion.
 `,
     )
     .action((shell: string) => {
