@@ -120,7 +120,9 @@ export async function runRegions(options: RunOptions): Promise<RunResult> {
     };
   } catch (error) {
     const scenarios = options.scenarios.join(',');
-    const again = `npm run chaos -- --seed ${seed} --rounds ${round} --span ${options.spanMs / 1_000} --scenarios ${scenarios}`;
+    const { etcd, namespaces } = options.extras ?? {};
+    const where = `${etcd === undefined ? '' : ' --etcd'}${namespaces === undefined ? '' : ' --namespaces'}`;
+    const again = `npm run chaos -- --seed ${seed} --rounds ${round} --span ${options.spanMs / 1_000}${where} --scenarios ${scenarios}`;
     throw new Error(`${(error as Error).message}\n(${again}; the data is in ${directory})`, { cause: error });
   } finally {
     await traffic.stop();
