@@ -42,8 +42,12 @@ export class Readiness {
     /** By region and node: the state of each shard there. */
     const states = new Map<string, ReadonlyMap<number, string>>();
     const problems: string[] = [];
+    const placed = new Map(placement.copies.flat().map(({ region, node, address }) => [`${region}/${node}`, address]));
     for (const { region, name, address, status, problem } of nodes) {
+      const known = placed.get(`${region}/${name}`);
       if (status === undefined) problems.push(`${address}: ${problem}`);
+      // A node that came back elsewhere is not found by queries before the placement follows it.
+      else if (known !== undefined && known !== address) problems.push(`${address}: placed at ${known} until now`);
       else states.set(`${region}/${name}`, new Map(status.shards.map(({ shard, state }) => [shard, state])));
     }
     const open = placement.copies.flatMap((copies, shard) =>

@@ -85,3 +85,18 @@ test('the first time every region has to be placed and recovered, later a copy o
   aheadMs += 2 * MINUTE;
   expect(await later.missing()).toBeUndefined();
 });
+
+test('a node that came back at another address is waited for until the placement says so', async () => {
+  const status = { node: 'n', shards: [0, 1].map((shard) => ({ shard, state: 'serving' })) } as unknown as StatusReply;
+  const found = (placed: string) => ({
+    placement: placementOf({ east: placed }),
+    nodes: [
+      { name: 'n', region: 'east', zone: 'z', address: 'new:1', isRegistered: true, status, problem: '' } as const,
+    ],
+  });
+  const readiness = new Readiness({ clock: nodeEnv.clock, survey: { ask: async () => found('new:1') } });
+  expect(readiness.judge(found('old:1'))).toBe(
+    'not ready: 2 of 2 shards are not served yet; new:1: placed at old:1 until now',
+  );
+  expect(await readiness.missing()).toBeUndefined();
+});
