@@ -75,6 +75,7 @@ function labelsOf(series: number): Uint8Array {
     ['host', `host-${series}`],
     ['instance', `10.0.${series >> 8}.${series & 255}:9100`],
     ['job', 'node'],
+    ['rack', `rack-${series % 100}`],
     ['region', `region-${series % 5}`],
   ]);
 }
@@ -150,7 +151,7 @@ async function costs(name: string, server: Server, load: Load, heavy: string): P
       (run) =>
         rangePath(`sum by (region) (rate(${METRIC}{host="host-${(run * 37) % load.seriesCount}"}[5m]))`, load, 60),
     ],
-    [`${METRIC}, 100k points`, 20, () => rangePath(`${METRIC}{host=~"host-[1-9]?[0-9]"}`, load, 15, 15 * 999)],
+    [`${METRIC} of 1 in 100 series, 1,000 steps`, 20, () => rangePath(`${METRIC}{rack="rack-7"}`, load, 15, 15 * 999)],
   ];
   for (const [id, runs, path] of rows) {
     let bytes = 0;

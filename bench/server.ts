@@ -51,7 +51,7 @@ export const SERVERS: Readonly<Record<string, (place: Place) => Target>> = {
       `-httpListenAddr=127.0.0.1:${port}`,
       '-retentionPeriod=3',
       '-search.latencyOffset=0s',
-      '-loggerLevel=WARN',
+      '-loggerLevel=ERROR',
     ],
     ready: '/health',
     harness: ['--query-extra', 'nocache=1'],
