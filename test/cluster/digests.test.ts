@@ -49,3 +49,12 @@ test('one copy differs from nothing', () => {
   expect(compareDigests(0, [copy('a', { 90: sums(1) })], NOW)).toMatchObject({ compared: 1, differing: [] });
   expect(compareDigests(0, [], NOW)).toMatchObject({ compared: 0, windows: 0, differing: [] });
 });
+
+test('one of three copies is enough to differ', () => {
+  const same = { 90: sums(1, 2) };
+  const report = compareDigests(0, [copy('a', same), copy('b', same), copy('c', { 90: sums(1, 3) })], NOW);
+  expect(report.differing.map(({ buckets }) => buckets)).toEqual([1]);
+  const [a, b, c] = report.differing[0]?.copies.map(({ digest }) => digest) ?? [];
+  expect(a).toBe(b);
+  expect(a).not.toBe(c);
+});
