@@ -24,7 +24,7 @@ export interface ShardWatcher {
   /** Before it closes. */
   closing(id: number): void;
   /** Parts of a range in which the shard may lack samples of other copies. */
-  unconfirmed(id: number, range: TimeRange): ShardCoverage[];
+  unconfirmed(id: number, range: TimeRange, except?: string): ShardCoverage[];
 }
 
 export interface NodeOptions {
@@ -192,9 +192,9 @@ export class Node {
     throw new SilverbackError('NOT_OWNER', `shard ${id} is leaving node ${this.name}: another takes its writes`);
   }
 
-  /** What is known to be missing of a shard's samples in a range, or may be. */
-  gaps(id: number, range: TimeRange): ShardCoverage[] {
-    const found = [...this.find(id).gaps(range), ...(this.#options.watcher?.unconfirmed(id, range) ?? [])];
+  /** What is known to be missing of a shard's samples in a range, or may be. `except`: see `Frontiers.unconfirmed`. */
+  gaps(id: number, range: TimeRange, except?: string): ShardCoverage[] {
+    const found = [...this.find(id).gaps(range), ...(this.#options.watcher?.unconfirmed(id, range, except) ?? [])];
     const slot = this.#slots.get(id) as Slot;
     const reason = this.#lackOf(slot);
     const toMs = Math.min(range.toMs, slot.tenure?.sinceMs ?? 0);

@@ -39,6 +39,8 @@ export interface HealOptions {
   /** Windows that end later are left alone; Infinity: those that are being written, too. */
   readonly settledMs: number;
   readonly bytesPerSecond: number;
+  /** This copy began empty though others may not have: what it lacks was lost, and is a gap until it is here. */
+  readonly isLost: boolean;
   readonly tally: Tally;
   readonly progress?: (doneCount: number, windowCount: number) => void;
   readonly signal: AbortSignal;
@@ -72,7 +74,7 @@ class Healer {
   }
 
   async run(): Promise<Healing> {
-    const { shard, fromMs, digests, tally, taken, signal, progress } = this.#options;
+    const { env, shard, fromMs, peer, digests, tally, taken, signal, progress } = this.#options;
     const windows = shard.windows().filter((startMs) => startMs >= fromMs);
     const theirs = await this.#compare({ fromMs, windows, buckets: false });
     const isAll = this.#options.settledMs === Number.POSITIVE_INFINITY;
@@ -90,6 +92,11 @@ class Healer {
     tally.compared += candidates.length;
     tally.differing += candidates.filter(({ startMs, digest }) => own.get(startMs) !== digest).length;
     const wanted = lacking(candidates, own, taken);
+    // What has ended lately, or has begun to come, is on its way.
+    const past = wanted.filter((startMs) => startMs + WINDOW_MS < env.clock.nowMs() - WINDOW_MS / 2);
+    if (this.#options.isLost && past.length > 0 && past.every((startMs) => own.get(startMs) === '')) {
+      shard.reportLoss(`this copy began empty, and ${peer.name} has ${past.length} windows of it`);
+    }
     const failed = new Set<number>();
     let failure: unknown;
     progress?.(candidates.length - wanted.length, candidates.length);

@@ -53,6 +53,8 @@ const RETENTION_MARGIN_MS = 5 * 60_000;
 /** While there are writes, something may have come each time: what came before the first pass is here after it. */
 const MAX_FILL_PASSES = 4;
 
+const ALWAYS = { fromMs: 0, toMs: Number.MAX_SAFE_INTEGER };
+
 interface ShardState extends Tally {
   running: boolean;
   rounds: number;
@@ -68,6 +70,8 @@ interface ShardState extends Tally {
   readonly lossBackoff: Backoff;
   /** Monotonic. */
   nextLossMs: number;
+  /** The shard, if it began empty, as it has everything that others had then. */
+  refilled: Shard | undefined;
 }
 
 /** How much is done, and how. */
@@ -75,6 +79,7 @@ interface Extent {
   /** Windows that are being written, too. */
   readonly isAll: boolean;
   readonly bytesPerSecond: number;
+  readonly isLost?: boolean;
   readonly progress?: (doneCount: number, windowCount: number) => void;
 }
 
@@ -118,7 +123,7 @@ export class Repair {
   /** Of every shard that this node has. */
   status(): ShardRepair[] {
     return this.#options.node.assigned().map((id) => {
-      const { turn, taken, shard, lossBackoff, nextLossMs, ...counts } = this.#state(id);
+      const { turn, taken, shard, lossBackoff, nextLossMs, refilled, ...counts } = this.#state(id);
       return { shard: id, ...counts };
     });
   }
@@ -235,6 +240,7 @@ export class Repair {
     const { env, frontiers, node, log } = this.#options;
     for (const id of node.assigned()) {
       const state = this.#state(id);
+      await this.#refill(id, state);
       for (const { origin, recordCount } of frontiers.lost(id)) {
         const copy = this.#others(id).find((other) => nameOf(other) === origin);
         const { signal } = this.#stopped;
@@ -251,6 +257,55 @@ export class Repair {
         }
       }
     }
+  }
+
+  /** A copy that began empty though it is no new one: its disk was lost, or the cluster is young. Never rejects. */
+  async #refill(id: number, state: ShardState): Promise<void> {
+    const { env, log } = this.#options;
+    const { signal } = this.#stopped;
+    const shard = this.#find(id);
+    const copies = this.#sources(id);
+    if (shard === undefined || !shard.isNew || state.refilled === shard || copies.length === 0) return;
+    // Whoever placed a new copy has it filled.
+    if (this.#isJoining(id) || env.clock.monotonicMs() < state.nextLossMs) return;
+    const before = state.samples;
+    const extent: Extent = { isAll: true, bytesPerSecond: this.#rate, isLost: true };
+    let isComplete = false;
+    const errors: string[] = [];
+    for (const copy of copies) {
+      try {
+        isComplete = await this.#exclusively(state, () => this.#takeAll(id, copy, extent, signal));
+        if (isComplete) break;
+      } catch (error) {
+        errors.push(`${nameOf(copy)}: ${messageOf(error)}`);
+      }
+    }
+    if (isComplete || errors.length === 0) {
+      // What the others turned out to have is here, whether or not they lack something themselves.
+      await shard.closeGaps(ALWAYS);
+      state.refilled = shard;
+      state.lossBackoff.reset();
+      const samples = state.samples - before;
+      if (samples > 0) log.info({ shard: id, samples }, 'a copy that began empty was filled');
+    } else {
+      state.lastError = errors.join('; ');
+      state.nextLossMs = env.clock.monotonicMs() + state.lossBackoff.nextMs();
+    }
+  }
+
+  /** The shard, if it serves. */
+  #find(id: number): Shard | undefined {
+    try {
+      return this.#options.node.find(id);
+    } catch {
+      return undefined;
+    }
+  }
+
+  #isJoining(id: number): boolean {
+    const { name, region } = this.#options;
+    const copies = this.#placement?.copies[id] ?? [];
+    return copies.some((copy) => copy.node === name && copy.region === region && copy.state === 'joining');
   }
 
   /** The origin need not report these records as lost any more. */
@@ -302,6 +357,7 @@ export class Repair {
       fromMs,
       settledMs: extent.isAll ? Number.POSITIVE_INFINITY : settledMs(frontiers.ages(id), nowMs),
       bytesPerSecond: extent.bytesPerSecond,
+      isLost: extent.isLost === true,
       tally: state,
       ...(extent.progress !== undefined && { progress: extent.progress }),
       signal,
@@ -367,6 +423,7 @@ export class Repair {
         shard: undefined,
         lossBackoff: new Backoff(this.#options.env, LOSS_RETRY),
         nextLossMs: 0,
+        refilled: undefined,
       };
       this.#shards.set(id, state);
     }

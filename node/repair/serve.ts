@@ -15,6 +15,7 @@ import { checkHello } from '../hello.ts';
 import type { Node } from '../node.ts';
 import { coverageOf } from '../read.ts';
 import type { Frontiers } from '../replication/frontiers.ts';
+import type { Destination } from '../shard/cursors.ts';
 import type { Digests } from './digests.ts';
 import { everyBucket, settledMs } from './plan.ts';
 import type { Repair } from './repair.ts';
@@ -47,17 +48,18 @@ export async function serveCompare(
   const { shard: id, fromMs } = request;
   const shard = node.find(id);
   if (request.recoveredRecords > 0) {
-    const isAsker = (name: { readonly region: string; readonly node: string }) =>
-      name.region === request.region && name.node === request.node;
+    const isAsker = (copy: Destination) => copy.region === request.region && copy.node === request.node;
     shard.cursors.all.find(({ destination }) => isAsker(destination))?.recovered(request.recoveredRecords);
   }
   const starts = new Set(request.windows);
   if (!request.buckets) for (const startMs of shard.windows()) if (startMs >= fromMs) starts.add(startMs);
   const range = { fromMs, toMs: Math.max(fromMs, node.nowMs) };
+  const asker = `${request.region}/${request.node}`;
+  const gaps = node.gaps(id, range, asker);
   await call.send({
     windows: [],
     settledMs: Math.max(0, settledMs(frontiers.ages(id), node.nowMs)),
-    gaps: coverageOf(id, range, node.gaps(id, range)).filter(({ state }) => state !== 'COMPLETE'),
+    gaps: coverageOf(id, range, gaps).filter(({ state }) => state !== 'COMPLETE'),
   });
   let windows: WindowSummary[] = [];
   for (const startMs of [...starts].sort((a, b) => b - a)) {

@@ -75,15 +75,19 @@ export class Frontiers {
     return ageMs === undefined || ageMs > this.#boundMs;
   }
 
-  /** The parts of the range in which samples of a silent origin may be missing, or of one that let records go are. */
-  unconfirmed(shard: number, range: TimeRange): ShardCoverage[] {
-    const found: ShardCoverage[] = this.lost(shard).map(({ origin, recordCount }) => ({
+  /**
+   * The parts of the range in which samples of a silent origin may be missing, or of one that let records go are. `except`: an
+   * origin that knows itself what it has.
+   */
+  unconfirmed(shard: number, range: TimeRange, except?: string): ShardCoverage[] {
+    const lost = this.lost(shard).filter(({ origin }) => origin !== except);
+    const found: ShardCoverage[] = lost.map(({ origin, recordCount }) => ({
       ...range,
       state: 'missing',
       reason: `up to ${recordCount} records of the copy in ${origin} left its log before they came: not repaired yet`,
     }));
     for (const { origin, ageMs } of this.ages(shard)) {
-      if (!this.isSilent(ageMs)) continue;
+      if (origin === except || !this.isSilent(ageMs)) continue;
       const fromMs = ageMs === undefined ? range.fromMs : Math.max(range.fromMs, this.#since(shard, origin, ageMs));
       if (fromMs > range.toMs) continue;
       const since =

@@ -93,8 +93,8 @@ export class Replication {
   }
 
   /** See `Frontiers.unconfirmed`. */
-  unconfirmed(shard: number, range: TimeRange): ShardCoverage[] {
-    return this.frontiers.unconfirmed(shard, range);
+  unconfirmed(shard: number, range: TimeRange, except?: string): ShardCoverage[] {
+    return this.frontiers.unconfirmed(shard, range, except);
   }
 
   /**

@@ -168,6 +168,7 @@ export class Shard {
   #sealCount = 0;
   #lastSealMs = 0;
   #recoveryMs = 0;
+  #isNew = false;
   #recoveredRecordCount = 0;
 
   /**
@@ -314,6 +315,16 @@ export class Shard {
       if (adopted === undefined) this.#collectDue = true;
       return adopted?.sampleCount;
     });
+  }
+
+  /** Nothing was there when it was opened: a first start, or a lost disk. */
+  get isNew(): boolean {
+    return this.#isNew;
+  }
+
+  /** Other copies have what should be here. All that may be kept has a gap, until `closeGaps`. */
+  reportLoss(message: string): void {
+    this.#lost(message, this.#env.clock.nowMs());
   }
 
   /** Another copy, complete in this range, has nothing in it that is not here, too: what was lost is back. Both ends at windows' bounds. */
@@ -813,6 +824,7 @@ export class Shard {
     const beginning = { incarnation: 0 as NonNullable<typeof from>['incarnation'], sequence: 0 };
     const replayed = await replayLog(target, this.#log, from ?? beginning, slicer);
     this.#recoveredRecordCount = replayed.recordCount;
+    this.#isNew = checkpoint === undefined && replayed.recordCount === 0 && this.#blocks.all.length === 0;
     // What was recovered holds definitions under other ids: the rule of one meaning per id and segment wants a new one.
     this.#log.startSegment();
     for (const problem of new Set([...opened.recovered.problems, ...this.#log.problems])) {

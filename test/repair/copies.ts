@@ -109,7 +109,7 @@ export class Copies {
       contexts.push({ node, frontiers, digests: repair.digests });
       this.#held.push({ shard, repair });
     }
-    for (const { repair } of this.#held) repair.follow(this.#placement());
+    for (const [copy, { repair }] of this.#held.entries()) repair.follow(this.#placement(copy));
   }
 
   async append(copy: number, samples: readonly Sample[]): Promise<void> {
@@ -147,11 +147,12 @@ export class Copies {
     if (status?.lastError !== '') throw new Error(status?.lastError);
   }
 
-  #placement(): Placement {
-    const copies = Array.from(
-      { length: this.#count },
-      (_, i): Copy => ({ region: 'r', zone: 'a', node: `n${i}`, address: `a:${i}`, state: 'active', epoch: 1 }),
-    );
+  /** As one copy sees it: it is new, and whoever made it has it filled, or does not. */
+  #placement(own: number): Placement {
+    const copies = Array.from({ length: this.#count }, (_, i): Copy => {
+      const state = i === own ? 'joining' : 'active';
+      return { region: 'r', zone: 'a', node: `n${i}`, address: `a:${i}`, state, epoch: 1 };
+    });
     return { clusterId: 'c', shardCount: 4, revision: 1, copies: [[], [], [], copies] };
   }
 }

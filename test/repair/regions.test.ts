@@ -2,6 +2,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { Channel } from '../../core/grpc.ts';
 import { encodeIdentity, makeLabels } from '../../core/labels.ts';
+import type { Copy, Placement } from '../../core/placement.ts';
 import { shardsService } from '../../core/protocol.ts';
 import { encodeDefinition } from '../../node/shard/definitions.ts';
 import type { Batch } from '../../node/shard/sender.ts';
@@ -21,10 +22,17 @@ afterEach(async () => {
 async function apart(...names: string[]): Promise<Region[]> {
   for (const name of names) regions.push(await Region.create(name));
   for (const region of regions) {
-    region.repair.follow(placementOf(regions));
+    region.repair.follow(seenBy(region));
     await region.node.assign([0, 1]);
   }
   return regions;
+}
+
+/** The placement, in which the region's own copies are new: they are not filled unless that is asked for. */
+function seenBy(region: Region): Placement {
+  const placement = placementOf(regions);
+  const state = (copy: Copy) => (copy.region === region.name ? 'joining' : 'active');
+  return { ...placement, copies: placement.copies.map((copies) => copies.map((c) => ({ ...c, state: state(c) }))) };
 }
 
 function batchOf(tick: number, count: number, from: string): Batch {
@@ -61,7 +69,7 @@ async function expectSame(...others: Region[]): Promise<void> {
   }
 }
 
-describe('repair', () => {
+describe('repair', { timeout: 3 * WAIT_MS }, () => {
   it('makes three copies equal that were written apart, by rounds asked for over the wire', async () => {
     const [east, west, north] = (await apart('east', 'west', 'north')) as [Region, Region, Region];
     await write(east, [0, 200], 40, 'east');
@@ -130,7 +138,7 @@ describe('repair', () => {
     const filled = west.repair.fill(0, new AbortController().signal);
     await east.start();
     await east.node.assign([0, 1]);
-    east.repair.follow(placementOf(regions));
+    east.repair.follow(seenBy(east));
     await filled;
     expect(await digestsOf(west.shard(0))).toEqual(await digestsOf(east.shard(0)));
   });
@@ -158,5 +166,37 @@ describe('repair', () => {
       expect(west.shard(0).stats().openSampleCount).toBe(300 * 100);
     }, WAIT_MS);
     await expectSame(east, west);
+  });
+
+  it('fills a copy that comes back with an empty disk, though the logs of the others are past it', async () => {
+    for (const name of ['east', 'west']) regions.push(await Region.create(name));
+    const [east, west] = regions as [Region, Region];
+    for (const region of regions) await region.follow(placementOf(regions));
+    await write(east, [0, 300], 50);
+    await write(west, [0, 150], 50, 'west');
+    await eventually(() => expectSame(east, west), WAIT_MS);
+    // Durable there, so that the cursors are past it.
+    await eventually(() => {
+      const ends = [0, 1].map((id) => [
+        east.shard(id).cursors.all[0]?.position.sequence,
+        east.shard(id).cursors.log.tail().sequence,
+      ]);
+      for (const [position, tail] of ends) expect(position).toBe(tail);
+    }, WAIT_MS);
+    await west.stop();
+    await west.wipe();
+    await west.start();
+    await west.follow(placementOf(regions));
+    await eventually(async () => {
+      for (const id of [0, 1]) expect(west.node.gaps(id, { fromMs: 0, toMs: START_MS })).toEqual([]);
+      await expectSame(east, west);
+    }, WAIT_MS);
+    const problems = [0, 1].flatMap((id) =>
+      west
+        .shard(id)
+        .stats()
+        .problems.map(({ message }) => message),
+    );
+    expect(problems).toEqual(Array(2).fill('this copy began empty, and east/n has 3 windows of it'));
   });
 });

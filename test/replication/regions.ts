@@ -125,6 +125,11 @@ export class Region {
     server.stop();
   }
 
+  /** The disk with the shards is lost. */
+  async wipe(): Promise<void> {
+    await rm(`${this.directory}/shards`, { recursive: true });
+  }
+
   async remove(): Promise<void> {
     if (this.#running !== undefined) await this.stop();
     await rm(this.directory, { recursive: true, force: true });
