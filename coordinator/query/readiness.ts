@@ -4,7 +4,7 @@
  * enough.
  */
 import type { Clock } from '../../core/env/env.ts';
-import type { Placement } from '../../core/placement.ts';
+import type { Copy, Placement } from '../../core/placement.ts';
 import type { Found, Survey } from '../cluster/survey.ts';
 
 export interface ReadinessOptions {
@@ -39,7 +39,7 @@ export class Readiness {
     if (unplaced !== undefined) {
       return `not ready: the shards of region ${unplaced} are not placed yet, the cluster waits for its nodes`;
     }
-    /** By region and node: the state of each shard there. */
+    /** The state of each shard by region, node and address: a node that has moved is read where the placement has it, and is not there. */
     const states = new Map<string, ReadonlyMap<number, string>>();
     const problems: string[] = [];
     const placed = new Map(placement.copies.flat().map(({ region, node, address }) => [`${region}/${node}`, address]));
@@ -48,10 +48,10 @@ export class Readiness {
       if (status === undefined) problems.push(`${address}: ${problem}`);
       // A node that came back elsewhere is not found by queries before the placement follows it.
       else if (known !== undefined && known !== address) problems.push(`${address}: placed at ${known} until now`);
-      else states.set(`${region}/${name}`, new Map(status.shards.map(({ shard, state }) => [shard, state])));
+      else states.set(`${region}/${name} ${address}`, new Map(status.shards.map(({ shard, state }) => [shard, state])));
     }
     const open = placement.copies.flatMap((copies, shard) =>
-      copies.some(({ region, node }) => states.get(`${region}/${node}`)?.get(shard) === 'serving') ? [] : [shard],
+      copies.some((copy) => states.get(placeOf(copy))?.get(shard) === 'serving') ? [] : [shard],
     );
     if (open.length > 0) {
       return [`not ready: ${open.length} of ${placement.shardCount} shards are not served yet`, ...problems].join('; ');
@@ -77,8 +77,8 @@ export class Readiness {
     const isPatient = this.#options.clock.monotonicMs() - this.#startedMs < PATIENCE_MS;
     return copies.flatMap((own, shard) =>
       own
-        .filter(({ region, node }) => {
-          const known = states.get(`${region}/${node}`);
+        .filter((copy) => {
+          const known = states.get(placeOf(copy));
           if (known === undefined) return isPatient;
           const state = known.get(shard);
           return state !== 'serving' && state !== 'failed';
@@ -86,4 +86,8 @@ export class Readiness {
         .map(({ region }) => region),
     );
   }
+}
+
+function placeOf({ region, node, address }: Copy): string {
+  return `${region}/${node} ${address}`;
 }
