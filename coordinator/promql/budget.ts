@@ -52,9 +52,15 @@ export class Budget {
 
   /** Throws once the query is cancelled or out of time; `where` goes into the message. */
   check(where: string): void {
-    if (this.#env.clock.monotonicMs() >= this.#deadlineMs)
-      throw new QueryError('timeout', `query timed out in ${where}`);
-    if (this.#signal.aborted) throw new QueryError('canceled', `query was canceled in ${where}`);
+    if (this.#signal.aborted || this.#env.clock.monotonicMs() >= this.#deadlineMs) throw this.stopped(where);
+  }
+
+  /** Why a query that was told to stop was: cancelled, or else out of time, even if the timer was a moment early by the clock. */
+  stopped(where: string): QueryError {
+    const isLate = this.#env.clock.monotonicMs() >= this.#deadlineMs;
+    return this.#signal.aborted && !isLate
+      ? new QueryError('canceled', `query was canceled in ${where}`)
+      : new QueryError('timeout', `query timed out in ${where}`);
   }
 
   /** Counts samples that stay in memory until `release`. Throws when there are too many. */

@@ -187,7 +187,7 @@ export class Engine {
       };
     } catch (cause) {
       // Whatever the storage said when it was told to stop: the reason is ours.
-      if (stop.signal.aborted && !(cause instanceof QueryError)) budget.check('query execution');
+      if (stop.signal.aborted && !(cause instanceof QueryError)) throw budget.stopped('query execution');
       throw cause;
     } finally {
       timer.cancel();
