@@ -23,7 +23,7 @@ import { ETCD_SETTINGS, etcdOptions } from '../core/meta/flags.ts';
 import { follow } from '../core/meta/follow.ts';
 import { KEYS } from '../core/meta/keys.ts';
 import type { Member } from '../core/meta/member.ts';
-import { keepPlacement, removeLostNode, switchMoves } from '../core/meta/placer.ts';
+import { keepPlacement, removeLostNode, setCordon, switchMoves } from '../core/meta/placer.ts';
 import { addMetaService } from '../core/meta/service.ts';
 import { openView } from '../core/meta/view.ts';
 import { memberReachedAt, viewReachedAt } from '../core/peers.ts';
@@ -139,6 +139,7 @@ async function main(): Promise<void> {
   const survey = new Survey({
     channels,
     placement: reached,
+    cordonOf: (from, name) => placement.cordonOf(from, name),
     members: () => {
       const entries = members.entries();
       return entries && [...entries.values()].map(({ value }) => memberReachedAt(JSON.parse(value) as Member, peers));
@@ -224,7 +225,13 @@ async function main(): Promise<void> {
     unready: async () => (isWarm ? readiness.missing() : WARMING),
     page: registerPage,
     admin: settings.enableAdminApi
-      ? { env, eraser, removeLostNode: removeNode, switchMoves: (from, moves) => switchMoves(meta, from, moves) }
+      ? {
+          env,
+          eraser,
+          removeLostNode: removeNode,
+          switchMoves: (from, moves) => switchMoves(meta, from, moves),
+          setCordon: (from, name, cordon) => setCordon(meta, from, name, cordon),
+        }
       : undefined,
     corsOrigin: settings.corsOrigin,
   });

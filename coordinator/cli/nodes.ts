@@ -2,6 +2,8 @@
 import type { Command } from 'commander';
 import type { NodeReport } from '../cluster/report.ts';
 import { type Context, coordinatorOf, examples, show } from './context.ts';
+import { addCordon } from './cordon.ts';
+import { addDrain } from './drain.ts';
 import { addRemove } from './remove.ts';
 import { bytes, type Column, count, table, UNKNOWN } from './table.ts';
 
@@ -11,7 +13,7 @@ const COLUMNS: readonly Column<NodeReport>[] = [
   { head: 'ZONE', cell: ({ zone }) => zone },
   { head: 'PID', cell: ({ pid }) => (pid === null ? UNKNOWN : String(pid)), right: true },
   { head: 'ADDRESS', cell: ({ address }) => address },
-  { head: 'STATE', cell: ({ state }) => state },
+  { head: 'STATE', cell: ({ state, cordon }) => (cordon ? `${state} ${cordon}` : state) },
   { head: 'SHARDS', cell: ({ serving, copies }) => `${serving ?? UNKNOWN}/${copies}`, right: true },
   { head: 'SERIES', cell: ({ series }) => count(series), right: true },
   { head: 'SAMPLES', cell: ({ samples }) => count(samples), right: true },
@@ -28,6 +30,8 @@ export function addNodes(program: Command, context: Context): void {
       const { data, warnings } = await coordinatorOf(command).get<readonly NodeReport[]>('/cluster/nodes');
       show(context, command, { data, warnings, text: () => nodesText(data, context.columns) });
     });
+  addCordon(nodes, context);
+  addDrain(nodes, context);
   addRemove(nodes, context);
 }
 

@@ -37,7 +37,8 @@ export function addRemove(nodes: Command, context: Context): void {
       }
       const coordinator = coordinatorOf(command);
       const { data: known } = await coordinator.get<readonly NodeReport[]>('/cluster/nodes');
-      const node = pick(known, name, region);
+      const node = pickNode(known, name, region);
+      checkGone(node);
       const { data: shards } = await coordinator.get<readonly ShardReport[]>('/cluster/shards');
       const plan = planOf(node, shards);
       if (!(await agreed(context, command, { data: plan, text: planText(plan, context.columns) }))) return;
@@ -46,7 +47,8 @@ export function addRemove(nodes: Command, context: Context): void {
     });
 }
 
-function pick(known: readonly NodeReport[], name: string, region: string | undefined): NodeReport {
+/** The node of that name; an error says which there are. */
+export function pickNode(known: readonly NodeReport[], name: string, region: string | undefined): NodeReport {
   const found = known.filter((node) => node.node === name && (region === undefined || node.region === region));
   const [node] = found;
   if (node === undefined) {
@@ -58,14 +60,17 @@ function pick(known: readonly NodeReport[], name: string, region: string | undef
     const regions = found.map((one) => one.region).join(', ');
     throw new SilverbackError('INVALID_ARGUMENT', `${name} is in several regions (${regions}): --region says which`);
   }
+  return node;
+}
+
+function checkGone(node: NodeReport): void {
   if (node.registered === true || node.state !== 'down') {
     const how = node.state === 'down' ? 'registered' : node.state;
     throw new SilverbackError(
       'CONFLICT',
-      `${node.region}/${name} is ${how}: only a node that is gone can be declared lost`,
+      `${node.region}/${node.node} is ${how}: only a node that is gone can be declared lost`,
     );
   }
-  return node;
 }
 
 export function planOf(

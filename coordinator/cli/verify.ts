@@ -35,7 +35,8 @@ export function addVerify(program: Command, context: Context): void {
     });
 }
 
-async function compare(context: Context, coordinator: Coordinator, shard: number | undefined): Promise<VerifyReport[]> {
+/** Of one shard, or of all. */
+export async function compare(context: Context, coordinator: Coordinator, shard?: number): Promise<VerifyReport[]> {
   const { shardCount } = (await coordinator.get<StatusReport>('/cluster/status')).data;
   const shards = shard === undefined ? Array.from({ length: shardCount }, (_, id) => id) : [shard];
   const reports = new Map<number, VerifyReport>();
@@ -81,7 +82,7 @@ export function verifyText(reports: readonly VerifyReport[], width: number): str
   return [...lines, summary, ...still].map((line) => `${wrap(line, width, '  ')}\n`).join('');
 }
 
-function differenceText({ start, buckets, copies }: WindowDifference): string {
+export function differenceText({ start, buckets, copies }: WindowDifference): string {
   const groups = new Map<string, string[]>();
   for (const { region, node, digest } of copies) {
     groups.set(digest, [...(groups.get(digest) ?? []), `${region}/${node}`]);

@@ -2,6 +2,7 @@
  * What operators see of a cluster, made of what the nodes said (survey.ts): plain data, as the HTTP API gives it and the
  * command line shows it. Sizes are bytes, times seconds.
  */
+import type { Cordon } from '../../core/meta/region.ts';
 import type { Copy } from '../../core/placement.ts';
 import type { ShardStatus } from '../../core/protocol.ts';
 import type { Found, Surveyed } from './survey.ts';
@@ -47,6 +48,8 @@ export interface NodeReport {
   readonly reason: string;
   /** Holds its lease in the meta store; null: not known. */
   readonly registered: boolean | null;
+  /** It gets no copies; null: it may. */
+  readonly cordon: Cordon | null;
   /** Copies placed there. */
   readonly copies: number;
   /** Null, here and below: it does not answer. */
@@ -224,7 +227,7 @@ export function nodeReports({ placement, nodes }: Found): NodeReport[] {
   for (const { region, node } of placement?.copies.flat() ?? []) {
     copies.set(`${region}/${node}`, (copies.get(`${region}/${node}`) ?? 0) + 1);
   }
-  return nodes.map(({ name, region, zone, address, isRegistered, status, problem }) => {
+  return nodes.map(({ name, region, zone, address, isRegistered, cordon, status, problem }) => {
     const shards = status?.shards;
     return {
       node: name,
@@ -234,6 +237,7 @@ export function nodeReports({ placement, nodes }: Found): NodeReport[] {
       state: status === undefined ? 'down' : status.ready ? 'up' : 'recovering',
       reason: problem,
       registered: isRegistered ?? null,
+      cordon: cordon ?? null,
       copies: copies.get(`${region}/${name}`) ?? 0,
       serving: shards?.filter(({ state }) => state === 'serving').length ?? null,
       version: status?.version ?? null,

@@ -4,6 +4,7 @@
  */
 import type { SilverbackError } from '../../core/errors.ts';
 import type { Member } from '../../core/meta/member.ts';
+import type { Cordon } from '../../core/meta/region.ts';
 import type { Placement, PlacementView } from '../../core/placement.ts';
 import { type StatusReply, shardsService } from '../../core/protocol.ts';
 import type { Channels } from './channels.ts';
@@ -13,6 +14,7 @@ export interface SurveyOptions {
   readonly placement: PlacementView;
   /** Nodes that are registered now; undefined: not known. */
   readonly members?: () => readonly Member[] | undefined;
+  readonly cordonOf?: (region: string, node: string) => Cordon | undefined;
   /** How long a node may take to say how it is. Default 2 s. */
   readonly timeoutMs?: number;
 }
@@ -21,6 +23,7 @@ export interface SurveyOptions {
 export interface Surveyed extends Member {
   /** Holds its lease; undefined: not known. */
   readonly isRegistered: boolean | undefined;
+  readonly cordon?: Cordon | undefined;
   /** Undefined: it did not answer, or another process did. */
   readonly status: StatusReply | undefined;
   /** Why there is no status. */
@@ -63,7 +66,8 @@ export class Survey {
     }
     this.#options.channels.keepOnly(new Set([...known.values()].map(({ address }) => address)));
     const nodes = await Promise.all(
-      [...known].map(async ([key, member]): Promise<Surveyed> => {
+      [...known].map(async ([key, placed]): Promise<Surveyed> => {
+        const member = { ...placed, cordon: this.#options.cordonOf?.(placed.region, placed.name) };
         const isRegistered = members === undefined ? undefined : registered.has(key);
         try {
           const status = await this.#status(member.address);

@@ -1,11 +1,11 @@
 /**
  * Prometheus's TSDB admin API, as far as there is something to it here: deleting series, and taking out what is deleted;
- * declaring nodes lost, and holding moves. Only where it is switched on.
+ * declaring nodes lost, keeping copies away from nodes, and holding moves. Only where it is switched on.
  */
 import type { Eraser } from '../../client/eraser.ts';
 import type { Env } from '../../core/env/env.ts';
 import { SilverbackError } from '../../core/errors.ts';
-import type { Moves } from '../../core/meta/region.ts';
+import type { Cordon, Moves } from '../../core/meta/region.ts';
 import { type Answer, failure } from './answer.ts';
 import { invalid, type Params } from './params.ts';
 
@@ -14,6 +14,7 @@ export interface AdminOptions {
   readonly eraser: Pick<Eraser, 'delete' | 'clean'>;
   readonly removeLostNode: (region: string, name: string) => Promise<void>;
   readonly switchMoves: (region: string, moves: Moves) => Promise<void>;
+  readonly setCordon: (region: string, name: string, cordon: Cordon | undefined) => Promise<void>;
 }
 
 export interface AdminRow {
@@ -26,6 +27,7 @@ export const ADMIN_ROWS: readonly AdminRow[] = [
   { path: '/admin/tsdb/delete_series', run: deleteSeries },
   { path: '/admin/tsdb/clean_tombstones', run: ({ eraser }, _params, signal) => eraser.clean({ signal }) },
   { path: '/admin/nodes/remove', run: removeNode },
+  { path: '/admin/nodes/cordon', run: cordonNode },
   { path: '/admin/moves', run: switchMoves },
 ];
 
@@ -66,6 +68,14 @@ async function removeNode(options: AdminOptions, params: Params): Promise<void> 
   }
   await options.removeLostNode(region, name);
 }
+
+async function cordonNode(options: AdminOptions, params: Params): Promise<void> {
+  const [region, name, mode] = [given(params, 'region'), given(params, 'name'), given(params, 'mode')];
+  if (!(mode in CORDONS)) throw invalid('mode', `expected ${Object.keys(CORDONS).join(', ')}, got "${mode}"`);
+  await options.setCordon(region, name, CORDONS[mode as keyof typeof CORDONS]);
+}
+
+const CORDONS = { on: 'cordoned', drain: 'draining', off: undefined } as const;
 
 async function switchMoves(options: AdminOptions, params: Params): Promise<void> {
   const [region, mode] = [given(params, 'region'), given(params, 'mode')];

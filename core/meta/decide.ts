@@ -13,6 +13,7 @@
  * - What is more than wanted leaves, and goes once it is drained.
  * - With everything else in order, copies move until every node holds its share (moves.ts). A node takes part when it has been
  *   there for the grace.
+ * - A node with a cordon gets no copies, and what was on its way to it is called off. From one that is draining, all move.
  *
  * Nothing is concluded from a node's absence for two lease times after the placer was elected or saw the store come back, nor
  * while more than a third of the nodes vanished at once: then it is more likely that the store or the network is to blame.
@@ -20,7 +21,7 @@
 import { planCopies, spreadFirsts } from '../planner.ts';
 import type { Member } from './member.ts';
 import { isMove, nextMoves } from './moves.ts';
-import type { CopyReports, Moves, RegionCopy, RegionPlacement } from './region.ts';
+import type { CopyReports, Cordon, Moves, RegionCopy, RegionPlacement } from './region.ts';
 
 export interface DecideOptions {
   readonly clusterId: string;
@@ -101,6 +102,17 @@ export function withoutNode(current: RegionPlacement, name: string): RegionPlace
 /** The placement with moves switched; undefined when they are that already. */
 export function withMoves(current: RegionPlacement, moves: Moves): RegionPlacement | undefined {
   return current.moves === moves ? undefined : { ...current, moves };
+}
+
+/** The placement with a node cordoned otherwise, or no more; undefined when it is that already. */
+export function withCordon(
+  current: RegionPlacement,
+  name: string,
+  cordon: Cordon | undefined,
+): RegionPlacement | undefined {
+  const { [name]: before, ...others } = current.cordons ?? {};
+  if (before === cordon) return undefined;
+  return { ...current, cordons: cordon === undefined ? others : { ...others, [name]: cordon } };
 }
 
 /** How many nodes of so many may vanish at once before that is taken for something else. */
@@ -255,6 +267,10 @@ class Round {
     return known !== undefined && this.#situation.nowMs - known.sinceMs < this.#options.graceMs;
   }
 
+  #cordonOf(node: string): Cordon | undefined {
+    return this.#current.cordons?.[node];
+  }
+
   /** What a living node reports of exactly this copy. */
   #reportOf(shard: number, copy: RegionCopy) {
     if (!this.#living.has(copy.node)) return undefined;
@@ -295,10 +311,12 @@ class Round {
   /** Lets go what is more than wanted, and what is drained. */
   #release(places: Places): void {
     const { shard } = places;
-    for (const copy of places.copies.toReversed()) {
+    const isDraining = ({ node }: RegionCopy) => this.#cordonOf(node) === 'draining';
+    for (const copy of places.copies.toReversed().sort((a, b) => Number(isDraining(b)) - Number(isDraining(a)))) {
       if (copy.state === 'leaving' || places.count('active') < this.#wanted) continue;
       if (copy.state === 'active' && places.count('active') === this.#wanted) continue;
-      if (isMove(copy, places.copies) && this.#current.moves !== 'off') continue;
+      const isCalledOff = this.#current.moves === 'off' || this.#cordonOf(copy.node) !== undefined;
+      if (isMove(copy, places.copies) && !isCalledOff) continue;
       places.turn(copy, 'leaving');
       this.#reasons.add(`${copy.node} is not needed any more`, shard);
     }
@@ -338,7 +356,8 @@ class Round {
   /** Gives further copies to the shards that lack some: to zones that have fewest of the shard, then to the idlest nodes. */
   #supply(all: readonly Places[]): void {
     if (this.#lacks.size === 0) return;
-    const loads = new Map([...this.#living.keys()].sort().map((name) => [name, 0]));
+    const open = [...this.#living.keys()].filter((name) => this.#cordonOf(name) === undefined);
+    const loads = new Map(open.sort().map((name) => [name, 0]));
     for (const { node } of all.flatMap((places) => places.takers)) {
       if (loads.has(node)) loads.set(node, (loads.get(node) as number) + 1);
     }
@@ -359,11 +378,11 @@ class Round {
       if (!isLiving && (this.#takers.has(name) || this.#isUnsettled(name))) return;
     }
     const nodes = [...this.#living.values()].filter(({ name }) => this.#takers.has(name) || !this.#isUnsettled(name));
-    const named = nodes.map(({ name, zone }) => `${name} ${zone}`).join();
+    const named = nodes.map(({ name, zone }) => `${name} ${zone} ${this.#cordonOf(name) ?? ''}`).join();
     const { shards } = this.#current;
     if (this.#memory.balanced?.shards === shards && this.#memory.balanced.nodes === named) return;
     const copies = all.map((places) => places.copies);
-    const moves = nextMoves(nodes, copies, this.#wanted);
+    const moves = nextMoves(nodes, copies, this.#wanted, this.#current.cordons);
     for (const { shard, from, to } of moves) {
       (all[shard] as Places).add(to, true, from);
       this.#reasons.add(`moves from ${from} to ${to}`, shard);

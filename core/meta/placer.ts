@@ -5,12 +5,12 @@
  */
 import type { Env, Timer } from '../env/env.ts';
 import { SilverbackError } from '../errors.ts';
-import { beginning, type DecideOptions, decide, type Memory, withMoves, withoutNode } from './decide.ts';
+import { beginning, type DecideOptions, decide, type Memory, withCordon, withMoves, withoutNode } from './decide.ts';
 import { type Campaign, campaign, type Leadership } from './election.ts';
 import { type Follower, follow } from './follow.ts';
 import { KEYS } from './keys.ts';
 import type { Member } from './member.ts';
-import { type CopyReports, type Moves, type RegionPlacement, readPlacement } from './region.ts';
+import { type CopyReports, type Cordon, type Moves, type RegionPlacement, readPlacement } from './region.ts';
 import type { Condition, Entry, MetaStore } from './store.ts';
 
 export interface PlacerOptions extends DecideOptions {
@@ -194,6 +194,35 @@ export function removeLostNode(store: MetaStore, region: string, name: string): 
  */
 export function switchMoves(store: MetaStore, region: string, moves: Moves): Promise<void> {
   return amend(store, region, [], async (current) => withMoves(current, moves));
+}
+
+/**
+ * Keeps copies away from a node, or no longer (undefined); see `Cordon`.
+ * @throws SilverbackError NOT_FOUND without such a node or a placement, CONFLICT when a node cannot be drained, UNAVAILABLE
+ */
+export function setCordon(store: MetaStore, region: string, name: string, cordon: Cordon | undefined): Promise<void> {
+  return amend(store, region, [], async (current) => {
+    const { entries } = await store.range(KEYS.nodesOf(region));
+    const living = entries.map((entry) => readMember(entry).name);
+    const isKnown = living.includes(name) || name in current.nodes || name in (current.cordons ?? {});
+    if (!isKnown) throw new SilverbackError('NOT_FOUND', `region ${region} has no node ${name}`);
+    if (cordon === 'draining' && current.cordons?.[name] !== 'draining') {
+      const others = living.filter((one) => one !== name && current.cordons?.[one] === undefined).length;
+      checkDrain(current, region, name, others);
+    }
+    return withCordon(current, name, cordon);
+  });
+}
+
+function checkDrain(current: RegionPlacement, region: string, name: string, others: number): void {
+  const { copies, moves } = current;
+  const what = `node ${name} of region ${region} cannot be drained`;
+  if (others < copies) {
+    const need = `its copies need ${copies} other ${copies === 1 ? 'node' : 'nodes'} without a cordon`;
+    throw new SilverbackError('CONFLICT', `${what}: ${need}, and there ${others === 1 ? 'is' : 'are'} ${others}`);
+  }
+  if (moves === 'on') return;
+  throw new SilverbackError('CONFLICT', `${what}: moves are ${moves} (silverback moves resume)`);
 }
 
 /** Changes a placement under the hands of whoever keeps it. */

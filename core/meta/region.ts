@@ -10,6 +10,8 @@ export interface RegionPlacement {
   /** How many copies of every shard there shall be. */
   readonly copies: number;
   readonly moves: Moves;
+  /** Nodes that get no copies, by name. They need not be there. */
+  readonly cordons?: { readonly [name: string]: Cordon };
   /** Every node that holds a copy, as it last registered. */
   readonly nodes: { readonly [name: string]: { readonly zone: string; readonly address: string } };
   /** Index is the shard. The first copy that can takes its writes. */
@@ -31,6 +33,9 @@ export interface RegionCopy {
  * finished. `off`: what is under way is called off.
  */
 export type Moves = 'on' | 'paused' | 'off';
+
+/** `cordoned`: the node keeps what it has. `draining`: what it has moves to others. */
+export type Cordon = 'cordoned' | 'draining';
 
 /** The value under `KEYS.copies(region, node)`: those copies that are not simply active, by shard. */
 export type CopyReports = { readonly [shard: string]: CopyReport };

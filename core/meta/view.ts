@@ -4,12 +4,13 @@ import { SilverbackError } from '../errors.ts';
 import type { Copy, Placement, PlacementView } from '../placement.ts';
 import { follow } from './follow.ts';
 import { KEYS } from './keys.ts';
-import { readPlacement } from './region.ts';
+import { type Cordon, readPlacement } from './region.ts';
 import type { Entry, MetaStore } from './store.ts';
 
 export interface MetaPlacementView extends PlacementView {
   /** Resolves with the first placement there is; at once when there is one. */
   ready(): Promise<Placement>;
+  cordonOf(region: string, node: string): Cordon | undefined;
   close(): void;
 }
 
@@ -46,6 +47,10 @@ export function openView(env: Env, store: MetaStore): MetaPlacementView {
         };
         listeners.add(first);
       });
+    },
+    cordonOf(region, node) {
+      const entry = followed.entries()?.get(KEYS.placement(region));
+      return entry && readPlacement(entry).cordons?.[node];
     },
     close: () => followed.close(),
   };

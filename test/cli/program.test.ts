@@ -137,6 +137,22 @@ test('a lost node is removed, once it is said that it is lost', async () => {
   expect(asked.at(-1)).toBe('POST /api/v1/admin/nodes/remove region=west&name=west-2&lost=true');
 });
 
+test('a node is cordoned, and may have copies again', async () => {
+  success([{ node: 'west-1', region: 'west', state: 'up', registered: true, cordon: null }]);
+  expect(await silverback('nodes', 'cordon', 'west-1', '--url', url, '--yes')).toEqual({
+    code: 0,
+    out: 'west/west-1 gets no new copies\n',
+    err: 'gives a node no new copies, and moves none to it: west/west-1\n',
+  });
+  expect(asked.at(-1)).toBe('POST /api/v1/admin/nodes/cordon region=west&name=west-1&mode=on');
+  expect(await silverback('nodes', 'uncordon', 'west-1', '--url', url, '--yes')).toMatchObject({ code: 0 });
+  expect(asked.at(-1)).toBe('POST /api/v1/admin/nodes/cordon region=west&name=west-1&mode=off');
+  expect(await silverback('nodes', 'cordon', 'west-9', '--url', url, '--yes')).toMatchObject({
+    code: 1,
+    err: 'there is no node west-9; there are west/west-1\n',
+  });
+});
+
 test('moves are held', async () => {
   success({ regions: [{ region: 'east' }, { region: 'west' }] });
   const count = asked.length;

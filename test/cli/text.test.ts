@@ -1,6 +1,7 @@
 /** What people see, to the letter, in a terminal of 80 columns. */
 import { describe, expect, test } from 'vitest';
 import { cardinalityText } from '../../coordinator/cli/cardinality.ts';
+import { drainPlan, drainText, missingOf } from '../../coordinator/cli/drain.ts';
 import { furthest, lagText } from '../../coordinator/cli/lag.ts';
 import { movesText, movingCopies } from '../../coordinator/cli/moves.ts';
 import { nodesText } from '../../coordinator/cli/nodes.ts';
@@ -218,6 +219,57 @@ test('what a lost node takes with it', () => {
                 delivered of the others
     "
   `);
+});
+
+describe('a node that is drained', () => {
+  const copy = (node: string, state = 'active') => ({ region: 'r', node, state, samples: 1_000, diskBytes: 2_048 });
+  const shards = [['a'], ['b'], ['a'], ['c']].map((names, shard) => ({
+    shard,
+    copies: names.map((name) => copy(name)),
+  }));
+  const known = (...names: string[]) =>
+    names.map((node) => ({ region: 'r', node, zone: node, registered: true, cordon: null }));
+
+  test('goes to the others, but not to one that is cordoned', () => {
+    const plan = drainPlan('r', 'a', known('a', 'b', 'c'), shards as never);
+    expect(drainText(plan, 80)).toBe(
+      'Drains  r/a: it gets no copies, and those it has move\n' +
+        'To b    1 shard: 0\nTo c    1 shard: 2\nMoves   2000 samples, 4.00K on disk\n',
+    );
+    const nodes = [...known('a', 'b'), { ...known('c')[0], cordon: 'cordoned' }];
+    expect(drainPlan('r', 'a', nodes as never, shards as never).moves.map(({ to }) => to)).toEqual(['b', 'b']);
+  });
+
+  test('has nowhere to go', () => {
+    expect(() => drainPlan('r', 'a', known('a'), shards as never)).toThrow(
+      'r/a cannot be drained: its copies need 1 other node without a cordon, and there are 0',
+    );
+  });
+
+  test('is safe to power off only when everything is proved', () => {
+    const node = { serving: 0 } as never;
+    const verified = { shard: 1, windows: 3, compared: 2, differing: [], unasked: [] };
+    const fine = { node, placed: [], lags: [], verified: [verified] };
+    expect(missingOf('r', 'a', fine)).toEqual([]);
+    expect(missingOf('r', 'a', { ...fine, placed: [3] })).toEqual(['shards 3: a copy is placed there']);
+    expect(missingOf('r', 'a', { ...fine, node: undefined })).toEqual([
+      'it does not say whether its logs are delivered',
+    ]);
+    expect(missingOf('r', 'a', { ...fine, node: { serving: 2 } as never })).toEqual(['2 shards not closed there yet']);
+    const lag = { shard: 1, from: { region: 'r', node: 'a' }, to: { region: 'r', node: 'b' }, records: 4 } as never;
+    expect(missingOf('r', 'a', { ...fine, lags: [lag] })).toEqual(['shard 1: 4 records not at r/b yet']);
+    expect(missingOf('r', 'a', { ...fine, verified: [{ ...verified, compared: 1 }] })).toEqual([
+      'shard 1: one copy, nothing to compare it with',
+    ]);
+    const unasked = [{ region: 'r', node: 'b', reason: 'gone' }];
+    expect(missingOf('r', 'a', { ...fine, verified: [{ ...verified, unasked }] })).toEqual([
+      'shard 1: r/b could not be compared: gone',
+    ]);
+    const difference = { start: 0, settled: true, buckets: 1, copies: [{ region: 'r', node: 'b', digest: '' }] };
+    expect(missingOf('r', 'a', { ...fine, verified: [{ ...verified, differing: [difference] }] })).toHaveLength(1);
+    const open = { ...difference, settled: false };
+    expect(missingOf('r', 'a', { ...fine, verified: [{ ...verified, differing: [open] }] })).toEqual([]);
+  });
 });
 
 test('repair', () => {

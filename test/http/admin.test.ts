@@ -19,6 +19,10 @@ const removeLostNode = async (region: string, name: string): Promise<void> => {
 const switched: string[] = [];
 const switchMoves = async (region: string, moves: string): Promise<void> => void switched.push(`${region} ${moves}`);
 
+const cordons: string[] = [];
+const setCordon = async (region: string, name: string, cordon: string | undefined): Promise<void> =>
+  void cordons.push(`${region}/${name} ${cordon}`);
+
 type Call = readonly [matchers: unknown, fromMs: number, toMs: number];
 
 class FakeEraser implements Pick<AdminOptions['eraser'], 'delete' | 'clean'> {
@@ -54,7 +58,7 @@ test('switched off: 403, in the words of Prometheus', async () => {
 
 test('deletes each selector; what lies ahead means now', async () => {
   const eraser = new FakeEraser();
-  fixture = await serve({ admin: { env: nodeEnv, eraser, removeLostNode, switchMoves } });
+  fixture = await serve({ admin: { env: nodeEnv, eraser, removeLostNode, switchMoves, setCordon } });
   expect(await ask('delete_series?match[]=up&match[]={job="a"}&start=10&end=20.5')).toEqual({
     status: 204,
     body: undefined,
@@ -76,7 +80,7 @@ test('deletes each selector; what lies ahead means now', async () => {
 
 test('says what is wrong, and which copy did not take it', async () => {
   const eraser = new FakeEraser();
-  fixture = await serve({ admin: { env: nodeEnv, eraser, removeLostNode, switchMoves } });
+  fixture = await serve({ admin: { env: nodeEnv, eraser, removeLostNode, switchMoves, setCordon } });
   expect(await ask('delete_series')).toMatchObject({ status: 400, body: { error: 'no match[] parameter provided' } });
   expect(await ask('delete_series?match[]={')).toMatchObject({ status: 400, body: { errorType: 'bad_data' } });
   expect(await ask(`delete_series?match[]=up&start=${Date.now() / 1000 + 1000}`)).toMatchObject({
@@ -93,7 +97,7 @@ test('says what is wrong, and which copy did not take it', async () => {
 });
 
 test('gives a lost node up, and only one that is called lost', async () => {
-  fixture = await serve({ admin: { env: nodeEnv, eraser: new FakeEraser(), removeLostNode, switchMoves } });
+  fixture = await serve({ admin: { env: nodeEnv, eraser: new FakeEraser(), removeLostNode, switchMoves, setCordon } });
   const remove = async (query: string) => {
     const response = await fetch(`${fixture?.url}/api/v1/admin/nodes/remove?${query}`, { method: 'POST' });
     return { status: response.status, text: await response.text() };
@@ -110,11 +114,23 @@ test('gives a lost node up, and only one that is called lost', async () => {
 });
 
 test('holds moves', async () => {
-  fixture = await serve({ admin: { env: nodeEnv, eraser: new FakeEraser(), removeLostNode, switchMoves } });
+  fixture = await serve({ admin: { env: nodeEnv, eraser: new FakeEraser(), removeLostNode, switchMoves, setCordon } });
   const url = `${fixture.url}/api/v1/admin/moves`;
   expect((await fetch(`${url}?region=r&mode=paused`, { method: 'POST' })).status).toBe(204);
   expect(switched).toEqual(['r paused']);
   const refused = await fetch(`${url}?region=r&mode=never`, { method: 'POST' });
   expect(refused.status).toBe(400);
   expect(await refused.text()).toContain('expected on, paused, off, got \\"never\\"');
+});
+
+test('keeps copies away from a node', async () => {
+  fixture = await serve({ admin: { env: nodeEnv, eraser: new FakeEraser(), removeLostNode, switchMoves, setCordon } });
+  const url = `${fixture.url}/api/v1/admin/nodes/cordon`;
+  for (const mode of ['on', 'drain', 'off']) {
+    expect((await fetch(`${url}?region=r&name=n&mode=${mode}`, { method: 'POST' })).status).toBe(204);
+  }
+  expect(cordons).toEqual(['r/n cordoned', 'r/n draining', 'r/n undefined']);
+  const refused = await fetch(`${url}?region=r&name=n&mode=never`, { method: 'POST' });
+  expect(refused.status).toBe(400);
+  expect(await refused.text()).toContain('expected on, drain, off, got \\"never\\"');
 });

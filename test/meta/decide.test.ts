@@ -1,6 +1,14 @@
 /** The rules of placement, one by one; region.test.ts has them all at once. */
 import { describe, expect, test } from 'vitest';
-import { beginning, type Decision, decide, type Memory, withMoves, withoutNode } from '../../core/meta/decide.ts';
+import {
+  beginning,
+  type Decision,
+  decide,
+  type Memory,
+  withCordon,
+  withMoves,
+  withoutNode,
+} from '../../core/meta/decide.ts';
 import type { CopyReports, RegionPlacement } from '../../core/meta/region.ts';
 
 const TTL_MS = 10_000;
@@ -311,6 +319,83 @@ describe('decide', () => {
     table.placement = withMoves(held, 'off');
     table.pass(0);
     expect(table.shards[shard]).toMatch(/^.:active d:leaving$/);
+  });
+
+  /** What is filled says so, what leaves is delivered, and time goes by. */
+  const settle = (table: Table): void => {
+    for (let rounds = 0; rounds < 20; rounds++) {
+      for (const [shard, copies] of (table.placement as RegionPlacement).shards.entries()) {
+        for (const { node, state } of copies) {
+          if (state === 'joining') table.report(node, shard, { filled: true });
+          if (state === 'leaving') table.report(node, shard, { filled: true, drained: true });
+        }
+      }
+      table.pass(0);
+    }
+  };
+  const cordon = (table: Table, ...rest: ['cordoned' | 'draining' | undefined, ...string[]]): void => {
+    const [how, ...names] = rest;
+    for (const name of names) table.placement = withCordon(table.placement as RegionPlacement, name, how);
+    table.pass(0);
+  };
+  const countOn = (table: Table, name: string) => table.shards.filter((text) => text.includes(`${name}:`)).length;
+
+  test('a cordoned node gets nothing, by moves or in place of another, and keeps what it has', () => {
+    const table = new Table(['a', 'b', 'c'], { shardCount: 12 });
+    expect(withCordon(table.placement as RegionPlacement, 'a', undefined)).toBeUndefined();
+    cordon(table, 'cordoned', 'a');
+    const before = table.shards;
+    table.join('d');
+    cordon(table, 'cordoned', 'd');
+    table.pass(2 * GRACE_MS);
+    settle(table);
+    expect(table.shards).toEqual(before);
+    table.die('b');
+    table.pass(TTL_MS + GRACE_MS);
+    settle(table);
+    expect([countOn(table, 'a'), countOn(table, 'd')]).toEqual([4, 0]);
+    expect(table.shards.filter((text) => text.includes('b:leaving c:active'))).toHaveLength(4);
+  });
+
+  test('a move to a node that is cordoned is called off', () => {
+    const table = new Table(['a', 'b'], { shardCount: 12 });
+    table.join('c');
+    table.pass(2 * GRACE_MS);
+    expect(table.shards.join()).toContain('c:joining+');
+    cordon(table, 'cordoned', 'c');
+    expect(table.shards.join()).not.toContain('c:joining');
+    settle(table);
+    expect(countOn(table, 'c')).toBe(0);
+    cordon(table, undefined, 'c');
+    settle(table);
+    expect(countOn(table, 'c')).toBe(4);
+  });
+
+  test.each([1, 2])('a node that is drained is emptied, not into one that is cordoned; with %i copies', (copies) => {
+    const table = new Table(['a', 'b', 'c', 'd', 'e'], { shardCount: 12, copies });
+    cordon(table, 'cordoned', 'b');
+    const kept = countOn(table, 'b');
+    cordon(table, 'draining', 'a');
+    expect(table.shards.filter((text) => text.includes('joining+'))).not.toHaveLength(0);
+    settle(table);
+    expect(countOn(table, 'a')).toBe(0);
+    expect(countOn(table, 'b')).toBeLessThanOrEqual(kept);
+    for (const text of table.shards)
+      expect(text.split(' ').filter((one) => one.endsWith(':active'))).toHaveLength(copies);
+    const { placement } = table;
+    table.pass(10 * GRACE_MS);
+    expect(table.placement).toBe(placement);
+    cordon(table, undefined, 'a', 'b');
+    settle(table);
+    expect(countOn(table, 'a')).toBeGreaterThan(0);
+  });
+
+  test('with nowhere to go, what is on a node that is drained stays', () => {
+    const table = new Table(['a', 'b'], { copies: 2 });
+    const before = table.shards;
+    cordon(table, 'draining', 'a');
+    settle(table);
+    expect(table.shards).toEqual(before);
   });
 
   test('copies of a shard lie in different zones', () => {

@@ -50,6 +50,26 @@ describe('a region in trouble', () => {
     TIME_MS,
   );
 
+  test(
+    'nodes are drained in the middle of it: they are emptied in the end, and nothing is lost',
+    () => {
+      for (const seed of SEEDS) {
+        const region = new SimRegion(seed, rules, { ...troublesOf(seed), nodes: 4 + (seed % 3) });
+        region.run(30_000);
+        region.cordon('n0', 'draining');
+        for (let round = 0; round < 6 && region.violations.length === 0; round++) region.trouble(seed % 3 > 0);
+        region.heal();
+        expect(region.violations, `seed ${seed}`).toEqual([]);
+        const left = region.placement?.shards.flat().filter(({ node }) => node === 'n0');
+        expect(left, `seed ${seed}`).toEqual([]);
+        region.cordon('n0', undefined);
+        region.heal();
+        expect(region.unsettled(), `seed ${seed}`).toEqual([]);
+      }
+    },
+    TIME_MS,
+  );
+
   test('with the store away for ten lease times nothing moves, not even when it returns', () => {
     for (const seed of SEEDS) {
       const region = new SimRegion(seed, rules, troublesOf(seed));

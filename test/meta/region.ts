@@ -3,8 +3,16 @@
  * a placer that is stopped, clients and nodes that look at an old placement. Writes are numbers; what is acknowledged must
  * always lie in a copy that the placement names, and in the end in all of them.
  */
-import type { beginning, DecideOptions, Decision, decide, Memory, withoutNode } from '../../core/meta/decide.ts';
-import type { CopyReport, CopyReports, RegionCopy, RegionPlacement } from '../../core/meta/region.ts';
+import {
+  type beginning,
+  type DecideOptions,
+  type Decision,
+  type decide,
+  type Memory,
+  withCordon,
+  type withoutNode,
+} from '../../core/meta/decide.ts';
+import type { CopyReport, CopyReports, Cordon, RegionCopy, RegionPlacement } from '../../core/meta/region.ts';
 import { nextTenure, type Tenure } from '../../node/tenure.ts';
 import { Seeded } from '../sim/random.ts';
 
@@ -165,6 +173,12 @@ export class SimRegion {
       const left = new Set(this.#listed(shard).flatMap((held) => [...held.writes]));
       for (const write of writes) if (!left.has(write)) writes.delete(write);
     }
+    this.#calmSinceMs = this.nowMs;
+  }
+
+  cordon(name: string, cordon: Cordon | undefined): void {
+    if (this.placement === undefined || !this.isStoreUp) return;
+    this.placement = withCordon(this.placement, name, cordon) ?? this.placement;
     this.#calmSinceMs = this.nowMs;
   }
 
@@ -384,7 +398,10 @@ export class SimRegion {
       const isHopeless = this.nodes.every((node) => !this.#reaches(node));
       if (isCalm && takers.length === 0 && !isHopeless && this.nodes.every(({ isCut }) => !isCut)) {
         const text = copies.map(({ node, state }) => `${node}:${state}`).join(' ');
-        const free = this.nodes.some((node) => node.isAlive && !copies.some((copy) => copy.node === node.name));
+        const isOpen = ({ name }: SimNode) => this.placement?.cordons?.[name] === undefined;
+        const free = this.nodes.some(
+          (node) => node.isAlive && isOpen(node) && !copies.some((copy) => copy.node === node.name),
+        );
         if (free) this.#violate(`shard ${shard}: nobody takes its writes (${text})`);
       }
     }
