@@ -4,7 +4,7 @@ import type { ShardOutcome, ShardRepair } from '../core/protocol.ts';
 import type { Node } from './node.ts';
 import type { Repair } from './repair/repair.ts';
 import type { Lag, Peer, Replication } from './replication/replication.ts';
-import type { ShardStats } from './shard/shard.ts';
+import type { ShardStats } from './shard/stats.ts';
 import type { InFlight, WriteObserver } from './write.ts';
 
 /** One row per number of a shard; names that end in `_total` only grow while the shard is open. */

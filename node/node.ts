@@ -8,7 +8,9 @@ import type { Placement } from '../core/placement.ts';
 import type { ShardStatus } from '../core/protocol.ts';
 import type { Claim } from './directory.ts';
 import { Budget } from './shard/budget.ts';
-import { Shard, type ShardCoverage, type ShardStats, type TimeRange } from './shard/shard.ts';
+import type { ShardCoverage, TimeRange } from './shard/gaps.ts';
+import { Shard } from './shard/shard.ts';
+import type { ShardStats } from './shard/stats.ts';
 import { type Grant, nextTenure, PLAIN, readTenure, type Tenure, writeTenure } from './tenure.ts';
 
 /** Where a node says what happens to it. A pino logger is one. */

@@ -22,7 +22,8 @@ import type {
 } from '../core/protocol.ts';
 import { checkHello } from './hello.ts';
 import type { Node } from './node.ts';
-import type { Shard, ShardCoverage, TimeRange } from './shard/shard.ts';
+import type { ShardCoverage, TimeRange } from './shard/gaps.ts';
+import type { Shard } from './shard/shard.ts';
 import type { Interrupt } from './shard/slicer.ts';
 
 /** Small pages of several shards travel together up to this size; values likewise. */

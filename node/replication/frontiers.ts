@@ -3,7 +3,7 @@
  * this process's monotonic clock, so that clocks of machines need not agree.
  */
 import type { Clock } from '../../core/env/env.ts';
-import type { ShardCoverage, TimeRange } from '../shard/shard.ts';
+import type { ShardCoverage, TimeRange } from '../shard/gaps.ts';
 
 /** How long before their acknowledgement samples are taken: those are unconfirmed, too. */
 const LATE_MS = 60_000;

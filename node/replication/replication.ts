@@ -5,8 +5,9 @@
 import type { Env } from '../../core/env/env.ts';
 import { Channel } from '../../core/grpc.ts';
 import type { Copy, Placement } from '../../core/placement.ts';
+import type { ShardCoverage, TimeRange } from '../shard/gaps.ts';
 import type { SegmentInfo } from '../shard/log.ts';
-import type { Shard, ShardCoverage, TimeRange } from '../shard/shard.ts';
+import type { Shard } from '../shard/shard.ts';
 import { Frontiers } from './frontiers.ts';
 import { Link, type LinkOptions } from './link.ts';
 import { Origins } from './origins.ts';

@@ -1,9 +1,4 @@
-/**
- * Opening a shard: blocks, then the newest sound checkpoint, then the log from the checkpoint's position on. The order does
- * not matter, since samples are a set; it is the one that needs the least memory. Everything goes in slices.
- *
- * Nothing is refused here but what is unsound: that is set aside, reported, and the shard opens without it.
- */
+/** What a checkpoint and the log hold, back in memory, in slices. What is unsound is counted and left out. */
 import { SilverbackError } from '../../core/errors.ts';
 import type { AppendSlice, RefTable, SeriesId, ShardKernel } from '../../core/kernel/shard.ts';
 import type { Annex } from './annex.ts';

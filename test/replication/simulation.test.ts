@@ -26,7 +26,8 @@ describe('found once:', () => {
 const FILES = [
   'test/replication/engine.ts',
   ...['replication', 'sink', 'link', 'lane', 'progress', 'frontiers'].map((name) => `node/replication/${name}.ts`),
-  ...['shard', 'cursors', 'replica', 'log', 'recover', 'reader', 'segment', 'recorder', 'deletions'].map(
+  ...['shard', 'opening', 'keeper'].map((name) => `node/shard/${name}.ts`),
+  ...['cursors', 'replica', 'log', 'recover', 'reader', 'segment', 'recorder', 'deletions'].map(
     (name) => `node/shard/${name}.ts`,
   ),
 ];
@@ -91,7 +92,7 @@ const BUGS: Record<string, { readonly edits: readonly Edit[]; readonly seen: Reg
   'a segment let go before a copy has it': {
     edits: [
       {
-        file: 'shard.ts',
+        file: 'keeper.ts',
         replace: 'await this.#log.release(Math.min(release, await this.#cursors.keptFloor()));',
         by: 'await this.#log.release(release);',
       },

@@ -2,7 +2,8 @@ import { expect, test } from 'vitest';
 import { chunkInfo } from '../../core/kernel/codec.ts';
 import { encodeIdentity, makeLabels } from '../../core/labels.ts';
 import { Budget } from '../../node/shard/budget.ts';
-import { Shard, type ShardStats } from '../../node/shard/shard.ts';
+import { Shard } from '../../node/shard/shard.ts';
+import type { ShardStats } from '../../node/shard/stats.ts';
 import { Sim } from '../sim/sim.ts';
 import { EVERYTHING, readPage } from './model.ts';
 

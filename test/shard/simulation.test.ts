@@ -12,7 +12,7 @@ test(`${SEED_COUNT} random histories keep every promise`, TIMEOUT, async () => {
 
 const FILES = [
   ...['shard', 'blocks', 'budget', 'catalogue', 'checkpoint', 'definitions', 'deletions', 'log', 'options', 'order'],
-  ...['pages', 'postings'],
+  ...['gaps', 'keeper', 'opening', 'pages', 'postings', 'problems', 'retention', 'sealer', 'stats'],
   ...['reader', 'recover', 'restore', 'seal', 'segment', 'select', 'sender', 'slicer'],
 ].map((name) => `node/shard/${name}.ts`);
 
@@ -63,7 +63,7 @@ const BUGS: Record<string, { readonly edits: readonly Edit[]; readonly seen: Reg
   'free a segment too early': {
     edits: [
       {
-        file: 'shard.ts',
+        file: 'keeper.ts',
         replace: 'const { release } = await writer.commit();',
         by: 'await this.#log.release(position.sequence); const { release } = await writer.commit();',
       },
@@ -74,7 +74,7 @@ const BUGS: Record<string, { readonly edits: readonly Edit[]; readonly seen: Reg
   'count a record to a checkpoint that does not hold it': {
     edits: [
       {
-        file: 'shard.ts',
+        file: 'keeper.ts',
         replace: 'const position = this.#log.tail();',
         by: 'const position = { ...this.#log.tail(), sequence: this.#log.tail().sequence + 1 };',
       },
