@@ -19,7 +19,7 @@ export interface DrainPlan {
   readonly node: string;
   readonly copies: readonly number[];
   readonly samples: number;
-  /** In its files. */
+  /** In memory and in files of windows that are over. */
   readonly bytes: number;
   /** Shards that something happens to already have no move yet. */
   readonly moves: readonly Move[];
@@ -98,7 +98,7 @@ export function drainPlan(
     node,
     copies: own.flatMap((copies, shard) => (copies.some((copy) => copy.node === node) ? [shard] : [])),
     samples: held.reduce((sum, { samples }) => sum + (samples ?? 0), 0),
-    bytes: held.reduce((sum, { diskBytes }) => sum + (diskBytes ?? 0), 0),
+    bytes: held.reduce((sum, { memoryBytes, diskBytes }) => sum + (memoryBytes ?? 0) + (diskBytes ?? 0), 0),
     moves: moves.filter(({ from }) => from === node),
   };
 }
@@ -113,7 +113,7 @@ export function drainText(plan: DrainPlan, width: number): string {
     rows.push([`To ${to}`, `${plural(shards.length, 'shard')}: ${ranges(shards)}`]);
   }
   if (open.length > 0) rows.push(['Later', `${plural(open.length, 'shard')} on the way already: ${ranges(open)}`]);
-  const samples = `${count(plan.samples)} samples, ${bytes(plan.bytes)} on disk`;
+  const samples = `${count(plan.samples)} samples, ${bytes(plan.bytes)} in memory and on disk`;
   rows.push(['Moves', copies.length === 0 ? 'nothing: it has no copies' : samples]);
   return facts(rows, width);
 }

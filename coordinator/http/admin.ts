@@ -71,7 +71,8 @@ async function removeNode(options: AdminOptions, params: Params): Promise<void> 
 
 async function cordonNode(options: AdminOptions, params: Params): Promise<void> {
   const [region, name, mode] = [given(params, 'region'), given(params, 'name'), given(params, 'mode')];
-  if (!(mode in CORDONS)) throw invalid('mode', `expected ${Object.keys(CORDONS).join(', ')}, got "${mode}"`);
+  if (!Object.hasOwn(CORDONS, mode))
+    throw invalid('mode', `expected ${Object.keys(CORDONS).join(', ')}, got "${mode}"`);
   await options.setCordon(region, name, CORDONS[mode as keyof typeof CORDONS]);
 }
 

@@ -222,7 +222,14 @@ test('what a lost node takes with it', () => {
 });
 
 describe('a node that is drained', () => {
-  const copy = (node: string, state = 'active') => ({ region: 'r', node, state, samples: 1_000, diskBytes: 2_048 });
+  const copy = (node: string, state = 'active') => ({
+    region: 'r',
+    node,
+    state,
+    samples: 1_000,
+    memoryBytes: 1_024,
+    diskBytes: 2_048,
+  });
   const shards = [['a'], ['b'], ['a'], ['c']].map((names, shard) => ({
     shard,
     copies: names.map((name) => copy(name)),
@@ -234,7 +241,7 @@ describe('a node that is drained', () => {
     const plan = drainPlan('r', 'a', known('a', 'b', 'c'), shards as never);
     expect(drainText(plan, 80)).toBe(
       'Drains  r/a: it gets no copies, and those it has move\n' +
-        'To b    1 shard: 0\nTo c    1 shard: 2\nMoves   2000 samples, 4.00K on disk\n',
+        'To b    1 shard: 0\nTo c    1 shard: 2\nMoves   2000 samples, 6.00K in memory and on disk\n',
     );
     const nodes = [...known('a', 'b'), { ...known('c')[0], cordon: 'cordoned' }];
     expect(drainPlan('r', 'a', nodes as never, shards as never).moves.map(({ to }) => to)).toEqual(['b', 'b']);

@@ -133,4 +133,5 @@ test('keeps copies away from a node', async () => {
   const refused = await fetch(`${url}?region=r&name=n&mode=never`, { method: 'POST' });
   expect(refused.status).toBe(400);
   expect(await refused.text()).toContain('expected on, drain, off, got \\"never\\"');
+  expect((await fetch(`${url}?region=r&name=n&mode=toString`, { method: 'POST' })).status).toBe(400);
 });
