@@ -2,7 +2,8 @@
 import type { Command } from 'commander';
 import type { CopyRepair, ShardReport, StatusReport } from '../cluster/report.ts';
 import { agreed, changing } from './confirm.ts';
-import { type Context, coordinatorOf, examples, show } from './context.ts';
+import { type Context, coordinatorOf, examples, type Shared, show } from './context.ts';
+import type { Coordinator } from './coordinator.ts';
 import { type Column, count, table } from './table.ts';
 
 /** A copy that is being filled, or that delivers what it has before it goes. */
@@ -23,6 +24,8 @@ const MODES = {
   abort: ['off', 'calls the moves off, and begins with none', 'moves are called off'],
 } as const;
 
+const WATCH_MS = 1_000;
+
 const COLUMNS: readonly Column<MovingCopy>[] = [
   { head: 'SHARD', cell: ({ shard }) => String(shard), right: true },
   { head: 'COPY', cell: ({ region, node }) => `${region}/${node}` },
@@ -42,11 +45,27 @@ export function addMoves(program: Command, context: Context): void {
     .description('each copy that is joining (being filled) or leaving (delivering what it has)')
     .addHelpText('after', examples('moves list', 'moves list --output json'))
     .action(async (_options, command: Command) => {
-      const coordinator = coordinatorOf(command);
-      const { data: shards, warnings } = await coordinator.get<readonly ShardReport[]>('/cluster/shards');
-      const { data: repairs } = await coordinator.get<readonly CopyRepair[]>('/cluster/repair');
-      const data = movingCopies(shards, repairs);
+      const { copies: data, warnings } = await ask(coordinatorOf(command));
       show(context, command, { data, warnings, text: () => movesText(data, context.columns) });
+    });
+  moves
+    .command('watch')
+    .description('a line for each thing that happens to such copies, until none is on its way')
+    .addHelpText('after', examples('moves watch', 'moves watch --output json | jq .shard'))
+    .action(async (_options, command: Command) => {
+      const coordinator = coordinatorOf(command);
+      const { output } = command.optsWithGlobals<Shared>();
+      let before: readonly MovingCopy[] = [];
+      for (;;) {
+        const { copies } = await ask(coordinator);
+        for (const copy of changedCopies(before, copies)) {
+          context.out(output === 'json' ? `${JSON.stringify(copy)}\n` : changeText(copy));
+        }
+        if (copies.length === 0) break;
+        before = copies;
+        await new Promise<void>((resolve) => void context.env.timers.after(WATCH_MS, resolve));
+      }
+      if (output === 'table') context.out(movesText([], context.columns));
     });
   for (const [name, [mode, description, done]] of Object.entries(MODES)) {
     changing(
@@ -64,6 +83,28 @@ export function addMoves(program: Command, context: Context): void {
         show(context, command, { data: plan, text: () => `${done}\n` });
       });
   }
+}
+
+async function ask(coordinator: Coordinator): Promise<{ copies: MovingCopy[]; warnings: readonly string[] }> {
+  const { data: shards, warnings } = await coordinator.get<readonly ShardReport[]>('/cluster/shards');
+  const { data: repairs } = await coordinator.get<readonly CopyRepair[]>('/cluster/repair');
+  return { copies: movingCopies(shards, repairs), warnings };
+}
+
+/** What is new, or further than before; and, as `done`, what is on its way no more. */
+export function changedCopies(before: readonly MovingCopy[], now: readonly MovingCopy[]): MovingCopy[] {
+  const isSame = (a: MovingCopy, b: MovingCopy) => a.shard === b.shard && a.region === b.region && a.node === b.node;
+  const changed = now.filter((copy) => {
+    const known = before.find((one) => isSame(one, copy));
+    return known?.state !== copy.state || known.filledWindows !== copy.filledWindows || known.windows !== copy.windows;
+  });
+  const done = before.filter((copy) => !now.some((one) => isSame(one, copy)));
+  return [...changed, ...done.map((copy) => ({ ...copy, state: 'done' }))];
+}
+
+function changeText({ shard, region, node, state, filledWindows, windows }: MovingCopy): string {
+  const filled = state === 'joining' ? `, ${filledWindows} of ${windows || '?'} windows are filled` : '';
+  return `shard ${shard}: ${region}/${node} ${state}${filled}\n`;
 }
 
 export function movingCopies(shards: readonly ShardReport[], repairs: readonly CopyRepair[]): MovingCopy[] {

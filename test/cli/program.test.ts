@@ -153,6 +153,16 @@ test('a node is cordoned, and may have copies again', async () => {
   });
 });
 
+test('with no copy on its way there is nothing to watch', async () => {
+  success([]);
+  expect(await silverback('moves', 'watch', '--url', url)).toEqual({
+    code: 0,
+    out: 'no copy is on its way\n',
+    err: '',
+  });
+  expect(await silverback('moves', 'watch', '--url', url, '--output', 'json')).toMatchObject({ code: 0, out: '' });
+});
+
 test('moves are held', async () => {
   success({ regions: [{ region: 'east' }, { region: 'west' }] });
   const count = asked.length;

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { cardinalityText } from '../../coordinator/cli/cardinality.ts';
 import { drainPlan, drainText, missingOf } from '../../coordinator/cli/drain.ts';
 import { furthest, lagText } from '../../coordinator/cli/lag.ts';
-import { movesText, movingCopies } from '../../coordinator/cli/moves.ts';
+import { changedCopies, movesText, movingCopies } from '../../coordinator/cli/moves.ts';
 import { nodesText } from '../../coordinator/cli/nodes.ts';
 import { resultText } from '../../coordinator/cli/query.ts';
 import { planOf, planText } from '../../coordinator/cli/remove.ts';
@@ -219,6 +219,16 @@ test('what a lost node takes with it', () => {
                 delivered of the others
     "
   `);
+});
+
+test('what happens to copies on their way', () => {
+  const copy = { shard: 1, region: 'r', node: 'a', state: 'joining', filledWindows: 0, windows: 3, samples: 0 };
+  const further = { ...copy, filledWindows: 2, samples: 9 };
+  const other = { ...copy, node: 'b', state: 'leaving' };
+  expect(changedCopies([], [copy, other])).toEqual([copy, other]);
+  expect(changedCopies([copy, other], [{ ...copy, samples: 7 }, other])).toEqual([]);
+  expect(changedCopies([copy, other], [further, other])).toEqual([further]);
+  expect(changedCopies([further, other], [other])).toEqual([{ ...further, state: 'done' }]);
 });
 
 describe('a node that is drained', () => {
