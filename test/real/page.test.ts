@@ -30,7 +30,7 @@ describe.runIf(CHROMIUM !== undefined)("a real cluster's page", () => {
       if (message.type() === 'error') complaints.push(message.text());
     });
     await page.goto(cluster.url);
-    await page.locator('#cluster').filter({ hasText: 'ready, 2 nodes' }).waitFor();
+    await page.locator('#cluster').filter({ hasText: 'ready, 4 nodes' }).waitFor();
     const examples = page.locator('.example');
     await examples.nth(7).waitFor();
     const titles = await examples.locator('span').allTextContents();

@@ -63,6 +63,11 @@ describe.runIf(PROMETHEUS !== undefined)('remote read of a real Prometheus', () 
       });
     }
     expect((await remoteWrite(ours, series)).status).toBe(204);
+    // Until each region has heard the other's frontier, answers are unconfirmed, and denied.
+    await eventually(async () => {
+      const asked = await fetch(`${ours}/api/v1/query?query=requests_total&time=${askedMs / 1000}&partial=deny`);
+      expect(asked.status, await asked.text()).toBe(200);
+    });
     await eventually(async () => {
       expect((await fetch(`${theirs}/-/ready`).catch(() => undefined))?.status, output.slice(-2_000)).toBe(200);
     });
