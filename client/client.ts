@@ -20,11 +20,12 @@ import { Channel, type ChannelCredentials } from '../core/grpc.ts';
 import { formatLabels } from '../core/labels.ts';
 import { viewReachedAt } from '../core/peers.ts';
 import type { PlacementView } from '../core/placement.ts';
-import { type AckLevel, clusterService, type QueryReply, type QueryRequest } from '../core/protocol.ts';
+import type { AckLevel, QueryRequest } from '../core/protocol.ts';
 import { backoffMs } from './backoff.ts';
 import { Collector } from './batch.ts';
 import { Metrics, type Scopes } from './metrics.ts';
 import { FollowedPlacement } from './placement.ts';
+import { ask, type QueryOptions, type QueryResult } from './query.ts';
 import { type LabelSet, type Series, SeriesTable } from './series.ts';
 import { type Unconfirmed, Writer, type WriterStats } from './writer.ts';
 
@@ -87,42 +88,6 @@ export interface ClientStats extends WriterStats {
   readonly acknowledgedCount: number;
   readonly droppedCount: number;
 }
-
-export interface QueryOptions {
-  /** Default 2 minutes. */
-  readonly timeoutMs?: number;
-  readonly signal?: AbortSignal;
-  /** Answer from copies in this region only. Default: the nearest that answer. */
-  readonly region?: string;
-}
-
-/** [Unix seconds, value as text]: as Prometheus's HTTP API gives samples. */
-export type Point = readonly [timeSeconds: number, value: string];
-
-/** How much of what was asked for the answer is known to cover; times are Unix seconds. */
-export interface QueryCoverage {
-  readonly state: 'complete' | 'unconfirmed' | 'missing';
-  readonly ranges: readonly {
-    /** As `0-7,9`. */
-    readonly shards: string;
-    readonly start: number;
-    readonly end: number;
-    readonly state: 'complete' | 'unconfirmed' | 'missing';
-    readonly reason?: string;
-    /** Whose samples these are: `region/node`. */
-    readonly copies?: readonly string[];
-  }[];
-}
-
-/** The `data` of Prometheus's HTTP API, and what the cluster had to say about it. */
-export type QueryResult = { readonly warnings: readonly string[]; readonly coverage?: QueryCoverage } & (
-  | { readonly resultType: 'vector'; readonly result: readonly { readonly metric: LabelSet; readonly value: Point }[] }
-  | {
-      readonly resultType: 'matrix';
-      readonly result: readonly { readonly metric: LabelSet; readonly values: readonly Point[] }[];
-    }
-  | { readonly resultType: 'scalar' | 'string'; readonly result: Point }
-);
 
 const LATENCY_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 
@@ -570,22 +535,7 @@ export class Client {
 
   async #ask(asked: Omit<QueryRequest, 'region'>, options: QueryOptions): Promise<QueryResult> {
     this.#checkOpen();
-    const { timeoutMs = 120_000, region = '' } = options;
-    const request = { ...asked, region };
-    let failure = new SilverbackError('UNAVAILABLE', 'there are no endpoints to ask');
-    for (const channel of this.#endpoints) {
-      try {
-        const reply = await channel.unary(clusterService.Query, request, {
-          timeoutMs,
-          ...(options.signal !== undefined && { signal: options.signal }),
-        });
-        return parseReply(reply);
-      } catch (error) {
-        if (!(error instanceof SilverbackError) || error.code !== 'UNAVAILABLE') throw error;
-        failure = error;
-      }
-    }
-    throw failure;
+    return ask(this.#endpoints, asked, options);
   }
 
   #checkOpen(): void {
@@ -612,24 +562,4 @@ function checkTimestamp(timestampMs: number): void {
 function atLeastOne(name: string, value: number): number {
   if (Number.isFinite(value) && value >= 1) return value;
   throw new SilverbackError('INVALID_ARGUMENT', `${name}: ${value} must be a number of at least 1`);
-}
-
-/** As /api/v1/query and /api/v1/query_range answer. */
-type ReplyBody =
-  | ({ readonly status: 'success'; readonly warnings?: readonly string[] } & { readonly data: QueryResult })
-  | { readonly status: 'error'; readonly errorType: string; readonly error: string };
-
-const CODE_OF_ERROR_TYPE: Readonly<Record<string, ErrorCode>> = {
-  bad_data: 'INVALID_ARGUMENT',
-  execution: 'INVALID_ARGUMENT',
-  canceled: 'CANCELLED',
-  timeout: 'TIMEOUT',
-  unavailable: 'UNAVAILABLE',
-  not_found: 'NOT_FOUND',
-};
-
-function parseReply(reply: QueryReply): QueryResult {
-  const body = JSON.parse(Buffer.from(reply.body).toString('utf8')) as ReplyBody;
-  if (body.status === 'success') return { ...body.data, warnings: body.warnings ?? [] };
-  throw new SilverbackError(CODE_OF_ERROR_TYPE[body.errorType] ?? 'INTERNAL', body.error);
 }

@@ -2,9 +2,10 @@
  * Deletes in every copy of every shard that the placement names, and takes out there what is deleted. A copy that did not
  * do it is named in the error; asking again is harmless.
  */
+import { Channels } from '../core/channels.ts';
 import type { Env } from '../core/env/env.ts';
 import { type ErrorCode, SilverbackError } from '../core/errors.ts';
-import { Channel, type ChannelCredentials } from '../core/grpc.ts';
+import type { Channel, ChannelCredentials } from '../core/grpc.ts';
 import type { Matcher } from '../core/matchers.ts';
 import type { PlacementView } from '../core/placement.ts';
 import { type EraseReply, type Hello, PROTOCOL_VERSION, shardsService } from '../core/protocol.ts';
@@ -38,10 +39,12 @@ const MAX_NAMED = 8;
 /** The door. Every method rejects with a SilverbackError. */
 export class Eraser {
   readonly #options: EraserOptions;
-  readonly #channels = new Map<string, Channel>();
+  readonly #channels: Channels;
 
   constructor(options: EraserOptions) {
     this.#options = options;
+    const { env, caller, credentials } = options;
+    this.#channels = new Channels({ env, caller, ...(credentials && { credentials }) });
   }
 
   /**
@@ -64,7 +67,7 @@ export class Eraser {
   }
 
   close(): void {
-    for (const channel of this.#channels.values()) channel.close();
+    this.#channels.close();
   }
 
   async #everywhere(
@@ -88,7 +91,7 @@ export class Eraser {
     await Promise.all(
       Array.from(shardsOf, async ([address, shards]) => {
         try {
-          const reply = await ask(this.#channel(address), hello, shards);
+          const reply = await ask(this.#channels.to(address), hello, shards);
           for (const failure of reply.failures) failures.push({ ...failure, code: failure.code as ErrorCode, address });
         } catch (error) {
           if (!(error instanceof SilverbackError)) throw error;
@@ -97,16 +100,6 @@ export class Eraser {
       }),
     );
     if (failures.length > 0) throw notEverywhere(done, failures);
-  }
-
-  #channel(address: string): Channel {
-    let channel = this.#channels.get(address);
-    if (channel === undefined) {
-      const { env, caller, credentials } = this.#options;
-      channel = new Channel(address, { clock: env.clock, caller, ...(credentials && { credentials }) });
-      this.#channels.set(address, channel);
-    }
-    return channel;
   }
 }
 

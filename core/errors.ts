@@ -94,3 +94,8 @@ export function isRetryable(code: ErrorCode): boolean {
 export function isErrorCode(word: string): word is ErrorCode {
   return Object.hasOwn(CODES, word);
 }
+
+/** What a caught value says, whatever it is. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

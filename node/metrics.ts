@@ -8,7 +8,9 @@ import type { ShardStats } from './shard/stats.ts';
 import type { InFlight, WriteObserver } from './write.ts';
 
 /** One row per number of a shard; names that end in `_total` only grow while the shard is open. */
-const SHARD_ROWS: readonly (readonly [name: string, help: string, of: (stats: ShardStats) => number])[] = [
+type Row<T> = readonly [name: string, help: string, of: (one: T) => number];
+
+const SHARD_ROWS: readonly Row<ShardStats>[] = [
   ['series', 'Series that have samples in memory.', (stats) => stats.seriesCount],
   ['open_samples', 'Samples in open windows.', (stats) => stats.openSampleCount],
   ['sealed_samples', 'Samples in sealed blocks.', (stats) => stats.sealedSampleCount],
@@ -32,7 +34,7 @@ const SHARD_ROWS: readonly (readonly [name: string, help: string, of: (stats: Sh
 ];
 
 /** One row per number of a shard at a destination. */
-const LAG_ROWS: readonly (readonly [name: string, help: string, of: (lag: Lag) => number])[] = [
+const LAG_ROWS: readonly Row<Lag>[] = [
   ['lag_records', 'Records in the log not known to be in the copy.', (lag) => lag.recordCount],
   ['lag_bytes', 'About what these records take in the log.', (lag) => lag.byteCount],
   ['lag_seconds', 'How long ago the first of these records came, to about a second.', (lag) => lag.ageMs / 1_000],
@@ -41,7 +43,7 @@ const LAG_ROWS: readonly (readonly [name: string, help: string, of: (lag: Lag) =
 ];
 
 /** One row per number of a node with copies of this one's shards: what holds of single shards would be many series more. */
-const PEER_ROWS: readonly (readonly [name: string, help: string, of: (peer: Peer) => number])[] = [
+const PEER_ROWS: readonly Row<Peer>[] = [
   ['connected', '1: the stream to the node is open.', (peer) => (peer.isConnected ? 1 : 0)],
   [
     'frontier_age_seconds',
@@ -52,7 +54,7 @@ const PEER_ROWS: readonly (readonly [name: string, help: string, of: (peer: Peer
 ];
 
 /** One row per number of a shard's repair; names that end in `_total` only grow. */
-const REPAIR_ROWS: readonly (readonly [name: string, help: string, of: (repair: ShardRepair) => number])[] = [
+const REPAIR_ROWS: readonly Row<ShardRepair>[] = [
   ['rounds_total', 'Rounds of background repair.', (repair) => repair.rounds],
   ['windows_compared_total', 'Windows compared with another copy.', (repair) => repair.compared],
   ['differences_total', 'Windows that differed from another copy.', (repair) => repair.differing],
@@ -125,91 +127,49 @@ export class Metrics implements WriteObserver {
   }
 
   #watchReplication(replication: Pick<Replication, 'lags' | 'peers'>): void {
-    const registers = [this.registry];
-    for (const [suffix, help, of] of LAG_ROWS) {
-      new Gauge({
-        name: `silverback_replication_${suffix}`,
-        help,
-        labelNames: ['shard', 'region', 'node'],
-        registers,
-        collect() {
-          this.reset();
-          for (const lag of replication.lags()) {
-            this.set({ shard: lag.shard, region: lag.region, node: lag.node }, of(lag));
-          }
-        },
-      });
-    }
-    for (const [suffix, help, of] of PEER_ROWS) {
-      new Gauge({
-        name: `silverback_replication_${suffix}`,
-        help,
-        labelNames: ['region', 'node'],
-        registers,
-        collect() {
-          this.reset();
-          for (const peer of replication.peers()) this.set({ region: peer.region, node: peer.node }, of(peer));
-        },
-      });
-    }
+    this.#watch('silverback_replication_', LAG_ROWS, ['shard', 'region', 'node'], () =>
+      replication.lags().map((lag) => [{ shard: lag.shard, region: lag.region, node: lag.node }, lag]),
+    );
+    this.#watch('silverback_replication_', PEER_ROWS, ['region', 'node'], () =>
+      replication.peers().map((peer) => [{ region: peer.region, node: peer.node }, peer]),
+    );
   }
 
   #watchRepair(repair: Pick<Repair, 'status'>): void {
-    const labelNames = ['shard'];
-    const registers = [this.registry];
-    for (const [suffix, help, of] of REPAIR_ROWS) {
-      const name = `silverback_repair_${suffix}`;
-      if (suffix.endsWith('_total')) {
-        new Counter({
-          name,
-          help,
-          labelNames,
-          registers,
-          collect() {
-            this.reset();
-            for (const one of repair.status()) this.inc({ shard: one.shard }, of(one));
-          },
-        });
-      } else {
-        new Gauge({
-          name,
-          help,
-          labelNames,
-          registers,
-          collect() {
-            this.reset();
-            for (const one of repair.status()) this.set({ shard: one.shard }, of(one));
-          },
-        });
-      }
-    }
+    this.#watch('silverback_repair_', REPAIR_ROWS, ['shard'], () =>
+      repair.status().map((one) => [{ shard: one.shard }, one]),
+    );
   }
 
   #watchShards(node: Node): void {
-    const registers = [this.registry];
-    const labelNames = ['shard'];
-    for (const [suffix, help, of] of SHARD_ROWS) {
-      const name = `silverback_shard_${suffix}`;
+    this.#watch('silverback_shard_', SHARD_ROWS, ['shard'], () =>
+      Array.from(node.serving(), ({ id, stats }) => [{ shard: id }, stats]),
+    );
+  }
+
+  /** A metric for each row, over what there is when they are asked for: a counter if its name ends in `_total`, else a gauge. */
+  #watch<T>(
+    prefix: string,
+    rows: readonly Row<T>[],
+    labelNames: readonly string[],
+    all: () => readonly (readonly [labels: Record<string, string | number>, of: T])[],
+  ): void {
+    for (const [suffix, help, of] of rows) {
+      const about = { name: prefix + suffix, help, labelNames: [...labelNames], registers: [this.registry] };
       if (suffix.endsWith('_total')) {
         new Counter({
-          name,
-          help,
-          labelNames,
-          registers,
+          ...about,
           collect() {
             this.reset();
-            for (const { id, stats } of node.serving()) this.inc({ shard: id }, of(stats));
+            for (const [labels, one] of all()) this.inc(labels, of(one));
           },
         });
       } else {
         new Gauge({
-          name,
-          help,
-          labelNames,
-          registers,
+          ...about,
           collect() {
             this.reset();
-            for (const { id, stats } of node.serving()) this.set({ shard: id }, of(stats));
+            for (const [labels, one] of all()) this.set(labels, of(one));
           },
         });
       }

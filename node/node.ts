@@ -3,7 +3,7 @@
  * them ticking, and lets them share one memory budget. Knows how it holds each of them (tenure.ts).
  */
 import type { Env, Timer } from '../core/env/env.ts';
-import { SilverbackError } from '../core/errors.ts';
+import { messageOf, SilverbackError } from '../core/errors.ts';
 import type { Placement } from '../core/placement.ts';
 import type { ShardStatus } from '../core/protocol.ts';
 import type { Claim } from './directory.ts';
@@ -332,7 +332,7 @@ export class Node {
       this.#logProblems(slot);
     } catch (error) {
       slot.state = 'failed';
-      slot.problem = error instanceof Error ? error.message : String(error);
+      slot.problem = messageOf(error);
       log.error({ shard: slot.id, err: error }, 'shard failed to open');
     }
   }

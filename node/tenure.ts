@@ -13,7 +13,7 @@ export interface Tenure {
   readonly state: CopyState;
   /** Of the copy in the placement; 0: not known. */
   readonly epoch: number;
-  /** It holds the past, as far as any copy does. */
+  /** It holds of the past what the other copies do. */
   readonly isFilled: boolean;
   /** Wall clock: what was written before is not here until it is filled. */
   readonly sinceMs: number;

@@ -1,9 +1,10 @@
 /** What operators ask of the nodes beside how they are: to compare and repair their copies. */
+
+import type { Channels } from '../../core/channels.ts';
 import type { Clock } from '../../core/env/env.ts';
 import { SilverbackError } from '../../core/errors.ts';
 import type { PlacementView } from '../../core/placement.ts';
 import { type Hello, PROTOCOL_VERSION, shardsService } from '../../core/protocol.ts';
-import type { Channels } from './channels.ts';
 import { type CopyDigests, compareDigests, type VerifyReport } from './digests.ts';
 import type { CopyRepair, StartedRepair } from './report.ts';
 

@@ -2,12 +2,13 @@
  * Asks every node how it is, all at once. A node that does not answer in time is part of the answer, with the reason: a
  * cluster that is half away must be the easiest to look at.
  */
+
+import type { Channels } from '../../core/channels.ts';
 import type { SilverbackError } from '../../core/errors.ts';
 import type { Member } from '../../core/meta/member.ts';
 import type { Cordon } from '../../core/meta/region.ts';
 import type { Placement, PlacementView } from '../../core/placement.ts';
 import { type StatusReply, shardsService } from '../../core/protocol.ts';
-import type { Channels } from './channels.ts';
 
 export interface SurveyOptions {
   readonly channels: Channels;

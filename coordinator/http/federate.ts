@@ -2,6 +2,7 @@
  * Federation: the newest sample of each selected series, in Prometheus's text format 0.0.4, as another Prometheus scrapes
  * it with `honor_labels`. Series without a name are left out, as Prometheus does: the format cannot say them.
  */
+import { messageOf } from '../../core/errors.ts';
 import { compareLabels, compareUtf8, type Labels, labelValue } from '../../core/labels.ts';
 import { sortSlices } from '../../core/order.ts';
 import { isStale } from '../../core/promql/stale.ts';
@@ -26,7 +27,7 @@ export async function federate(api: Api, params: Params, signal: AbortSignal): P
     return await api.gate.run(signal, () => scraped(api, params, signal));
   } catch (error) {
     const { status, headers } = failure(error);
-    const words = error instanceof Error ? error.message : String(error);
+    const words = messageOf(error);
     return { status, headers, contentType: 'text/plain; charset=utf-8', pieces: [Buffer.from(`${words}\n`)] };
   }
 }

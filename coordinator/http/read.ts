@@ -2,9 +2,11 @@
  * Prometheus's remote read: a snappy-compressed ReadRequest in, the samples of its selectors out, in one of the two forms
  * of coordinator/remote/. Errors are plain text, which Prometheus shows.
  */
+
 import { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Env, Timer } from '../../core/env/env.ts';
+import { messageOf } from '../../core/errors.ts';
 import { Budget } from '../promql/budget.ts';
 import type { SeriesSet } from '../query/queryable.ts';
 import { chunkFrames } from '../remote/chunks.ts';
@@ -129,7 +131,7 @@ export function addRead(app: FastifyInstance, { url, reads, paramsOf, signalOf, 
           const { status, headers } = failure(error);
           count(status, clock.monotonicMs() - startedMs);
           reply.headers(headers);
-          await fail(reply, status, error instanceof Error ? error.message : String(error));
+          await fail(reply, status, messageOf(error));
         }
         return reply;
       },

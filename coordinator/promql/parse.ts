@@ -6,8 +6,10 @@
  * operators, signs and postfix modifiers is flattened into its parts and put together again by the
  * precedences of Prometheus's yacc grammar (`generated_parser.y`).
  */
+
 import type { SyntaxNode } from '@lezer/common';
 import { parser as lezer } from '@prometheus-io/lezer-promql';
+import { messageOf } from '../../core/errors.ts';
 import { compileMatcher, type Matcher, type MatchOp } from '../../core/matchers.ts';
 import { AGGREGATIONS } from './aggregations.ts';
 import type { Aggregate, At, Binary, Card, DurationExpr, Expr, Matching, Span, VectorSelector } from './ast.ts';
@@ -403,7 +405,7 @@ class Reader {
     try {
       compileMatcher(matcher);
     } catch (cause) {
-      const reason = cause instanceof Error ? cause.message : String(cause);
+      const reason = messageOf(cause);
       throw this.error(node.from, reason.replace(/^regular expression for label ".*?": /, ''));
     }
     return matcher;

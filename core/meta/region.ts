@@ -43,7 +43,7 @@ export type CopyReports = { readonly [shard: string]: CopyReport };
 export interface CopyReport {
   /** Of the copy that this is about. */
   readonly epoch: number;
-  /** It holds the past, as far as any copy does. */
+  /** It holds of the past what the other copies do. */
   readonly filled: boolean;
   /** It takes no more writes, and all that it took is for good in every other copy. */
   readonly drained: boolean;

@@ -7,7 +7,7 @@
  * its way. Windows past retention are left alone.
  */
 import type { Env, Timer } from '../../core/env/env.ts';
-import { SilverbackError } from '../../core/errors.ts';
+import { messageOf, SilverbackError } from '../../core/errors.ts';
 import { WINDOW_MS } from '../../core/kernel/shard.ts';
 import { Backoff } from '../../core/meta/backoff.ts';
 import type { Copy, Placement } from '../../core/placement.ts';
@@ -166,7 +166,7 @@ export class Repair {
           state.lastError = `${nameOf(copy)}: ${messageOf(error)}`;
         }
       }
-      // Complete together, as far as anybody knows; or there is none.
+      // Together they are all that is known of; or there is no other copy.
       if (copies.every((copy) => taken.has(nameOf(copy)))) return;
       await this.#wait(backoff.nextMs(), either);
     }
@@ -450,8 +450,4 @@ function isOwn(error: unknown): boolean {
 
 function nameOf({ region, node }: Pick<Copy, 'region' | 'node'>): string {
   return `${region}/${node}`;
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

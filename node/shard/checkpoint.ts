@@ -38,9 +38,9 @@
  */
 import { crc32 } from 'node:zlib';
 import type { Env, File } from '../../core/env/env.ts';
-import { SilverbackError } from '../../core/errors.ts';
+import { messageOf, SilverbackError } from '../../core/errors.ts';
 import { pack, unpack } from '../../core/lz4.ts';
-import { type Incarnation, isFull, messageOf, type Position } from './segment.ts';
+import { type Incarnation, isFull, type Position } from './segment.ts';
 
 /** One opaque page. `kind` is the shard's own, 0 to 255. */
 export interface Page {

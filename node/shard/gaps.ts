@@ -3,12 +3,13 @@
  * unsound. The block store owns the latter, since they stay over a restart; the former are found again, if they still are
  * there, whenever the shard is opened.
  */
+
 import type { Clock } from '../../core/env/env.ts';
+import { messageOf } from '../../core/errors.ts';
 import { WINDOW_MS } from '../../core/kernel/shard.ts';
 import { type BlockStore, isUnsound, type SealedBlock } from './blocks.ts';
 import type { ShardSettings } from './options.ts';
 import type { Problems } from './problems.ts';
-import { messageOf } from './segment.ts';
 
 /** Milliseconds, both ends inclusive. */
 export interface TimeRange {

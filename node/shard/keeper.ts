@@ -3,7 +3,9 @@
  * when neither a kept checkpoint nor a cursor needs it; one that only cursors need goes, too, once the log is larger than it
  * may be.
  */
+
 import type { Env } from '../../core/env/env.ts';
+import { messageOf } from '../../core/errors.ts';
 import type { ShardKernel } from '../../core/kernel/shard.ts';
 import type { Annex } from './annex.ts';
 import { writeCheckpoint } from './checkpoint.ts';
@@ -13,7 +15,6 @@ import type { Log } from './log.ts';
 import type { ShardSettings } from './options.ts';
 import { writePages } from './pages.ts';
 import type { Problems } from './problems.ts';
-import { messageOf } from './segment.ts';
 import type { Slicer } from './slicer.ts';
 
 export interface KeeperParts {

@@ -29,10 +29,9 @@
  * system then holds of the file is unknown. A full disk does not: the frame stays queued and is tried again every second
  * at the same offset, new records are refused meanwhile, waiting acknowledgements are told. Nothing is dropped or reordered.
  */
-import { crc32 } from 'node:zlib';
 import type { Env, Timer } from '../../core/env/env.ts';
-import { SilverbackError } from '../../core/errors.ts';
-import { pack } from '../../core/lz4.ts';
+import { messageOf, SilverbackError } from '../../core/errors.ts';
+import { Deferred, Group } from './group.ts';
 import { Reader, type ReaderAccess } from './reader.ts';
 import { type RecoveredLog, recoverLog, SEQUENCE_SKIP } from './recover.ts';
 import {
@@ -45,7 +44,6 @@ import {
   type Life,
   type LogProblem,
   MAX_RECORD_BYTES,
-  messageOf,
   type Position,
   putFrameHeader,
   RECORD_OVERHEAD_BYTES,
@@ -91,56 +89,9 @@ export interface SegmentInfo {
   readonly byteCount: number;
 }
 
-/** A group becomes a frame at this size: LZ4 looks back 64 KiB, and packing it takes well under a millisecond. */
-const GROUP_BYTES = 64 * 1024;
 const FULL_RETRY_MS = 1000;
 
-/** Buffers of groups, shared by all logs of the thread: an idle log holds none. */
-const spareBuffers: Buffer[] = [];
-const MAX_SPARE_BUFFERS = 32;
-
 const DONE = Promise.resolve();
-
-class Deferred {
-  readonly promise: Promise<void>;
-  resolve!: () => void;
-  reject!: (error: unknown) => void;
-
-  constructor() {
-    this.promise = new Promise((resolve, reject) => {
-      this.resolve = resolve;
-      this.reject = reject;
-    });
-  }
-}
-
-/** Records appended but not yet taken by the system: one frame to be. `buffer` starts with room for the frame's header. */
-class Group {
-  readonly buffer: Buffer;
-  used = FRAME_HEADER_BYTES;
-  recordCount = 0;
-  flags = 0;
-  waiting: Deferred | undefined;
-  /** What will be written, once it is packed. */
-  parts: Uint8Array[] | undefined;
-
-  constructor(
-    readonly segment: number,
-    readonly firstSequence: number,
-    capacityBytes: number,
-  ) {
-    const fits = capacityBytes <= GROUP_BYTES;
-    this.buffer = (fits ? spareBuffers.pop() : undefined) ?? Buffer.allocUnsafeSlow(fits ? GROUP_BYTES : capacityBytes);
-  }
-
-  get endSequence(): number {
-    return this.firstSequence + this.recordCount;
-  }
-
-  free(): void {
-    if (this.buffer.length === GROUP_BYTES && spareBuffers.length < MAX_SPARE_BUFFERS) spareBuffers.push(this.buffer);
-  }
-}
 
 interface SyncWaiter {
   readonly sequence: number;
@@ -286,9 +237,8 @@ export class Log {
    * @throws as `admit`; TOO_LARGE for a record above MAX_RECORD_BYTES.
    */
   append(kind: RecordKind, origin: number, payload: Uint8Array | readonly Uint8Array[]): number {
-    const single = payload instanceof Uint8Array;
     let length = 0;
-    if (single) length = payload.length;
+    if (payload instanceof Uint8Array) length = payload.length;
     else for (const part of payload) length += part.length;
     if (length > MAX_RECORD_BYTES) {
       throw new SilverbackError('TOO_LARGE', `log record of ${length} bytes, at most ${MAX_RECORD_BYTES}`);
@@ -296,25 +246,7 @@ export class Log {
     const size = RECORD_OVERHEAD_BYTES + length;
     this.admit(size);
     const group = this.groupFor(size);
-    const buffer = group.buffer;
-    let at = group.used;
-    buffer[at] = kind;
-    buffer[at + 1] = origin;
-    buffer[at + 2] = length;
-    buffer[at + 3] = length >>> 8;
-    buffer[at + 4] = length >>> 16;
-    buffer[at + 5] = length >>> 24;
-    at += RECORD_OVERHEAD_BYTES;
-    if (single) buffer.set(payload, at);
-    else {
-      for (const part of payload) {
-        buffer.set(part, at);
-        at += part.length;
-      }
-    }
-    group.used += size;
-    group.recordCount++;
-    if (kind === RecordKind.DEFINITION) group.flags |= FrameFlag.DEFINES;
+    group.put(kind, origin, payload, length);
     this.pending += size;
     this.activeUsed = true;
     this.flushing ??= this.flush();
@@ -323,8 +255,8 @@ export class Log {
 
   private groupFor(size: number): Group {
     const last = this.queue.length - (this.writing ? 1 : 0) > 0 ? this.queue[this.queue.length - 1]! : undefined;
-    if (last !== undefined && last.segment === this.activeNumber && last.used + size <= last.buffer.length) return last;
-    const group = new Group(this.activeNumber, this.nextSequence, FRAME_HEADER_BYTES + size);
+    if (last !== undefined && last.segment === this.activeNumber && last.hasRoom(size)) return last;
+    const group = new Group(this.activeNumber, this.nextSequence, size);
     this.queue.push(group);
     return group;
   }
@@ -482,12 +414,12 @@ export class Log {
   }
 
   private async writeGroup(group: Group): Promise<void> {
-    group.parts ??= this.encode(group);
+    const frame = group.frame(this.incarnation);
     let byteCount = 0;
-    for (const part of group.parts) byteCount += part.length;
+    for (const part of frame) byteCount += part.length;
     const segment = await this.segmentOf(group);
     const first = segment.byteCount === 0;
-    const parts = first ? [encodeSegmentHeader(segment.header), ...group.parts] : group.parts;
+    const parts = first ? [encodeSegmentHeader(segment.header), ...frame] : frame;
     const size = byteCount + (first ? SEGMENT_HEADER_BYTES : 0);
     // Roll before the write: what is appended while it is under way then already goes into the next segment.
     if (group.segment === this.activeNumber && segment.byteCount + size >= this.segmentBytes) this.startSegment();
@@ -497,30 +429,13 @@ export class Log {
     segment.byteCount += size;
     segment.endSequence = group.endSequence;
     this.writtenEnd = group.endSequence;
-    this.pending -= group.used - FRAME_HEADER_BYTES;
+    this.pending -= group.byteCount;
     this.queue.shift();
     group.free();
     group.waiting?.resolve();
     if (!this.dirty.includes(segment)) this.dirty.push(segment);
     this.scheduleSync();
     for (const listener of this.listeners) listener();
-  }
-
-  private encode(group: Group): Uint8Array[] {
-    const body = group.buffer.subarray(FRAME_HEADER_BYTES, group.used);
-    const packed = pack(body);
-    const stored = packed ?? body;
-    const header: FrameHeader = {
-      storedBytes: stored.length,
-      rawBytes: body.length,
-      recordCount: group.recordCount,
-      firstSequence: group.firstSequence,
-      incarnation: this.incarnation,
-      flags: group.flags | (packed === undefined ? 0 : FrameFlag.LZ4),
-    };
-    putFrameHeader(group.buffer, header, crc32(stored));
-    if (packed === undefined) return [group.buffer.subarray(0, group.used)];
-    return [group.buffer.subarray(0, FRAME_HEADER_BYTES), packed];
   }
 
   /** The file for a group, created if it is the first of its segment. Its header goes with the first frame. */

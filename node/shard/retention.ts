@@ -1,5 +1,7 @@
 /** What leaves a shard with time (samples, deletions, series that have neither), and what it holds of the process's memory. */
+
 import type { Env } from '../../core/env/env.ts';
+import { messageOf } from '../../core/errors.ts';
 import { type ShardKernel, WINDOW_MS } from '../../core/kernel/shard.ts';
 import type { Annex } from './annex.ts';
 import type { BlockStore } from './blocks.ts';
@@ -8,7 +10,6 @@ import type { Deletions } from './deletions.ts';
 import type { ShardSettings } from './options.ts';
 import { IdSet } from './postings.ts';
 import type { Problems } from './problems.ts';
-import { messageOf } from './segment.ts';
 import type { Slicer } from './slicer.ts';
 
 export interface RetentionParts {

@@ -2,7 +2,9 @@
  * Which window is sealed when: one whose time is over and that nothing is written to any more; before that, the one that was
  * written to least lately, as soon as the kernel has little room left or the process none. One at a time.
  */
+
 import type { Env } from '../../core/env/env.ts';
+import { messageOf } from '../../core/errors.ts';
 import { WINDOW_MS } from '../../core/kernel/shard.ts';
 import { isUnsound } from './blocks.ts';
 import type { Gaps } from './gaps.ts';
@@ -10,7 +12,6 @@ import type { ShardSettings } from './options.ts';
 import type { Problems } from './problems.ts';
 import type { Retention } from './retention.ts';
 import { sealWindow, type Windows } from './seal.ts';
-import { messageOf } from './segment.ts';
 import type { Intake } from './sender.ts';
 import type { Slicer } from './slicer.ts';
 

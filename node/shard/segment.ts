@@ -177,10 +177,6 @@ export function isFull(error: unknown): boolean {
   return code === 'ENOSPC' || code === 'EDQUOT';
 }
 
-export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}
-
 /** What a frame header says, but for its CRCs. */
 export interface FrameHeader {
   storedBytes: number;

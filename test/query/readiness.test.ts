@@ -1,8 +1,8 @@
 import { afterEach, expect, test } from 'vitest';
 import { StaticPlacement } from '../../client/placement.ts';
-import { Channels } from '../../coordinator/cluster/channels.ts';
 import { Survey } from '../../coordinator/cluster/survey.ts';
 import { Readiness } from '../../coordinator/query/readiness.ts';
+import { Channels } from '../../core/channels.ts';
 import type { Env } from '../../core/env/env.ts';
 import { nodeEnv } from '../../core/env/node.ts';
 import { RpcServer } from '../../core/grpc.ts';

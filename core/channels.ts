@@ -1,6 +1,6 @@
 /** Connections to nodes, by address, made on first use. */
-import type { Env } from '../../core/env/env.ts';
-import { Channel, type ChannelCredentials } from '../../core/grpc.ts';
+import type { Env } from './env/env.ts';
+import { Channel, type ChannelCredentials } from './grpc.ts';
 
 export interface ChannelsOptions {
   readonly env: Env;
