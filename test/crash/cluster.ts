@@ -47,17 +47,7 @@ export class CrashCluster {
 
   /** Writes a span and waits for its acknowledgement. */
   async write(span: Span): Promise<void> {
-    const { history, client } = this;
-    history.send(span);
-    const samples = [];
-    for (let series = span.fromSeries; series < span.toSeries; series++) {
-      const labels = labelsOf(series);
-      for (let tick = span.fromTick; tick < span.toTick; tick++) {
-        samples.push({ labels, timestampMs: history.timeMs(tick), value: history.value(series, tick) });
-      }
-    }
-    await client.write(samples);
-    history.acknowledge(span);
+    await writeSpan(this.client, this.history, span);
   }
 
   /** Ticks of a few series, in one batch. */
@@ -137,4 +127,18 @@ export function frameOffsets(path: string): number[] {
     at += FRAME_HEADER_BYTES + bytes.readUInt32LE(at + 4);
   }
   return offsets;
+}
+
+/** Writes a span of a history; resolves when every sample of it is acknowledged. */
+export async function writeSpan(client: Client, history: History, span: Span): Promise<void> {
+  history.send(span);
+  const samples = [];
+  for (let series = span.fromSeries; series < span.toSeries; series++) {
+    const labels = labelsOf(series);
+    for (let tick = span.fromTick; tick < span.toTick; tick++) {
+      samples.push({ labels, timestampMs: history.timeMs(tick), value: history.value(series, tick) });
+    }
+  }
+  await client.write(samples);
+  history.acknowledge(span);
 }

@@ -3,12 +3,13 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, expect, test } from 'vitest';
-import { History, type Span, violations } from '../../chaos/history.ts';
-import { labelsOf, openClient } from '../../chaos/load.ts';
+import { History, violations } from '../../chaos/history.ts';
+import { openClient } from '../../chaos/load.ts';
 import { Processes } from '../../chaos/processes.ts';
 import { readBack } from '../../chaos/readback.ts';
 import type { AckLevel } from '../../core/protocol.ts';
 import { eventually } from '../local/cluster.ts';
+import { writeSpan } from './cluster.ts';
 
 const SERIES_COUNT = 60;
 
@@ -45,18 +46,8 @@ test('with --copies 2 a region of two nodes goes on without either, and the one 
   const history = new History({ seed: 1, seriesCount: SERIES_COUNT, originMs, stepMs: 1_000 });
   const write = async (fromTick: number, toTick: number, ack: AckLevel): Promise<void> => {
     const client = openClient(grpc, ack, 60_000);
-    const span: Span = { fromSeries: 0, toSeries: SERIES_COUNT, fromTick, toTick };
-    history.send(span);
-    const samples = [];
-    for (let series = 0; series < SERIES_COUNT; series++) {
-      for (let tick = fromTick; tick < toTick; tick++) {
-        const value = history.value(series, tick);
-        samples.push({ labels: labelsOf(series), timestampMs: history.timeMs(tick), value });
-      }
-    }
-    await client.write(samples);
+    await writeSpan(client, history, { fromSeries: 0, toSeries: SERIES_COUNT, fromTick, toTick });
     await client.close();
-    history.acknowledge(span);
   };
   const cluster = processes;
   const everything = (complete: boolean) =>

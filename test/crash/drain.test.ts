@@ -1,20 +1,19 @@
 /** A node is drained while writers that look at old placements write: then it is safe to power off, and nothing is lost with it. */
-import { spawn } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { afterEach, expect, test, vi } from 'vitest';
-import { History, type Span, violations } from '../../chaos/history.ts';
-import { labelsOf, METRIC, openClient } from '../../chaos/load.ts';
+import { History, violations } from '../../chaos/history.ts';
+import { METRIC, openClient } from '../../chaos/load.ts';
 import { Processes } from '../../chaos/processes.ts';
 import { readBack } from '../../chaos/readback.ts';
 import type { Client } from '../../client/index.ts';
 import { FollowedPlacement } from '../../client/placement.ts';
 import type { NodeReport } from '../../coordinator/cluster/report.ts';
 import type { Placement } from '../../core/placement.ts';
-import { eventually } from '../local/cluster.ts';
+import { eventually, silverback as runSilverback } from '../local/cluster.ts';
+import { writeSpan } from './cluster.ts';
 
-const ROOT = resolve(import.meta.dirname, '../..');
 const SERIES_COUNT = 60;
 const LEASE = ['--lease-ttl', '3s'];
 /** Much more than it takes, on a machine that stalls. */
@@ -44,21 +43,7 @@ async function start(nodeCount: number): Promise<void> {
   history = new History({ seed: 1, seriesCount: SERIES_COUNT, originMs, stepMs: 1_000 });
 }
 
-function silverback(...args: string[]): Promise<{ code: number | null; out: string; err: string }> {
-  const program = join(ROOT, 'coordinator/cli/silverback.js');
-  const child = spawn(process.execPath, [program, ...args, '--url', processes.url], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  let out = '';
-  let err = '';
-  child.stdout.on('data', (bytes: Buffer) => {
-    out += bytes.toString();
-  });
-  child.stderr.on('data', (bytes: Buffer) => {
-    err += bytes.toString();
-  });
-  return new Promise((ended) => child.on('close', (code) => ended({ code, out, err })));
-}
+const silverback = (...args: string[]) => runSilverback(processes.url, args);
 
 /** From here on clients keep the placement that they have until a node refuses them. */
 function keepStale(): void {
@@ -78,17 +63,7 @@ function keepStale(): void {
 
 /** Resolves when every sample is acknowledged. */
 async function write(client: Client, fromTick: number, toTick: number): Promise<void> {
-  const span: Span = { fromSeries: 0, toSeries: SERIES_COUNT, fromTick, toTick };
-  history.send(span);
-  const samples = [];
-  for (let series = 0; series < SERIES_COUNT; series++) {
-    for (let tick = fromTick; tick < toTick; tick++) {
-      const value = history.value(series, tick);
-      samples.push({ labels: labelsOf(series), timestampMs: history.timeMs(tick), value });
-    }
-  }
-  await client.write(samples);
-  history.acknowledge(span);
+  await writeSpan(client, history, { fromSeries: 0, toSeries: SERIES_COUNT, fromTick, toTick });
 }
 
 async function nodeOf(name: string): Promise<NodeReport> {

@@ -4,14 +4,15 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
-import { History, type Span, violations } from '../../chaos/history.ts';
-import { labelsOf, openClient } from '../../chaos/load.ts';
+import { History, violations } from '../../chaos/history.ts';
+import { openClient } from '../../chaos/load.ts';
 import { Processes } from '../../chaos/processes.ts';
 import { readBack } from '../../chaos/readback.ts';
 import { FollowedPlacement } from '../../client/placement.ts';
 import { nodeEnv } from '../../core/env/node.ts';
 import type { AckLevel } from '../../core/protocol.ts';
 import { eventually } from '../local/cluster.ts';
+import { writeSpan } from './cluster.ts';
 
 const SERIES_COUNT = 60;
 const SHARD_COUNT = 4;
@@ -50,18 +51,8 @@ async function start(nodeCount: number, ...coordinatorArgs: string[]): Promise<v
 /** Resolves when every sample is acknowledged. */
 async function write(fromTick: number, toTick: number, ack: AckLevel = 'LOCAL'): Promise<void> {
   const client = openClient(processes.grpc, ack, WAIT_MS);
-  const span: Span = { fromSeries: 0, toSeries: SERIES_COUNT, fromTick, toTick };
-  history.send(span);
-  const samples = [];
-  for (let series = 0; series < SERIES_COUNT; series++) {
-    for (let tick = fromTick; tick < toTick; tick++) {
-      const value = history.value(series, tick);
-      samples.push({ labels: labelsOf(series), timestampMs: history.timeMs(tick), value });
-    }
-  }
-  await client.write(samples);
+  await writeSpan(client, history, { fromSeries: 0, toSeries: SERIES_COUNT, fromTick, toTick });
   await client.close();
-  history.acknowledge(span);
 }
 
 /** `node:state` of each copy of each shard. */

@@ -1,5 +1,4 @@
 /** `silverback` as an operator runs it, against real processes. */
-import { spawn } from 'node:child_process';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -13,33 +12,13 @@ import type {
   ShardReport,
   StatusReport,
 } from '../../coordinator/cluster/report.ts';
-import { eventually, query, Sandbox } from './cluster.ts';
+import { eventually, query, silverback as runSilverback, Sandbox } from './cluster.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 const sandbox = new Sandbox();
 let url = '';
 
-interface Ended {
-  readonly code: number | null;
-  readonly out: string;
-  readonly err: string;
-}
-
-function silverback(args: readonly string[], input = ''): Promise<Ended> {
-  const child = spawn(process.execPath, [join(ROOT, 'coordinator/cli/silverback.js'), ...args], {
-    env: { ...process.env, SILVERBACK_URL: url },
-  });
-  child.stdin.end(input);
-  let out = '';
-  let err = '';
-  child.stdout.on('data', (bytes: Buffer) => {
-    out += bytes.toString();
-  });
-  child.stderr.on('data', (bytes: Buffer) => {
-    err += bytes.toString();
-  });
-  return new Promise((ended) => child.on('close', (code) => ended({ code, out, err })));
-}
+const silverback = (args: readonly string[], input = '') => runSilverback(url, args, input);
 
 async function json<T>(...args: string[]): Promise<T> {
   const { code, out, err } = await silverback([...args, '--output', 'json']);

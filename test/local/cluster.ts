@@ -192,3 +192,26 @@ export function isAlive(pid: number): boolean {
     return false;
   }
 }
+
+export interface Ended {
+  readonly code: number | null;
+  readonly out: string;
+  readonly err: string;
+}
+
+/** Runs `silverback` against the coordinator at `url`, as an operator without a terminal does. */
+export function silverback(url: string, args: readonly string[], input = ''): Promise<Ended> {
+  const child = spawn(process.execPath, [join(ROOT, 'coordinator/cli/silverback.js'), ...args], {
+    env: { ...process.env, SILVERBACK_URL: url },
+  });
+  child.stdin.end(input);
+  let out = '';
+  let err = '';
+  child.stdout.on('data', (bytes: Buffer) => {
+    out += bytes.toString();
+  });
+  child.stderr.on('data', (bytes: Buffer) => {
+    err += bytes.toString();
+  });
+  return new Promise((ended) => child.on('close', (code) => ended({ code, out, err })));
+}

@@ -1,14 +1,12 @@
 /** Repair between real nodes over real connections. */
 import { afterEach, describe, expect, it } from 'vitest';
 import { Channel } from '../../core/grpc.ts';
-import { encodeIdentity, makeLabels } from '../../core/labels.ts';
 import type { Copy, Placement } from '../../core/placement.ts';
 import { shardsService } from '../../core/protocol.ts';
-import { encodeDefinition } from '../../node/shard/definitions.ts';
 import type { Batch } from '../../node/shard/sender.ts';
 import { eventually } from '../local/cluster.ts';
 import { env } from '../node/cluster.ts';
-import { digestsOf, placementOf, Region } from '../replication/regions.ts';
+import { batchAt, digestsOf, placementOf, Region } from '../replication/regions.ts';
 
 const START_MS = 1_700_000_000_000;
 const WAIT_MS = 60_000;
@@ -35,20 +33,9 @@ function seenBy(region: Region): Placement {
   return { ...placement, copies: placement.copies.map((copies) => copies.map((c) => ({ ...c, state: state(c) }))) };
 }
 
+/** A tick a minute. */
 function batchOf(tick: number, count: number, from: string): Batch {
-  const timestamps = new BigInt64Array(count).fill(BigInt(START_MS + tick * 60_000));
-  const values = Float64Array.from({ length: count }, (_, i) => tick + i / 7);
-  return {
-    definitions: Buffer.concat(
-      Array.from({ length: count }, (_, i) =>
-        encodeDefinition(i, encodeIdentity(makeLabels({ __name__: 'm', from, i: String(i) }))),
-      ),
-    ),
-    refs: new Uint8Array(Uint32Array.from({ length: count }, (_, i) => i).buffer),
-    counts: new Uint8Array(0),
-    timestamps: new Uint8Array(timestamps.buffer),
-    values: new Uint8Array(values.buffer),
-  };
+  return batchAt(START_MS + tick * 60_000, tick, count, from);
 }
 
 async function write(region: Region, ticks: readonly [number, number], count: number, from = ''): Promise<void> {

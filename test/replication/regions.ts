@@ -1,6 +1,7 @@
 /** Nodes of two regions in this process, with real disks and real connections, that can be cut off and brought back. */
 import { rm } from 'node:fs/promises';
 import { RpcServer } from '../../core/grpc.ts';
+import { encodeIdentity, makeLabels } from '../../core/labels.ts';
 import type { Copy, Placement } from '../../core/placement.ts';
 import { claimDirectory } from '../../node/directory.ts';
 import { Node } from '../../node/node.ts';
@@ -8,6 +9,8 @@ import { connectPeer } from '../../node/repair/peer.ts';
 import { Repair } from '../../node/repair/repair.ts';
 import { Replication } from '../../node/replication/replication.ts';
 import { addShardsService } from '../../node/server.ts';
+import { encodeDefinition } from '../../node/shard/definitions.ts';
+import type { Batch } from '../../node/shard/sender.ts';
 import type { Shard } from '../../node/shard/shard.ts';
 import { InFlight } from '../../node/write.ts';
 import { env, temporaryDirectory } from '../node/cluster.ts';
@@ -155,4 +158,21 @@ export async function digestsOf(shard: Shard): Promise<string[]> {
     if (digest.some((byte) => byte !== 0)) found.push(`${startMs} ${digest.toString('hex')}`);
   }
   return found;
+}
+
+/** One sample of each of `count` series; the region's name is a label where it is given. */
+export function batchAt(timestampMs: number, value: number, count: number, from: string): Batch {
+  const timestamps = new BigInt64Array(count).fill(BigInt(timestampMs));
+  const values = Float64Array.from({ length: count }, (_, i) => value + i / 7);
+  return {
+    definitions: Buffer.concat(
+      Array.from({ length: count }, (_, i) =>
+        encodeDefinition(i, encodeIdentity(makeLabels({ __name__: 'm', from, i: String(i) }))),
+      ),
+    ),
+    refs: new Uint8Array(Uint32Array.from({ length: count }, (_, i) => i).buffer),
+    counts: new Uint8Array(0),
+    timestamps: new Uint8Array(timestamps.buffer),
+    values: new Uint8Array(values.buffer),
+  };
 }

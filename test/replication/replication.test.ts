@@ -4,11 +4,10 @@ import { encodeIdentity, makeLabels } from '../../core/labels.ts';
 import { encodeMetadata, parseMetadataText } from '../../core/metadata.ts';
 import type { AckLevel } from '../../core/protocol.ts';
 import { Metrics } from '../../node/metrics.ts';
-import { encodeDefinition } from '../../node/shard/definitions.ts';
 import type { Batch } from '../../node/shard/sender.ts';
 import { InFlight } from '../../node/write.ts';
 import { eventually } from '../local/cluster.ts';
-import { digestsOf, placementOf, Region } from './regions.ts';
+import { batchAt, digestsOf, placementOf, Region } from './regions.ts';
 
 const START_MS = 1_700_000_000_000;
 const WAIT_MS = 20_000;
@@ -28,21 +27,9 @@ async function twoRegions(logBudgetBytes?: number): Promise<[Region, Region]> {
   return [east, west];
 }
 
-/** One sample of each of `count` series at a tick; the region's name is a label where it is given. */
+/** A tick a second. */
 function batchOf(tick: number, count: number, from = ''): Batch {
-  const timestamps = new BigInt64Array(count).fill(BigInt(START_MS + tick * 1_000));
-  const values = Float64Array.from({ length: count }, (_, i) => tick + i / 7);
-  return {
-    definitions: Buffer.concat(
-      Array.from({ length: count }, (_, i) =>
-        encodeDefinition(i, encodeIdentity(makeLabels({ __name__: 'm', from, i: String(i) }))),
-      ),
-    ),
-    refs: new Uint8Array(Uint32Array.from({ length: count }, (_, i) => i).buffer),
-    counts: new Uint8Array(0),
-    timestamps: new Uint8Array(timestamps.buffer),
-    values: new Uint8Array(values.buffer),
-  };
+  return batchAt(START_MS + tick * 1_000, tick, count, from);
 }
 
 async function write(
