@@ -20,6 +20,7 @@ const TYPES: Partial<Record<ErrorCode, readonly [type: string, status: number]>>
   INVALID_LABELS: ['bad_data', 400],
   TOO_LARGE: ['execution', 422],
   NOT_FOUND: ['not_found', 404],
+  CONFLICT: ['bad_data', 409],
   TIMEOUT: ['timeout', 503],
   CANCELLED: ['canceled', 499],
   RESOURCE_EXHAUSTED: ['unavailable', 503],

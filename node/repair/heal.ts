@@ -9,7 +9,7 @@ import type { Env } from '../../core/env/env.ts';
 import { SilverbackError } from '../../core/errors.ts';
 import { WINDOW_MS } from '../../core/kernel/shard.ts';
 import type { FetchReply, WindowSummary, WireCoverage } from '../../core/protocol.ts';
-import type { TimeRange } from '../shard/gaps.ts';
+import type { ShardCoverage, TimeRange } from '../shard/gaps.ts';
 import type { Shard } from '../shard/shard.ts';
 import type { Buckets } from '../shard/window.ts';
 import type { Digests } from './digests.ts';
@@ -50,8 +50,8 @@ export interface HealOptions {
 export interface Healing {
   /** Windows that were asked for something. Zero: nothing is there that was not here before. */
   readonly windowCount: number;
-  /** The peer knows of no gap of its own. */
-  readonly isComplete: boolean;
+  /** What the peer knows to be missing in itself. */
+  readonly missing: readonly ShardCoverage[];
 }
 
 /** A block may vanish, or turn up here, between looking and taking; then series are taken. */
@@ -114,7 +114,10 @@ class Healer {
     }
     await this.#closeGaps(theirs.gaps, failed, untilMs);
     if (failure !== undefined) throw failure;
-    return { windowCount: wanted.length, isComplete: theirs.gaps.every(({ state }) => state !== 'MISSING') };
+    const missing = theirs.gaps.flatMap(({ fromMs, toMs, state, reason }): ShardCoverage[] =>
+      state === 'MISSING' ? [{ fromMs, toMs, state: 'missing', reason: `${peer.name}: ${reason}` }] : [],
+    );
+    return { windowCount: wanted.length, missing };
   }
 
   /** Takes what a window lacks. Returns whether anything was brought. */

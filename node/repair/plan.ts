@@ -4,6 +4,7 @@
  * Sets only grow, so "all that stood behind this digest is here" stays true: what was taken once of a digest is not asked
  * for again, though the two copies differ until the other one has taken from here, too.
  */
+import type { TimeRange } from '../shard/gaps.ts';
 import type { Buckets } from '../shard/window.ts';
 
 const BUCKET_COUNT = 256;
@@ -80,5 +81,16 @@ function wordOf(buckets: Uint8Array, bucket: number): number {
       ((buckets[at + 2] as number) << 16) |
       ((buckets[at + 3] as number) << 24)) >>>
     0
+  );
+}
+
+/** The parts of `ranges` that some of `others` cover, too. */
+export function common<T extends TimeRange>(ranges: readonly T[], others: readonly TimeRange[]): T[] {
+  return ranges.flatMap((range) =>
+    others.flatMap((other) => {
+      const fromMs = Math.max(range.fromMs, other.fromMs);
+      const toMs = Math.min(range.toMs, other.toMs);
+      return fromMs > toMs ? [] : [{ ...range, fromMs, toMs }];
+    }),
   );
 }

@@ -15,11 +15,12 @@ import type { ShardRepair } from '../../core/protocol.ts';
 import type { Node } from '../node.ts';
 import type { Frontiers } from '../replication/frontiers.ts';
 import type { Origins } from '../replication/origins.ts';
+import type { ShardCoverage } from '../shard/gaps.ts';
 import type { Shard } from '../shard/shard.ts';
 import { Digests } from './digests.ts';
 import { type Healing, heal, type Tally } from './heal.ts';
 import type { Peer } from './peer.ts';
-import { settledMs } from './plan.ts';
+import { common, settledMs } from './plan.ts';
 
 export interface RepairOptions {
   readonly env: Env;
@@ -131,7 +132,7 @@ export class Repair {
   /**
    * Fills a new copy: takes every window in retention from a complete copy, most recent first, without a bound on its speed.
    * Resolves when everything that copy had is here for good; waits as long as there is no copy that can be reached. Where no
-   * copy is complete it resolves when everything that the others have is here. Rejects with the signal's reason, or what
+   * copy is complete it resolves when everything that the others have is here, and what all of them lack is a gap here, too. Rejects with the signal's reason, or what
    * this copy fails with.
    */
   async fill(shardId: number, signal: AbortSignal): Promise<void> {
@@ -147,16 +148,16 @@ export class Repair {
         state.fillWindows = windowCount;
       },
     };
-    const taken = new Set<string>();
+    const lacking = new Map<string, readonly ShardCoverage[]>();
     for (;;) {
       either.throwIfAborted();
       const lost = frontiers.lost(shardId);
       const copies = this.#sources(shardId);
       for (const copy of copies) {
         try {
-          const isComplete = await this.#exclusively(state, () => this.#takeAll(shardId, copy, extent, either));
-          taken.add(nameOf(copy));
-          if (!isComplete) continue;
+          const missing = await this.#exclusively(state, () => this.#takeAll(shardId, copy, extent, either));
+          lacking.set(nameOf(copy), missing);
+          if (missing.length > 0) continue;
           for (const { origin, recordCount } of lost) await this.#tellRecovered(shardId, origin, recordCount, either);
           state.lastError = '';
           return;
@@ -167,7 +168,10 @@ export class Repair {
         }
       }
       // Together they are all that is known of; or there is no other copy.
-      if (copies.every((copy) => taken.has(nameOf(copy)))) return;
+      if (copies.every((copy) => lacking.has(nameOf(copy)))) {
+        this.#inherit(shardId, copies, lacking);
+        return;
+      }
       await this.#wait(backoff.nextMs(), either);
     }
   }
@@ -270,19 +274,22 @@ export class Repair {
     if (this.#isJoining(id) || env.clock.monotonicMs() < state.nextLossMs) return;
     const before = state.samples;
     const extent: Extent = { isAll: true, bytesPerSecond: this.#rate, isLost: true };
-    let isComplete = false;
+    const lacking = new Map<string, readonly ShardCoverage[]>();
     const errors: string[] = [];
     for (const copy of copies) {
       try {
-        isComplete = await this.#exclusively(state, () => this.#takeAll(id, copy, extent, signal));
-        if (isComplete) break;
+        const missing = await this.#exclusively(state, () => this.#takeAll(id, copy, extent, signal));
+        lacking.set(nameOf(copy), missing);
+        if (missing.length === 0) break;
       } catch (error) {
         errors.push(`${nameOf(copy)}: ${messageOf(error)}`);
       }
     }
+    const isComplete = [...lacking.values()].some((missing) => missing.length === 0);
     if (isComplete || errors.length === 0) {
-      // What the others turned out to have is here, whether or not they lack something themselves.
+      // What the others turned out to have is here; what all of them lack, nobody has.
       await shard.closeGaps(ALWAYS);
+      if (!isComplete) this.#inherit(id, copies, lacking);
       state.refilled = shard;
       state.lossBackoff.reset();
       const samples = state.samples - before;
@@ -291,6 +298,14 @@ export class Repair {
       state.lastError = errors.join('; ');
       state.nextLossMs = env.clock.monotonicMs() + state.lossBackoff.nextMs();
     }
+  }
+
+  /** What no copy is known to have is a gap here as it is there. Copies that are being filled themselves know no better than this one. */
+  #inherit(id: number, copies: readonly Copy[], lacking: ReadonlyMap<string, readonly ShardCoverage[]>): void {
+    const whole = copies.filter(({ state }) => state !== 'joining').map((copy) => lacking.get(nameOf(copy)) ?? []);
+    const [first, ...others] = whole;
+    const gaps = others.reduce((found, missing) => common(found, missing), first ?? []);
+    for (const gap of gaps) this.#find(id)?.reportGap(gap);
   }
 
   /** The shard, if it serves. */
@@ -319,11 +334,11 @@ export class Repair {
 
   // ---- one shard, one other copy ----------------------------------------------------------------
 
-  /** Takes all that a copy has, also what is being written. Returns whether it knows of no gap of its own. */
-  async #takeAll(id: number, copy: Copy, extent: Extent, signal: AbortSignal): Promise<boolean> {
+  /** Takes all that a copy has, also what is being written. Returns what it knows to be missing in itself. */
+  async #takeAll(id: number, copy: Copy, extent: Extent, signal: AbortSignal): Promise<readonly ShardCoverage[]> {
     for (let pass = 1; ; pass++) {
-      const { windowCount, isComplete } = await this.#healFrom(id, copy, extent, signal);
-      if (windowCount === 0 || pass === MAX_FILL_PASSES) return isComplete;
+      const { windowCount, missing } = await this.#healFrom(id, copy, extent, signal);
+      if (windowCount === 0 || pass === MAX_FILL_PASSES) return missing;
     }
   }
 

@@ -50,6 +50,11 @@ export class Gaps {
     this.#lost.push({ fromMs, toMs: nowMs + maxFutureMs, state: 'missing', reason: message });
   }
 
+  /** Samples of this range are gone, or may be. */
+  report(gap: ShardCoverage): void {
+    this.#lost.push(gap);
+  }
+
   /** A block could not be read. If it is unsound it leaves, and its window has a gap from now on. */
   async unsound(block: SealedBlock, error: unknown): Promise<void> {
     try {

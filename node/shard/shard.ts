@@ -225,6 +225,11 @@ export class Shard {
     this.#gaps.lost(message);
   }
 
+  /** No copy is known to have all of this range. */
+  reportGap(gap: ShardCoverage): void {
+    this.#gaps.report(gap);
+  }
+
   /** Another copy, complete in this range, has nothing in it that is not here, too: what was lost is back. Both ends at windows' bounds. */
   closeGaps(range: TimeRange): Promise<void> {
     return this.#gaps.close(range);

@@ -104,7 +104,10 @@ test('gives a lost node up, and only one that is called lost', async () => {
   };
   expect(await remove('region=r&name=gone&lost=true')).toEqual({ status: 204, text: '' });
   expect(removed).toEqual(['r/gone']);
-  expect((await remove('region=r&name=living&lost=true')).text).toContain('node living is registered');
+  expect(await remove('region=r&name=living&lost=true')).toMatchObject({
+    status: 409,
+    text: expect.stringContaining('node living is registered'),
+  });
   expect(await remove('region=r&name=gone')).toMatchObject({ status: 400, text: expect.stringContaining('lost=true') });
   expect(await remove('name=gone&lost=true')).toMatchObject({
     status: 400,

@@ -112,6 +112,29 @@ describe('repair', { timeout: 3 * WAIT_MS }, () => {
     expect(west.shard(1).windows()).toEqual([]);
   });
 
+  it('has a gap where no copy is known to have everything, until one is', async () => {
+    const [east, west, north] = (await apart('east', 'west', 'north')) as [Region, Region, Region];
+    await write(east, [0, 20], 5);
+    await write(west, [0, 20], 5);
+    const shard = north.shard(0);
+    const all = { fromMs: 0, toMs: Number.MAX_SAFE_INTEGER };
+    const minute = (count: number) => START_MS + count * 60_000;
+    const gap = (fromMs: number, toMs: number) => ({
+      fromMs,
+      toMs,
+      state: 'missing' as const,
+      reason: 'records are lost',
+    });
+    east.shard(0).reportGap(gap(minute(0), minute(400)));
+    west.shard(0).reportGap(gap(minute(300), minute(600)));
+    await north.repair.fill(0, new AbortController().signal);
+    expect(shard.gaps(all)).toMatchObject([{ fromMs: minute(300), toMs: minute(400), state: 'missing' }]);
+    expect(shard.gaps(all)[0]?.reason).toContain('records are lost');
+    await west.shard(0).closeGaps(all);
+    await north.repair.fill(0, new AbortController().signal);
+    expect(shard.gaps(all)).toEqual([]);
+  });
+
   it('waits with filling until a copy can be reached, and stops when told to', async () => {
     const [east, west] = (await apart('east', 'west')) as [Region, Region];
     await write(east, [0, 20], 5);
