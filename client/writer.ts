@@ -493,7 +493,7 @@ class Job {
 
   /** The time is up. */
   expire(): void {
-    this.#giveUp((obstacle) => `after ${this.#timeoutMs} ms: ${obstacle.message}`);
+    this.#giveUp((obstacle) => `after ${Math.round(this.#timeoutMs)} ms: ${obstacle.message}`);
   }
 
   /** The writer is closed. */
