@@ -12,15 +12,22 @@ import type { VectorFunction } from './row.ts';
 /** Labels by which an info metric names what it describes. */
 const IDENTIFYING = ['instance', 'job'];
 const DEFAULT_INFO: Matcher = { name: METRIC_NAME, op: '=', value: 'target_info' };
+const ANY_INFO: Matcher = { name: METRIC_NAME, op: '=~', value: '.+_info' };
 
 const identity = (labels: Labels): string => IDENTIFYING.map((name) => labelValue(labels, name)).join('\u{fdd0}');
+
+/** What the info metrics are named: without a name `target_info`; names that are only ruled out leave the others in `_info`. */
+function infoNames(given: readonly Matcher[]): readonly Matcher[] {
+  if (given.length === 0) return [DEFAULT_INFO];
+  return given.some(({ op }) => op === '=' || op === '=~') ? given : [ANY_INFO, ...given];
+}
 
 async function info(call: Call, context: Context): Promise<Cursor> {
   const selector = call.args[1] as Expr | undefined;
   const given = selector?.kind === 'selector' ? selector.matchers : [];
   const data = given.filter((m) => m.name !== METRIC_NAME);
   const named = given.filter((m) => m.name === METRIC_NAME);
-  const names = named.length > 0 ? named : [DEFAULT_INFO];
+  const names = infoNames(named);
   const inner = await context.vector(call.args[0] as Expr);
   const base = await collect(inner, context);
   const isInfo = names.map(compileMatcher);
