@@ -8,7 +8,10 @@ import { keepPlacement, type Placer } from '../../core/meta/placer.ts';
 import type { MetaStore } from '../../core/meta/store.ts';
 import { openView } from '../../core/meta/view.ts';
 import { Sim } from '../sim/sim.ts';
-import { eventually } from './contract.ts';
+import { eventually } from './observe.ts';
+
+/** So long that no stall of the machine ends one: the tests give leases back. */
+const TTL_MS = 20_000;
 
 describe('a cluster comes up', () => {
   let store: MetaStore;
@@ -28,14 +31,22 @@ describe('a cluster comes up', () => {
   });
 
   const placer = (expectedNodes: number, region = 'local'): Placer => {
-    const options = { clusterId: 'c', shardCount: 8, region, name: 'test', expectedNodes, copies: 1, leaseTtlMs: 500 };
+    const options = {
+      clusterId: 'c',
+      shardCount: 8,
+      region,
+      name: 'test',
+      expectedNodes,
+      copies: 1,
+      leaseTtlMs: TTL_MS,
+    };
     const say = (message: string) => void said.push(message);
     const kept = keepPlacement(nodeEnv, store, { ...options, graceMs: 60_000, say, warn: say });
     open.push(kept);
     return kept;
   };
   const join = (name: string, address: string, region = 'local') => {
-    const registration = register(nodeEnv, store, { name, region, zone: 'a', address }, 500);
+    const registration = register(nodeEnv, store, { name, region, zone: 'a', address }, TTL_MS);
     open.push(registration);
     return registration;
   };

@@ -5,8 +5,9 @@ import { nodeEnv } from '../../core/env/node.ts';
 import { SilverbackError } from '../../core/errors.ts';
 import { openEmbeddedMeta } from '../../core/meta/embedded.ts';
 import type { MetaStore, Watch, WatchHandler } from '../../core/meta/store.ts';
-import { describeStore, type Subject } from './contract.ts';
+import { describeStore } from './contract.ts';
 import { mortal } from './mortal.ts';
+import type { Subject } from './subject.ts';
 
 const HISTORY_MOST = 100;
 

@@ -2,8 +2,9 @@ import { test } from 'vitest';
 import { nodeEnv } from '../../core/env/node.ts';
 import { connectEtcd } from '../../core/meta/etcd.ts';
 import type { MetaStore } from '../../core/meta/store.ts';
-import { describeStore, type Subject } from './contract.ts';
+import { describeStore } from './contract.ts';
 import { ETCD, EtcdServer } from './etcd-server.ts';
+import { type Subject, timeoutMs } from './subject.ts';
 
 test.skipIf(ETCD !== undefined)('SKIPPED: there is no etcd here (SILVERBACK_TEST_ETCD)', (context) => context.skip());
 
@@ -13,9 +14,9 @@ if (ETCD !== undefined) {
     const connections: MetaStore[] = [];
     return {
       port: server.port,
-      connect(port = server.port) {
-        const endpoints = [`127.0.0.1:${port}`];
-        const connection = connectEtcd(nodeEnv, { endpoints, prefix: 'test/', timeoutMs: 1_000 });
+      connect(port) {
+        const endpoints = [`127.0.0.1:${port ?? server.port}`];
+        const connection = connectEtcd(nodeEnv, { endpoints, prefix: 'test/', timeoutMs: timeoutMs(port) });
         connections.push(connection);
         return connection;
       },

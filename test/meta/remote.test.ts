@@ -7,8 +7,9 @@ import { openEmbeddedMeta } from '../../core/meta/embedded.ts';
 import { connectMeta } from '../../core/meta/remote.ts';
 import { addMetaService } from '../../core/meta/service.ts';
 import type { MetaStore } from '../../core/meta/store.ts';
-import { describeStore, type Subject } from './contract.ts';
+import { describeStore } from './contract.ts';
 import { mortal } from './mortal.ts';
+import { type Subject, timeoutMs } from './subject.ts';
 
 const HISTORY_MOST = 100;
 
@@ -32,8 +33,12 @@ describeStore('remote, over gRPC', async (): Promise<Subject> => {
     async forget() {
       for (let i = 0; i <= HISTORY_MOST; i++) await running.store.commit([], [{ put: 'filler', value: String(i) }]);
     },
-    connect(via = port) {
-      const connection = connectMeta(nodeEnv, { address: `127.0.0.1:${via}`, caller: 'test', timeoutMs: 1_000 });
+    connect(via) {
+      const connection = connectMeta(nodeEnv, {
+        address: `127.0.0.1:${via ?? port}`,
+        caller: 'test',
+        timeoutMs: timeoutMs(via),
+      });
       connections.push(connection);
       return connection;
     },
