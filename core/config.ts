@@ -249,6 +249,13 @@ const SETTINGS = {
     default: '4GiB',
     help: 'how much log a node keeps for copies that cannot be reached',
   },
+  catchUpBytesPerSecond: {
+    name: 'catch-up-rate',
+    operand: 'SIZE',
+    schema: size,
+    default: '64MiB',
+    help: 'what a node does in a second for copies that lag, at the most; less while writes wait longer for it',
+  },
   frontierBoundMs: {
     name: 'frontier-bound',
     operand: 'DURATION',

@@ -166,6 +166,7 @@ export interface ReplicateRequest {
   readonly records: Uint8Array;
   readonly frontiers: readonly WireFrontier[];
   readonly stampMs: number;
+  readonly catchingUp: boolean;
 }
 
 export interface WireFrontier {

@@ -54,6 +54,7 @@ async function main(): Promise<void> {
       'seriesPerShard',
       'maxExemplarCount',
       'logBudgetBytes',
+      'catchUpBytesPerSecond',
       'repairIntervalMs',
       'frontierBoundMs',
       'leaseTtlMs',
@@ -93,6 +94,7 @@ async function main(): Promise<void> {
     clusterId: cluster.clusterId,
     directory: settings.dataDir,
     frontierBoundMs: settings.frontierBoundMs,
+    catchUpBytesPerSecond: settings.catchUpBytesPerSecond,
     log,
   });
   const node = new Node({
@@ -119,6 +121,7 @@ async function main(): Promise<void> {
     frontiers: replication.frontiers,
     origins: replication.origins,
     connect: (copy) => connectPeer(asker, copy),
+    pace: replication.pace,
     maxSampleAgeMs: settings.maxSampleAgeMs,
     intervalMs: settings.repairIntervalMs,
     log,
@@ -131,7 +134,7 @@ async function main(): Promise<void> {
     inFlight,
     observer: metrics,
     monotonicMs: () => env.clock.monotonicMs(),
-    replication: { env, origins: replication.origins, frontiers: replication.frontiers },
+    replication: { env, origins: replication.origins, frontiers: replication.frontiers, pace: replication.pace },
     repair,
     version: VERSION,
     facts: () => ({

@@ -3,6 +3,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 import type { ShardOutcome, ShardRepair } from '../core/protocol.ts';
 import type { Node } from './node.ts';
 import type { Repair } from './repair/repair.ts';
+import type { Pace } from './replication/pace.ts';
 import type { Lag, Peer, Replication } from './replication/replication.ts';
 import type { ShardStats } from './shard/stats.ts';
 import type { InFlight, WriteObserver } from './write.ts';
@@ -39,6 +40,11 @@ const LAG_ROWS: readonly Row<Lag>[] = [
   ['lag_bytes', 'About what these records take in the log.', (lag) => lag.byteCount],
   ['lag_seconds', 'How long ago the first of these records came, to about a second.', (lag) => lag.ageMs / 1_000],
   ['in_flight_bytes', 'Bytes sent to the copy and not answered.', (lag) => lag.inFlightBytes],
+  [
+    'catching_up',
+    '1: the copy is caught up from the log; what is live goes first.',
+    (lag) => (lag.isCatchingUp ? 1 : 0),
+  ],
   ['lost_records', 'Records that left the log before the copy had them.', (lag) => lag.lostRecordCount],
 ];
 
@@ -51,6 +57,13 @@ const PEER_ROWS: readonly Row<Peer>[] = [
     (peer) => peer.frontierAgeMs / 1_000,
   ],
   ['silent_shards', 'Shards of whose copy in the node nothing was heard for long.', (peer) => peer.silentCount],
+];
+
+/** Of catching up, in all directions together. */
+const PACE_ROWS: readonly Row<Pace>[] = [
+  ['throttled', '1: catching up is made to wait, for live writes.', (pace) => (pace.isThrottling ? 1 : 0)],
+  ['throttled_seconds_total', 'How long it was made to wait.', (pace) => pace.waitedMs / 1_000],
+  ['catch_up_bytes_per_second', 'What is done for copies that lag, at the most.', (pace) => pace.bytesPerSecond],
 ];
 
 /** One row per number of a shard's repair; names that end in `_total` only grow. */
@@ -75,7 +88,7 @@ export class Metrics implements WriteObserver {
   constructor(
     node: Node,
     inFlight: InFlight,
-    replication?: Pick<Replication, 'lags' | 'peers'>,
+    replication?: Pick<Replication, 'lags' | 'peers' | 'pace'>,
     repair?: Pick<Repair, 'status'>,
   ) {
     const registers = [this.registry];
@@ -126,7 +139,8 @@ export class Metrics implements WriteObserver {
     this.#requestMs.observe(durationMs / 1_000);
   }
 
-  #watchReplication(replication: Pick<Replication, 'lags' | 'peers'>): void {
+  #watchReplication(replication: Pick<Replication, 'lags' | 'peers' | 'pace'>): void {
+    this.#watch('silverback_replication_', PACE_ROWS, [], () => [[{}, replication.pace]]);
     this.#watch('silverback_replication_', LAG_ROWS, ['shard', 'region', 'node'], () =>
       replication.lags().map((lag) => [{ shard: lag.shard, region: lag.region, node: lag.node }, lag]),
     );

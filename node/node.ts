@@ -25,6 +25,8 @@ export interface ShardWatcher {
   opened(id: number, shard: Shard): void;
   /** Before it closes. */
   closing(id: number): void;
+  /** A write was in its shard's log so long after it came; not told of replicated ones. */
+  committed(durationMs: number): void;
   /** Parts of a range in which the shard may lack samples of other copies. */
   unconfirmed(id: number, range: TimeRange, except?: string): ShardCoverage[];
 }
@@ -323,6 +325,7 @@ export class Node {
         maxSampleAgeMs,
         limits: { maxSeriesCount },
         maxExemplarCount: () => Math.ceil((this.#options.maxExemplarCount ?? 100_000) / this.#slots.size),
+        committed: (durationMs) => this.#options.watcher?.committed(durationMs),
         logAllowanceBytes: () => (this.#options.logBudgetBytes ?? Number.POSITIVE_INFINITY) / this.#slots.size,
       });
       slot.state = 'serving';

@@ -40,6 +40,8 @@ export interface HealOptions {
   /** Windows that end later are left alone; Infinity: those that are being written, too. */
   readonly settledMs: number;
   readonly bytesPerSecond: number;
+  /** So much came, in terms of log records: how long to wait. */
+  readonly spend: (byteCount: number) => number;
   /** This copy began empty though others may not have: what it lacks was lost, and is a gap until it is here. */
   readonly isLost: boolean;
   readonly tally: Tally;
@@ -56,6 +58,8 @@ export interface Healing {
 
 /** A block may vanish, or turn up here, between looking and taking; then series are taken. */
 const MAX_BLOCK_TRIES = 2;
+/** Of a block's bytes, beside those of log records: they are checked and kept, not put into runs. */
+const BLOCK_COST = 1 / 8;
 /** Of one window, what lies between digests and message overhead. */
 const SUMMARY_BYTES = 16;
 
@@ -192,7 +196,7 @@ class Healer {
         tally.bytes += deletions.length + page.length + block.length;
         if (deletions.length > 0) sequence = (await replica.apply(deletions)) || sequence;
         else await receive(reply);
-        await this.#throttle(deletions.length + page.length + block.length);
+        await this.#throttle(deletions.length + page.length + block.length, block.length === 0 ? 1 : BLOCK_COST);
       });
       if (sequence > 0) await replica.synced(sequence);
     } finally {
@@ -201,10 +205,11 @@ class Healer {
     return sequence > 0;
   }
 
-  async #throttle(byteCount: number): Promise<void> {
-    const { env, bytesPerSecond, signal } = this.#options;
-    if (bytesPerSecond === Number.POSITIVE_INFINITY) return;
-    await new Promise<void>((resolve) => void env.timers.after((byteCount / bytesPerSecond) * 1_000, resolve));
+  async #throttle(byteCount: number, cost: number): Promise<void> {
+    const { env, bytesPerSecond, spend, signal } = this.#options;
+    const waitMs = Math.max((byteCount / bytesPerSecond) * 1_000, spend(byteCount * cost));
+    if (waitMs === 0) return;
+    await new Promise<void>((resolve) => void env.timers.after(waitMs, resolve));
     signal.throwIfAborted();
   }
 

@@ -15,6 +15,7 @@ import type { ShardRepair } from '../../core/protocol.ts';
 import type { Node } from '../node.ts';
 import type { Frontiers } from '../replication/frontiers.ts';
 import type { Origins } from '../replication/origins.ts';
+import type { Pace } from '../replication/pace.ts';
 import type { ShardCoverage } from '../shard/gaps.ts';
 import type { Shard } from '../shard/shard.ts';
 import { Digests } from './digests.ts';
@@ -37,6 +38,8 @@ export interface RepairOptions {
   readonly intervalMs?: number;
   /** What a round fetches at the most. Default 16 MiB. */
   readonly bytesPerSecond?: number;
+  /** What is fetched is spent here. Default: there is no bound but that of rounds. */
+  readonly pace?: Pick<Pace, 'spend'>;
   readonly log: { info(fields: object, message: string): void; warn(fields: object, message: string): void };
 }
 
@@ -130,7 +133,7 @@ export class Repair {
   }
 
   /**
-   * Fills a new copy: takes every window in retention from a complete copy, most recent first, without a bound on its speed.
+   * Fills a new copy: takes every window in retention from a complete copy, most recent first, bounded by `pace` only.
    * Resolves when everything that copy had is here for good; waits as long as there is no copy that can be reached. Where no
    * copy is complete it resolves when everything that the others have is here, and what all of them lack is a gap here, too. Rejects with the signal's reason, or what
    * this copy fails with.
@@ -372,6 +375,7 @@ export class Repair {
       fromMs,
       settledMs: extent.isAll ? Number.POSITIVE_INFINITY : settledMs(frontiers.ages(id), nowMs),
       bytesPerSecond: extent.bytesPerSecond,
+      spend: (byteCount) => this.#options.pace?.spend(byteCount) ?? 0,
       isLost: extent.isLost === true,
       tally: state,
       ...(extent.progress !== undefined && { progress: extent.progress }),

@@ -8,7 +8,7 @@
 
 import type { Cursor, Cursors } from '../shard/cursors.ts';
 import { encodeDefinition, readDefinitions } from '../shard/definitions.ts';
-import type { Position, Reader } from '../shard/log.ts';
+import type { Position, Reader, SegmentInfo } from '../shard/log.ts';
 import { RecordKind } from '../shard/log.ts';
 import type { Frame } from '../shard/reader.ts';
 import { OWN_ORIGIN } from '../shard/recorder.ts';
@@ -17,6 +17,9 @@ import { Progress } from './progress.ts';
 
 /** A list of definitions above this is sent in parts: a message has a bound, a log record hardly. */
 const PART_BYTES = 2 * 1024 * 1024;
+/** A lag that is caught up is judged after so many looks: it has to be less than this part of what it was. */
+const JUDGED_LOOKS = 5;
+const SHRINKS = 0.95;
 
 /** What goes out as one message. `records` is good until the lane is asked for more. */
 export interface Parcel {
@@ -39,18 +42,60 @@ export class Lane {
   /** Why the destination refused last; empty once it takes records again. */
   problem = '';
   refusalCount = 0;
+  /** So much of the log was read by the last `next`, unpacked. */
+  readBytes = 0;
   readonly #log: Cursors['log'];
   #reader: Reader | undefined;
   /** The segment whose definitions the destination gets. */
   #openSegment = -1;
   #generation = 0;
   #closed = false;
+  readonly #behindBytes: number;
+  #isBehind = false;
+  /** Looks at the lag since it was judged last; what it was then. */
+  #lookCount = 0;
+  #judgedBytes = Number.POSITIVE_INFINITY;
+  #isFallingBack = false;
 
-  constructor(shard: number, cursors: Cursors, cursor: Cursor) {
+  /** More than `behindBytes` of the log before its end is a lag that is caught up, not the ordinary one. */
+  constructor(shard: number, cursors: Cursors, cursor: Cursor, behindBytes: number) {
     this.shard = shard;
     this.#log = cursors.log;
     this.cursor = cursor;
     this.progress = new Progress(cursor.position);
+    this.#behindBytes = behindBytes;
+    this.#isBehind = this.lagBytes > behindBytes;
+  }
+
+  /** About what the log holds from the first record on that is not known to be in the destination's. */
+  get lagBytes(): number {
+    return bytesFrom(this.#log.segments(), this.progress.delivered.sequence);
+  }
+
+  /** The destination lags: it is caught up from the log. Until it was at the log's end once. */
+  get isCatchingUp(): boolean {
+    return this.#isBehind;
+  }
+
+  /** Catching up may be slowed, in favour of live writes: not where the lag does not shrink. */
+  get isPatient(): boolean {
+    return this.#isBehind && !this.#isFallingBack;
+  }
+
+  /** Once a second, or so: judges the lag. */
+  look(): void {
+    const { lagBytes } = this;
+    if (lagBytes > this.#behindBytes) this.#isBehind = true;
+    if (!this.#isBehind) {
+      this.#lookCount = 0;
+      this.#judgedBytes = Number.POSITIVE_INFINITY;
+      this.#isFallingBack = false;
+      return;
+    }
+    if (++this.#lookCount < JUDGED_LOOKS) return;
+    this.#lookCount = 0;
+    this.#isFallingBack = lagBytes > this.#judgedBytes * SHRINKS;
+    this.#judgedBytes = lagBytes;
   }
 
   /** Reads one frame. What has to be sent of it, in order; nothing when the frame holds nothing for the destination. */
@@ -63,10 +108,12 @@ export class Lane {
     // Set before the look: what is written meanwhile takes it back.
     this.isIdle = true;
     const frame = await reader.next();
+    this.readBytes = frame?.bytes.length ?? 0;
     if (this.#generation !== generation || this.#closed) return [];
     if (frame === undefined) {
       // Also over the sequences that a new incarnation leaves out.
       if (isAllWritten) this.progress.skip(tail);
+      this.#isBehind = false;
       return [];
     }
     this.isIdle = false;
@@ -136,6 +183,17 @@ export class Lane {
     if (parcels.length === 0) this.progress.skip(to);
     return parcels;
   }
+}
+
+/** Bytes of the segments from a record on. Sequences skip where a log was not closed in order, so this is an estimate. */
+function bytesFrom(segments: readonly SegmentInfo[], sequence: number): number {
+  let bytes = 0;
+  for (const { firstSequence, endSequence, byteCount } of segments) {
+    if (endSequence <= sequence) continue;
+    const part = Math.min(1, (endSequence - sequence) / (endSequence - firstSequence));
+    bytes += Math.ceil(byteCount * part);
+  }
+  return bytes;
 }
 
 /** The first record that is more than a definition and entered the cluster here. Uses the frame's cursor up. */

@@ -17,6 +17,7 @@ import {
 import type { Destination } from '../shard/cursors.ts';
 import type { Shard } from '../shard/shard.ts';
 import { Lane } from './lane.ts';
+import type { Pace } from './pace.ts';
 
 export interface LinkOptions {
   readonly env: Env;
@@ -27,10 +28,15 @@ export interface LinkOptions {
   readonly elsewhere: boolean;
   readonly self: Destination;
   readonly clusterId: string;
+  readonly pace: Pick<Pace, 'spend'>;
+  /** See `Lane`. */
+  readonly behindBytes: number;
   readonly log: { info(fields: object, message: string): void; warn(fields: object, message: string): void };
 }
 
 const MAX_IN_FLIGHT_BYTES = 4 * 1024 * 1024;
+/** Of lanes that catch up: the others find room at any time. */
+const MAX_PATIENT_BYTES = 1024 * 1024;
 const RECONNECT = { firstMs: 100, mostMs: 5_000 };
 const REFUSED_MS = { first: 100, most: 5_000 };
 const FRONTIER_MS = 1_000;
@@ -51,6 +57,7 @@ const BLANK: ReplicateRequest = {
   records: NO_BYTES,
   frontiers: [],
   stampMs: 0,
+  catchingUp: false,
 };
 
 // Encoded here, not by the call when its queue gets to it: records are views of a reader's buffer.
@@ -101,7 +108,7 @@ export class Link {
     if (this.#lanes.get(id)?.shard === shard) return;
     this.remove(id);
     const { destination, elsewhere } = this.#options;
-    const lane = new Lane(id, shard.cursors, shard.cursors.open(destination, elsewhere));
+    const lane = new Lane(id, shard.cursors, shard.cursors.open(destination, elsewhere), this.#options.behindBytes);
     const unwatch = shard.cursors.log.onWritten(() => {
       lane.isIdle = false;
       this.#pump();
@@ -221,8 +228,10 @@ export class Link {
         if (!this.#isDue(lane)) continue;
         const parcels = await this.#read(lane);
         if (this.#call !== call) return;
-        for (const parcel of parcels) this.#write({ shard: lane.shard, ...parcel });
+        const catchingUp = lane.isPatient;
+        for (const parcel of parcels) this.#write({ shard: lane.shard, ...parcel, catchingUp });
         lane.settle();
+        if (catchingUp) this.#wait(lane);
         sent = true;
       }
       await this.#options.env.timers.yield();
@@ -239,17 +248,28 @@ export class Link {
     }
   }
 
+  /** A lane that catches up goes on when what it did is paid for. */
+  #wait(lane: Lane): void {
+    const { env, pace } = this.#options;
+    const waitMs = pace.spend(lane.readBytes);
+    if (waitMs === 0) return;
+    lane.blockedUntilMs = Math.max(lane.blockedUntilMs, env.clock.monotonicMs() + waitMs);
+    env.timers.after(waitMs, () => this.#pump());
+  }
+
   #isDue(lane: Lane): boolean {
-    return !lane.isIdle && this.#options.env.clock.monotonicMs() >= lane.blockedUntilMs;
+    if (lane.isIdle || this.#options.env.clock.monotonicMs() < lane.blockedUntilMs) return false;
+    return !lane.isPatient || this.#inFlightBytes(true) < MAX_PATIENT_BYTES;
   }
 
   #hasRoom(): boolean {
     return this.#inFlightBytes() < MAX_IN_FLIGHT_BYTES;
   }
 
-  #inFlightBytes(): number {
+  /** `patient`: only of lanes that may be slowed. */
+  #inFlightBytes(patient = false): number {
     let bytes = 0;
-    for (const { lane } of this.#lanes.values()) bytes += lane.progress.inFlightBytes;
+    for (const { lane } of this.#lanes.values()) if (!patient || lane.isPatient) bytes += lane.progress.inFlightBytes;
     return bytes;
   }
 
@@ -260,6 +280,7 @@ export class Link {
     for (const { lane, shard } of this.#lanes.values()) {
       const { progress, cursor } = lane;
       progress.tick(nowMs, shard.cursors.log.tail().sequence);
+      lane.look();
       if (progress.frontierMs !== undefined) cursor.caughtUpMs = clock.nowMs() - (nowMs - progress.frontierMs);
     }
     if (this.#call === undefined) return;

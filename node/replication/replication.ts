@@ -6,11 +6,11 @@ import type { Env } from '../../core/env/env.ts';
 import { Channel } from '../../core/grpc.ts';
 import type { Copy, Placement } from '../../core/placement.ts';
 import type { ShardCoverage, TimeRange } from '../shard/gaps.ts';
-import type { SegmentInfo } from '../shard/log.ts';
 import type { Shard } from '../shard/shard.ts';
 import { Frontiers } from './frontiers.ts';
 import { Link, type LinkOptions } from './link.ts';
 import { Origins } from './origins.ts';
+import { Pace } from './pace.ts';
 
 export interface ReplicationOptions {
   readonly env: Env;
@@ -23,6 +23,10 @@ export interface ReplicationOptions {
   readonly directory: string;
   /** A copy that is silent for longer leaves newer samples unconfirmed. */
   readonly frontierBoundMs: number;
+  /** What is done in a second for copies that lag, at the most. Default 64 MiB. */
+  readonly catchUpBytesPerSecond?: number;
+  /** A lag of more than this is caught up. Default 1 MiB. */
+  readonly behindBytes?: number;
   readonly log: LinkOptions['log'];
   /** Default: a gRPC channel to that address. */
   readonly connect?: (address: string) => LinkOptions['channel'];
@@ -43,6 +47,8 @@ export interface Lag {
   readonly frontierAgeMs: number | undefined;
   readonly inFlightBytes: number;
   readonly lostRecordCount: number;
+  /** It is more than what is on its way: see `Pace`. */
+  readonly isCatchingUp: boolean;
 }
 
 /** A node that has copies of this node's shards. */
@@ -56,9 +62,13 @@ export interface Peer {
   readonly silentCount: number;
 }
 
+const CATCH_UP_BYTES_PER_SECOND = 64 * 1024 * 1024;
+const BEHIND_BYTES = 1024 * 1024;
+
 export class Replication {
   readonly origins: Origins;
   readonly frontiers: Frontiers;
+  readonly pace: Pace;
   readonly #options: ReplicationOptions;
   readonly #shards = new Map<number, Shard>();
   /** By `region/node`. */
@@ -74,6 +84,12 @@ export class Replication {
     this.#options = options;
     this.origins = origins;
     this.frontiers = new Frontiers(options.env.clock, options.frontierBoundMs);
+    this.pace = new Pace(options.env.clock, options.catchUpBytesPerSecond ?? CATCH_UP_BYTES_PER_SECOND);
+  }
+
+  /** A live write was in its shard's log so long after it came. */
+  committed(durationMs: number): void {
+    this.pace.committed(durationMs);
   }
 
   /** The shard serves from now on. */
@@ -118,7 +134,8 @@ export class Replication {
     const nowMs = clock.monotonicMs();
     const found: Lag[] = [];
     for (const { link } of this.#links.values()) {
-      for (const { shard, progress, cursor } of link.lanes) {
+      for (const lane of link.lanes) {
+        const { shard, progress, cursor } = lane;
         const log = this.#shards.get(shard)?.cursors.log;
         if (log === undefined) continue;
         const { sequence } = progress.delivered;
@@ -129,11 +146,12 @@ export class Replication {
           shard,
           ...link.destination,
           recordCount,
-          byteCount: bytesFrom(log.segments(), sequence),
+          byteCount: lane.lagBytes,
           ageMs: recordCount === 0 ? 0 : (frontierAgeMs ?? Math.max(0, clock.nowMs() - cursor.caughtUpMs)),
           frontierAgeMs,
           inFlightBytes: progress.inFlightBytes,
           lostRecordCount: cursor.lostRecordCount,
+          isCatchingUp: lane.isCatchingUp,
         });
       }
     }
@@ -209,22 +227,13 @@ export class Replication {
       elsewhere: copy.region !== region || copy.zone !== zone,
       self: { region, node: name },
       clusterId,
+      pace: this.pace,
+      behindBytes: this.#options.behindBytes ?? BEHIND_BYTES,
       log,
     });
     this.#links.set(nameOf(copy), { link, address });
     return link;
   }
-}
-
-/** Bytes of the segments from a record on. Sequences skip where a log was not closed in order, so this is an estimate. */
-function bytesFrom(segments: readonly SegmentInfo[], sequence: number): number {
-  let bytes = 0;
-  for (const { firstSequence, endSequence, byteCount } of segments) {
-    if (endSequence <= sequence) continue;
-    const part = Math.min(1, (endSequence - sequence) / (endSequence - firstSequence));
-    bytes += Math.ceil(byteCount * part);
-  }
-  return bytes;
 }
 
 function nameOf(copy: Pick<Copy, 'region' | 'node'>): string {

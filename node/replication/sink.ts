@@ -13,12 +13,14 @@ import type { Replica } from '../shard/replica.ts';
 import type { Shard } from '../shard/shard.ts';
 import type { Frontiers } from './frontiers.ts';
 import type { Origins } from './origins.ts';
+import type { Pace } from './pace.ts';
 
 export interface SinkContext {
   readonly env: Env;
   readonly node: Pick<Node, 'find' | 'clusterId' | 'name'>;
   readonly origins: Origins;
   readonly frontiers: Frontiers;
+  readonly pace: Pick<Pace, 'spend'>;
 }
 
 /** How often the sender hears what survives a power cut. */
@@ -112,6 +114,8 @@ class Sink {
     const { attempt, endSequence } = request;
     if (attempt <= inlet.refusedAttempt || this.#call.signal.aborted) return;
     try {
+      if (request.catchingUp) await this.#wait(request.records.length);
+      if (attempt <= inlet.refusedAttempt || this.#call.signal.aborted) return;
       const replica = await this.#replica(inlet, request, origin);
       inlet.lastSequence = (await replica.apply(request.records)) || inlet.lastSequence;
       const ownSequence = inlet.lastSequence;
@@ -128,6 +132,13 @@ class Sink {
     } catch (error) {
       this.#refuse(inlet, attempt, error);
     }
+  }
+
+  /** Until it is paid for: what is live goes first. */
+  async #wait(byteCount: number): Promise<void> {
+    const { env, pace } = this.#context;
+    const waitMs = pace.spend(byteCount);
+    if (waitMs > 0) await new Promise<void>((resolve) => void env.timers.after(waitMs, resolve));
   }
 
   async #replica(inlet: Inlet, { attempt, run }: ReplicateRequest, origin: Promise<number>): Promise<Replica> {

@@ -54,6 +54,8 @@ export interface ShardOptions {
   readonly logAllowanceBytes?: () => number;
   /** Exemplars kept; past it those that came first go. Default 10,000. */
   readonly maxExemplarCount?: () => number;
+  /** Told how long a batch that was not replicated here waited until the system had its log. */
+  readonly committed?: (durationMs: number) => void;
   /** Log settings; the log's own defaults otherwise. */
   readonly log?: { readonly segmentBytes?: number; readonly syncDelayMs?: number; readonly maxPendingBytes?: number };
 }
@@ -77,6 +79,7 @@ export function withDefaults(options: ShardOptions): ShardSettings {
     sliceMs: 1,
     logAllowanceBytes: () => Number.POSITIVE_INFINITY,
     maxExemplarCount: () => 10_000,
+    committed: () => undefined,
     log: {},
     ...options,
     limits: { ...DEFAULT_LIMITS, ...options.limits },

@@ -182,9 +182,13 @@ export class Intake {
   }
 
   async #confirm(sequence: number, { ack, peerWaitMs }: Asked): Promise<SilverbackError | undefined> {
+    const startedMs = this.#clock.monotonicMs();
     try {
       if (ack === 'FSYNC') await this.#log.synced(sequence);
-      else await this.#log.written(sequence);
+      else {
+        await this.#log.written(sequence);
+        this.#settings.committed(this.#clock.monotonicMs() - startedMs);
+      }
       if (ack === 'PEER') await this.#peers.reached(sequence, peerWaitMs);
       return undefined;
     } catch (error) {

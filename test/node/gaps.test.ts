@@ -11,6 +11,7 @@ test('what was unconfirmed when a read began stays so, whatever came while it re
     watcher: {
       opened: () => undefined,
       closing: () => undefined,
+      committed: () => undefined,
       // The other copy is heard of just when the samples were read.
       unconfirmed: (_, range) => (asked++ === 0 ? [{ ...range, state: 'unconfirmed', reason: 'silent' }] : []),
     },

@@ -106,7 +106,7 @@ export class Region {
       observer: { batch: () => undefined, request: () => undefined },
       monotonicMs: () => env.clock.monotonicMs(),
       version: 'test',
-      replication: { env, origins: replication.origins, frontiers: replication.frontiers },
+      replication: { env, origins: replication.origins, frontiers: replication.frontiers, pace: replication.pace },
       repair,
     });
     this.#address = `127.0.0.1:${await server.listen(this.#address)}`;

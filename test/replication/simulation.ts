@@ -18,6 +18,7 @@ import { Budget } from '../../node/shard/budget.ts';
 import type { Shard } from '../../node/shard/shard.ts';
 import { batchOf, bitsOf, contentsOf, type Deleted, line, Model, type Sample, undeleted } from '../shard/model.ts';
 import { Network } from '../sim/network.ts';
+import { Seeded } from '../sim/random.ts';
 import { type Machine, Sim } from '../sim/sim.ts';
 import { engine } from './engine.ts';
 
@@ -95,6 +96,11 @@ export async function simulate(seed: number, parts: Engine = engine, tilt: Tilt 
     maxSampleAgeMs: Number.POSITIVE_INFINITY,
     limits: { maxKernelBytes: 1 << 24, maxSeriesCount: 256 },
   };
+  // Of its own randomness, so that the other choices of a seed stay what they were.
+  const tempo = new Seeded(seed + 1_000_000);
+  const catchUp = tempo.chance(0.5)
+    ? {}
+    : { behindBytes: tempo.pick([0, 1_000]), catchUpBytesPerSecond: tempo.pick([10_000, 1_000_000]) };
   const possible = new Set<string>();
   const asked = new Model();
   let powerWasCut = false;
@@ -112,11 +118,18 @@ export async function simulate(seed: number, parts: Engine = engine, tilt: Tilt 
       ...own,
       log: { info: say, warn: say },
       frontierBoundMs: 30 * SECOND,
+      ...catchUp,
       connect: (address) => network.channel(host.name, address),
     });
-    const shard = await parts.Shard.open(env, '/d/shard', { ...options, shard: SHARD, budget: new Budget(1 << 30) });
+    const shard = await parts.Shard.open(env, '/d/shard', {
+      ...options,
+      shard: SHARD,
+      budget: new Budget(1 << 30),
+      committed: (durationMs) => replication.committed(durationMs),
+    });
     const node = { name: 'n', clusterId: 'c', find: () => shard };
-    const context = { env, node, origins: replication.origins, frontiers: replication.frontiers };
+    const { origins, frontiers, pace } = replication;
+    const context = { env, node, origins, frontiers, pace };
     network.serve(host.name, shardsService.Replicate, (call) => parts.serveReplication(call, context));
     replication.follow(placement);
     replication.opened(SHARD, shard);
