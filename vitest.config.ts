@@ -6,6 +6,7 @@ const PROCESS_TESTS = [
   'test/real/**/*.test.ts',
   'test/crash/**/*.test.ts',
   'test/chaos/**/*.test.ts',
+  'test/overload/**/*.test.ts',
 ];
 
 export default defineConfig({

@@ -16,6 +16,7 @@ import { nodeEnv } from '../core/env/node.ts';
 import { RpcServer } from '../core/grpc.ts';
 import { chunkInfo } from '../core/kernel/codec.ts';
 import type { AckLevel } from '../core/protocol.ts';
+import { Callers } from '../node/callers.ts';
 import { claimDirectory } from '../node/directory.ts';
 import { Metrics } from '../node/metrics.ts';
 import { Node } from '../node/node.ts';
@@ -247,10 +248,12 @@ async function serve(directory: string, shardCount: number): Promise<void> {
   });
   const inFlight = new InFlight({ maxBytes: 128 * 2 ** 20, maxCount: 4_096 });
   const server = new RpcServer({ warn: (text) => console.error(text) });
+  const callers = new Callers(() => env.clock.monotonicMs());
   addShardsService(server, {
     node,
     inFlight,
-    observer: new Metrics(node, inFlight),
+    callers,
+    observer: new Metrics({ node, inFlight, callers }),
     monotonicMs: () => env.clock.monotonicMs(),
     version: 'bench',
   });

@@ -1,4 +1,5 @@
-/** Who brings new series: counts by the name that callers give of themselves, bounded in names. */
+/** Who writes what: counts by the name that callers give of themselves, bounded in names. */
+import type { WireErrorCode } from '../core/errors.ts';
 import type { CallerStatus } from '../core/protocol.ts';
 
 /** Callers that are told apart; all further ones are counted together. */
@@ -10,24 +11,48 @@ const SLOT_MS = 300_000;
 /** An hour. */
 const SLOT_COUNT = 12;
 
-class Tally {
+/** One caller's counts since the node started, and what it has under way. */
+export class Tally {
+  readonly caller: string;
+  requestCount = 0;
+  /** Of requests; their columns. */
+  byteCount = 0;
+  /** That came, whatever became of them. */
+  sampleCount = 0;
   newSeriesCount = 0;
-  refusedSampleCount = 0;
+  /** Samples by the reason why they were refused; those of requests that were turned away, too. */
+  readonly refused = new Map<WireErrorCode, number>();
+  /** Requests for which there was no room. */
+  turnedAwayCount = 0;
+  inFlightBytes = 0;
+  inFlightCount = 0;
+  streamCount = 0;
+  readonly #monotonicMs: () => number;
   /** New series by slot of time; `#slotOf[i]` says which slot `#slots[i]` counts. */
   readonly #slots = new Uint32Array(SLOT_COUNT);
   readonly #slotOf = new Float64Array(SLOT_COUNT).fill(-1);
 
-  add(seriesCount: number, monotonicMs: number): void {
-    this.newSeriesCount += seriesCount;
-    const slot = Math.floor(monotonicMs / SLOT_MS);
+  constructor(caller: string, monotonicMs: () => number) {
+    this.caller = caller;
+    this.#monotonicMs = monotonicMs;
+  }
+
+  addSeries(count: number): void {
+    if (count <= 0) return;
+    this.newSeriesCount += count;
+    const slot = Math.floor(this.#monotonicMs() / SLOT_MS);
     const at = slot % SLOT_COUNT;
     if (this.#slotOf[at] !== slot) this.#slots[at] = 0;
     this.#slotOf[at] = slot;
-    this.#slots[at] = (this.#slots[at] as number) + seriesCount;
+    this.#slots[at] = (this.#slots[at] as number) + count;
   }
 
-  lastHour(monotonicMs: number): number {
-    const oldest = Math.floor(monotonicMs / SLOT_MS) - SLOT_COUNT + 1;
+  refuse(code: WireErrorCode, sampleCount: number): void {
+    this.refused.set(code, (this.refused.get(code) ?? 0) + sampleCount);
+  }
+
+  newSeriesInLastHour(): number {
+    const oldest = Math.floor(this.#monotonicMs() / SLOT_MS) - SLOT_COUNT + 1;
     return this.#slots.reduce((sum, count, at) => sum + ((this.#slotOf[at] as number) >= oldest ? count : 0), 0);
   }
 }
@@ -40,31 +65,31 @@ export class Callers {
     this.#monotonicMs = monotonicMs;
   }
 
-  /** A batch of `caller` made so many series; so many of its samples were refused because the shard is full of series. */
-  count(caller: string, newSeriesCount: number, refusedSampleCount: number): void {
-    if (newSeriesCount <= 0 && refusedSampleCount === 0) return;
-    const tally = this.#tally(caller.slice(0, MAX_NAME_CHARS));
-    if (newSeriesCount > 0) tally.add(newSeriesCount, this.#monotonicMs());
-    tally.refusedSampleCount += refusedSampleCount;
-  }
-
-  status(): CallerStatus[] {
-    const nowMs = this.#monotonicMs();
-    return Array.from(this.#tallies, ([caller, tally]) => ({
-      caller,
-      newSeries: tally.newSeriesCount,
-      newSeriesLastHour: tally.lastHour(nowMs),
-      refusedSamples: tally.refusedSampleCount,
-    }));
-  }
-
-  #tally(caller: string): Tally {
-    const name = this.#tallies.has(caller) || this.#tallies.size < MAX_NAMES ? caller : OTHERS;
+  /** Where to count what this caller does, for as long as it likes. */
+  of(caller: string): Tally {
+    const cut = caller.slice(0, MAX_NAME_CHARS);
+    const name = this.#tallies.has(cut) || this.#tallies.size < MAX_NAMES ? cut : OTHERS;
     let tally = this.#tallies.get(name);
     if (tally === undefined) {
-      tally = new Tally();
+      tally = new Tally(name, this.#monotonicMs);
       this.#tallies.set(name, tally);
     }
     return tally;
+  }
+
+  all(): Iterable<Tally> {
+    return this.#tallies.values();
+  }
+
+  /** Of those that brought new series, or were refused any. */
+  status(): CallerStatus[] {
+    const found: CallerStatus[] = [];
+    for (const tally of this.#tallies.values()) {
+      const { caller, newSeriesCount: newSeries } = tally;
+      const refusedSamples = tally.refused.get('SERIES_LIMIT') ?? 0;
+      if (newSeries === 0 && refusedSamples === 0) continue;
+      found.push({ caller, newSeries, newSeriesLastHour: tally.newSeriesInLastHour(), refusedSamples });
+    }
+    return found;
   }
 }

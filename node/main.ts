@@ -14,6 +14,7 @@ import { connectMeta } from '../core/meta/remote.ts';
 import type { MetaStore } from '../core/meta/store.ts';
 import { openView } from '../core/meta/view.ts';
 import { reachedAt } from '../core/peers.ts';
+import { Callers } from './callers.ts';
 import { Custody } from './custody.ts';
 import { claimDirectory } from './directory.ts';
 import { serveHttp } from './http.ts';
@@ -127,12 +128,14 @@ async function main(): Promise<void> {
     log,
   });
   const inFlight = new InFlight(IN_FLIGHT);
-  const metrics = new Metrics(node, inFlight, replication, repair);
+  const callers = new Callers(() => env.clock.monotonicMs());
+  const metrics = new Metrics({ node, inFlight, callers, replication, repair });
   const server = new RpcServer({ warn: (message) => log.warn({}, message) });
   addShardsService(server, {
     node,
     inFlight,
     observer: metrics,
+    callers,
     monotonicMs: () => env.clock.monotonicMs(),
     replication: { env, origins: replication.origins, frontiers: replication.frontiers, pace: replication.pace },
     repair,

@@ -1,6 +1,7 @@
 /** A node's own metrics, in Prometheus's text format. What shards count is read off them when asked. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { ShardOutcome, ShardRepair } from '../core/protocol.ts';
+import type { Callers, Tally } from './callers.ts';
 import type { Node } from './node.ts';
 import type { Repair } from './repair/repair.ts';
 import type { Pace } from './replication/pace.ts';
@@ -26,6 +27,8 @@ const SHARD_ROWS: readonly Row<ShardStats>[] = [
   ['block_resident_bytes', 'Sealed blocks in memory.', (stats) => stats.residentBlockBytes],
   ['block_file_bytes', 'Sealed blocks on disk.', (stats) => stats.blockFileBytes],
   ['index_bytes', 'Indexes of series and blocks.', (stats) => stats.indexBytes + stats.blockIndexBytes],
+  ['max_series', 'Series that the shard takes.', (stats) => stats.maxSeriesCount],
+  ['log_pending_bytes', "Bytes that wait for the log's disk.", (stats) => stats.logPendingBytes],
   ['log_bytes', 'Log on disk.', (stats) => stats.logBytes],
   ['seals_total', 'Windows sealed.', (stats) => stats.sealCount],
   ['last_seal_seconds', 'Duration of the last seal.', (stats) => stats.lastSealMs / 1_000],
@@ -80,17 +83,35 @@ const REPAIR_ROWS: readonly Row<ShardRepair>[] = [
   ['filled_windows', 'Those of them that are done.', (repair) => repair.filledWindows],
 ];
 
+/** One row per number of a caller: names that end in `_total` only grow. */
+const CALLER_ROWS: readonly Row<Tally>[] = [
+  ['requests_total', 'Write requests that came.', (tally) => tally.requestCount],
+  ['bytes_total', 'Columns of the write requests that came.', (tally) => tally.byteCount],
+  ['samples_total', 'Samples that came, whatever became of them.', (tally) => tally.sampleCount],
+  ['new_series_total', 'Series that the caller was the first to write.', (tally) => tally.newSeriesCount],
+  ['turned_away_total', 'Write requests for which there was no room.', (tally) => tally.turnedAwayCount],
+  ['in_flight_bytes', 'Columns of its requests not yet answered.', (tally) => tally.inFlightBytes],
+  ['in_flight_requests', 'Its requests not yet answered.', (tally) => tally.inFlightCount],
+  ['streams', 'Write streams that it has open.', (tally) => tally.streamCount],
+];
+
+/** Metrics that are named as those of new series which found no room. */
+const MAX_REFUSED_METRICS = 16;
+
+interface Watched {
+  readonly node: Node;
+  readonly inFlight: InFlight;
+  readonly callers: Callers;
+  readonly replication?: Pick<Replication, 'lags' | 'peers' | 'pace'>;
+  readonly repair?: Pick<Repair, 'status'>;
+}
+
 export class Metrics implements WriteObserver {
   readonly registry = new Registry();
   readonly #requestMs: Histogram;
   readonly #samples = new Map<string, number>();
 
-  constructor(
-    node: Node,
-    inFlight: InFlight,
-    replication?: Pick<Replication, 'lags' | 'peers' | 'pace'>,
-    repair?: Pick<Repair, 'status'>,
-  ) {
+  constructor({ node, inFlight, callers, replication, repair }: Watched) {
     const registers = [this.registry];
     const samples = this.#samples;
     collectDefaultMetrics({ register: this.registry });
@@ -114,8 +135,20 @@ export class Metrics implements WriteObserver {
     gauge('silverback_node_write_in_flight_requests', 'Write requests not yet answered.', () => inFlight.count);
     gauge('silverback_node_memory_budget_bytes', 'What the node may hold.', () => node.budget.limitBytes);
     gauge('silverback_node_memory_used_bytes', 'What it holds of that.', () => node.budget.usedBytes);
+    gauge(
+      'silverback_node_memory_fixed_bytes',
+      'What it holds of that and cannot move to disk: series and open windows.',
+      () => node.budget.fixedBytes,
+    );
+    gauge(
+      'silverback_node_memory_series_limit_bytes',
+      'New series are refused while more than this is fixed.',
+      () => node.budget.seriesBytes,
+    );
     gauge('silverback_node_ready', '1: all shards are open.', () => (node.ready ? 1 : 0));
     this.#watchShards(node);
+    this.#watchCallers(callers);
+    this.#watchRefusedMetrics(node);
     if (replication !== undefined) this.#watchReplication(replication);
     if (repair !== undefined) this.#watchRepair(repair);
 
@@ -153,6 +186,42 @@ export class Metrics implements WriteObserver {
     this.#watch('silverback_repair_', REPAIR_ROWS, ['shard'], () =>
       repair.status().map((one) => [{ shard: one.shard }, one]),
     );
+  }
+
+  #watchCallers(callers: Callers): void {
+    this.#watch('silverback_node_caller_', CALLER_ROWS, ['caller'], () =>
+      Array.from(callers.all(), (tally) => [{ caller: tally.caller }, tally]),
+    );
+    new Counter({
+      name: 'silverback_node_caller_refused_samples_total',
+      help: 'Samples that were refused, by caller and reason.',
+      labelNames: ['caller', 'code'],
+      registers: [this.registry],
+      collect() {
+        this.reset();
+        for (const { caller, refused } of callers.all()) {
+          for (const [code, count] of refused) this.inc({ caller, code }, count);
+        }
+      },
+    });
+  }
+
+  #watchRefusedMetrics(node: Node): void {
+    new Gauge({
+      name: 'silverback_node_refused_new_series',
+      help: 'Definitions of new series that found no room, by metric: those that had most, each an upper bound.',
+      labelNames: ['metric'],
+      registers: [this.registry],
+      collect() {
+        this.reset();
+        const counts = new Map<string, number>();
+        for (const { stats } of node.serving()) {
+          for (const { name, count } of stats.refusedMetrics) counts.set(name, (counts.get(name) ?? 0) + count);
+        }
+        const most = [...counts].sort(([, a], [, b]) => b - a).slice(0, MAX_REFUSED_METRICS);
+        for (const [metric, count] of most) this.set({ metric }, count);
+      },
+    });
   }
 
   #watchShards(node: Node): void {

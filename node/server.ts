@@ -1,7 +1,7 @@
 /** A node's gRPC face: the `Shards` service. In and out; what a call does stands in write.ts, read.ts, erase.ts and status.ts. */
 import type { RpcServer } from '../core/grpc.ts';
 import { shardsService } from '../core/protocol.ts';
-import { Callers } from './callers.ts';
+import type { Callers } from './callers.ts';
 import { serveClean, serveDelete } from './erase.ts';
 import type { Node } from './node.ts';
 import { ReadBound, serveReads } from './read.ts';
@@ -20,6 +20,8 @@ export interface ShardsOptions {
   readonly replication?: Omit<SinkContext, 'node'>;
   /** Repair of its copies, where there may be others. */
   readonly repair?: Repair;
+  /** Where what callers do is counted. */
+  readonly callers: Callers;
   /** Of this program. */
   readonly version: string;
   /** What an operator wants to know of the process. */
@@ -30,8 +32,7 @@ export interface ShardsOptions {
 
 /** Adds the service to `server`, before it listens. */
 export function addShardsService(server: RpcServer, options: ShardsOptions): void {
-  const { node, inFlight, observer, monotonicMs, version, replication, repair } = options;
-  const callers = new Callers(monotonicMs);
+  const { node, inFlight, observer, monotonicMs, callers, version, replication, repair } = options;
   const bound = new ReadBound(options.maxReadCount ?? 256);
   server
     .duplex(shardsService.Write, (call) => serveWrites(call, { node, inFlight, observer, monotonicMs, callers }))

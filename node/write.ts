@@ -4,8 +4,8 @@
  */
 import { SilverbackError } from '../core/errors.ts';
 import type { Duplex } from '../core/grpc.ts';
-import type { Rejection, ShardBatch, ShardOutcome, WireCode, WriteReply, WriteRequest } from '../core/protocol.ts';
-import type { Callers } from './callers.ts';
+import type { ShardBatch, ShardOutcome, WireCode, WriteReply, WriteRequest } from '../core/protocol.ts';
+import type { Callers, Tally } from './callers.ts';
 import { checkHello } from './hello.ts';
 import type { Node } from './node.ts';
 import type { Sender } from './shard/sender.ts';
@@ -48,10 +48,12 @@ export interface WriteContext {
   readonly inFlight: InFlight;
   readonly observer: WriteObserver;
   readonly monotonicMs: () => number;
-  readonly callers?: Callers;
+  readonly callers: Callers;
 }
 
 const RETRY_MS = 200;
+/** Of one request, over its shards: what each shard takes at most. Its answer may have to name every one of them. */
+const MAX_REQUEST_SAMPLES = 131_072;
 const NO_BYTES = new Uint8Array(0);
 
 /** Serves a stream until its end. */
@@ -64,10 +66,11 @@ class WriteStream {
   readonly #context: WriteContext;
   /** This stream's references, in each shard it has written to. */
   readonly #senders = new Map<number, { readonly shard: Shard; readonly sender: Sender }>();
-  #greeted = false;
-  #caller = '';
+  /** Of its caller; undefined before it has said who it is. */
+  #tally: Tally | undefined;
   #openCount = 0;
   #ended = false;
+  #detached = false;
 
   constructor(call: Duplex<WriteRequest, WriteReply>, context: WriteContext) {
     this.#call = call;
@@ -86,23 +89,38 @@ class WriteStream {
   }
 
   #take(request: WriteRequest): void {
-    if (!this.#greeted) checkHello(request.hello, this.#context.node);
-    this.#greeted = true;
-    this.#caller ||= request.hello?.caller ?? '';
+    if (this.#tally === undefined) {
+      checkHello(request.hello, this.#context.node);
+      this.#tally = this.#context.callers.of(request.hello?.caller ?? '');
+      this.#tally.streamCount++;
+    }
+    const tally = this.#tally;
     const { inFlight, monotonicMs, observer } = this.#context;
     let bytes = 0;
-    for (const batch of request.shards) bytes += bytesOf(batch);
+    let samples = 0;
+    for (const batch of request.shards) {
+      bytes += bytesOf(batch);
+      samples += batch.timestamps.length / 8;
+    }
+    tally.requestCount++;
+    tally.byteCount += bytes;
+    tally.sampleCount += samples;
+    if (samples > MAX_REQUEST_SAMPLES) {
+      const message = `request of ${samples} samples, at most ${MAX_REQUEST_SAMPLES} are accepted`;
+      this.#turnAway(request, tally, new SilverbackError('TOO_LARGE', message));
+      return;
+    }
     if (!inFlight.enter(bytes)) {
       const { maxBytes, maxCount } = inFlight;
       const message = `node ${this.#context.node.name} has ${inFlight.count} requests of ${inFlight.bytes} bytes under way, at most ${maxCount} and ${maxBytes} are accepted`;
-      const error = new SilverbackError('RESOURCE_EXHAUSTED', message, { retryAfterMs: RETRY_MS });
-      const shards = request.shards.map((batch) => this.#observed(batch, refusal(batch.shard, error)));
-      this.#call.send({ batchId: request.batchId, shards });
+      this.#turnAway(request, tally, new SilverbackError('RESOURCE_EXHAUSTED', message, { retryAfterMs: RETRY_MS }));
       return;
     }
     this.#openCount++;
+    tally.inFlightCount++;
+    tally.inFlightBytes += bytes;
     const startedMs = monotonicMs();
-    Promise.all(request.shards.map((batch) => this.#append(batch, request)))
+    Promise.all(request.shards.map((batch) => this.#append(batch, request, tally)))
       .then(
         (shards) => this.#call.send({ batchId: request.batchId, shards }),
         // Expected failures are outcomes; this is a bug, and this stream's end.
@@ -110,33 +128,47 @@ class WriteStream {
       )
       .finally(() => {
         inFlight.leave(bytes);
+        tally.inFlightCount--;
+        tally.inFlightBytes -= bytes;
         observer.request(monotonicMs() - startedMs);
         this.#openCount--;
         this.#finishWhenDone();
       });
   }
 
-  async #append(batch: ShardBatch, { ack, peerWaitMs }: WriteRequest): Promise<ShardOutcome> {
+  #turnAway({ batchId, shards }: WriteRequest, tally: Tally, error: SilverbackError): void {
+    tally.turnedAwayCount++;
+    this.#call.send({
+      batchId,
+      shards: shards.map((batch) => this.#observed(batch, refusal(batch.shard, error), tally)),
+    });
+  }
+
+  async #append(batch: ShardBatch, { ack, peerWaitMs }: WriteRequest, tally: Tally): Promise<ShardOutcome> {
     let sender: Sender;
     try {
       sender = this.#sender(batch.shard);
     } catch (error) {
       if (!(error instanceof SilverbackError)) throw error;
-      return this.#observed(batch, refusal(batch.shard, error));
+      return this.#observed(batch, refusal(batch.shard, error), tally);
     }
     const { shard } = this.#senders.get(batch.shard) as { shard: Shard };
     const before = shard.seriesCount;
     // Series are made before this returns: whatever is new is this batch's.
     const appended = sender.append(batch, ack, peerWaitMs);
-    const newSeriesCount = shard.seriesCount - before;
+    tally.addSeries(shard.seriesCount - before);
     const { unknownRefs, exemplarCount, ...outcome } = await appended;
-    this.#context.callers?.count(this.#caller, newSeriesCount, refusedForSeries(outcome.rejections));
     const unknown = new Uint8Array(unknownRefs.buffer, unknownRefs.byteOffset, unknownRefs.byteLength);
-    return this.#observed(batch, { shard: batch.shard, ...outcome, unknownRefs: unknown, exemplars: exemplarCount });
+    const told = { shard: batch.shard, ...outcome, unknownRefs: unknown, exemplars: exemplarCount };
+    return this.#observed(batch, told, tally);
   }
 
-  #observed(batch: ShardBatch, outcome: ShardOutcome): ShardOutcome {
-    this.#context.observer.batch(batch.timestamps.length / 8, outcome);
+  #observed(batch: ShardBatch, outcome: ShardOutcome, tally: Tally): ShardOutcome {
+    const sampleCount = batch.timestamps.length / 8;
+    this.#context.observer.batch(sampleCount, outcome);
+    const { code, rejections } = outcome;
+    if (code !== 'OK' && code !== 'UNKNOWN_REF') tally.refuse(code, sampleCount);
+    else for (const one of rejections) if (one.code !== 'OK') tally.refuse(one.code, one.samples);
     return outcome;
   }
 
@@ -159,19 +191,14 @@ class WriteStream {
   #detach(): void {
     for (const { sender } of this.#senders.values()) sender.detach();
     this.#senders.clear();
+    if (this.#tally !== undefined && !this.#detached) this.#tally.streamCount--;
+    this.#detached = true;
   }
 }
 
 function bytesOf({ definitions, refs, counts, timestamps, values, exemplars, metadata }: ShardBatch): number {
   const columns = refs.length + counts.length + timestamps.length + values.length;
   return definitions.length + columns + exemplars.length + metadata.length;
-}
-
-/** Samples of series that the shard has no room for. */
-function refusedForSeries(rejections: readonly Rejection[]): number {
-  let count = 0;
-  for (const { code, samples } of rejections) if (code === 'SERIES_LIMIT') count += samples;
-  return count;
 }
 
 function refusal(shard: number, error: SilverbackError): ShardOutcome {

@@ -4,7 +4,9 @@
  * A sender drops a body at 4xx (but 429) and sends it again at 429 and 5xx. So: as long as any part can
  * succeed on a later try, the answer asks for one, whatever else is wrong with the body; samples that
  * are stored already are stored again, which changes nothing. Only when all that remains can never succeed
- * the answer is 400, and names the series and the rule.
+ * the answer is 400, and names the series and the rule. New series for which there is no room are of that kind, as with
+ * Mimir's limit for a tenant: room comes when old series go, in hours, and a sender that repeats a body until then
+ * holds back the samples of all its other series.
  */
 import type { ColumnBatch, WriteOutcome } from '../../client/writer.ts';
 import { type ErrorCode, isRetryable, SilverbackError } from '../../core/errors.ts';
@@ -59,6 +61,7 @@ export function settle(
 ): Receipt {
   const later = new Tally();
   const never = new Tally();
+  const full = new Tally();
   const exemplars = new Tally();
   let retryAfterMs = 0;
   let status = 0;
@@ -66,6 +69,10 @@ export function settle(
   let writtenSampleCount = 0;
   let writtenExemplarCount = 0;
   const judge = (code: ErrorCode, message: string, sampleCount: number, ownRetryMs: number): void => {
+    if (code === 'SERIES_LIMIT') {
+      full.add(message, sampleCount);
+      return;
+    }
     if (!isRetryable(code)) {
       never.add(message, sampleCount);
       broken ||= code === 'INTERNAL';
@@ -91,6 +98,7 @@ export function settle(
   }
   const refusals = [
     ...(never.problemCount === 0 ? [] : [`${never.sampleCount} samples can never be stored: ${never}`]),
+    ...(full.problemCount === 0 ? [] : [`${full.sampleCount} samples of new series are refused: ${full}`]),
     ...(exemplars.problemCount === 0 ? [] : [`${exemplars.sampleCount} exemplars can never be stored: ${exemplars}`]),
   ];
   const counts = { writtenSampleCount, writtenExemplarCount, refusedExemplarCount: exemplars.sampleCount };

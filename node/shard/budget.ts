@@ -7,6 +7,16 @@ export interface Evictable {
 }
 
 /**
+ * Parts of the limit that may be held for good. Past the first no new series are taken, so that those that are there have
+ * room for their samples; past the second kernels seal what they can, and use again what that frees; past all of it they
+ * no longer grow.
+ */
+const SERIES_SHARE = 3 / 4;
+const TIGHT_SHARE = 7 / 8;
+/** What a shard may hold however small the budget is: its empty tables and a little more. */
+const SHARD_FLOOR_BYTES = 1 << 20;
+
+/**
  * The memory budget of a process, shared by its shards: what they hold for good (kernels, indexes) and the blocks they
  * hold in memory. Past the limit the oldest blocks of any shard leave memory and are read from disk.
  */
@@ -46,6 +56,30 @@ export class Budget {
   /** A block is about to leave memory; its `residentBytes` are still what they were when it came. */
   delete(block: Evictable): void {
     if (this.#blocks.delete(block)) this.#blockBytes -= block.residentBytes;
+  }
+
+  /** What no block can make room for. */
+  get fixedBytes(): number {
+    return this.#fixedBytes;
+  }
+
+  /** So much may be held for good while new series are taken. */
+  get seriesBytes(): number {
+    return this.#part(SERIES_SHARE);
+  }
+
+  /** Little is left that blocks could make room for. */
+  get isTight(): boolean {
+    return this.#fixedBytes > this.#part(TIGHT_SHARE);
+  }
+
+  /** Nothing is. */
+  get isFull(): boolean {
+    return this.#fixedBytes > this.#part(1);
+  }
+
+  #part(share: number): number {
+    return Math.max(this.limitBytes * share, this.#fixed.size * SHARD_FLOOR_BYTES);
   }
 
   /** Would `bytes` more fit? */

@@ -9,21 +9,45 @@ import { SilverbackError } from '../../core/errors.ts';
 import type { SeriesId, ShardKernel } from '../../core/kernel/shard.ts';
 import { decodeIdentity, formatLabels, type Labels, UNLIMITED } from '../../core/labels.ts';
 import type { CompiledMatcher } from '../../core/matchers.ts';
+import type { Budget } from './budget.ts';
 import type { ShardLimits } from './options.ts';
 import { type Among, type IdSet, Postings } from './postings.ts';
 import type { Slicer } from './slicer.ts';
 
+/** Room for series comes when old ones go, or with a larger limit: seldom. */
+export const FULL_RETRY_MS = 60_000;
+/** Of a series' labels in a message. */
+const SHOWN_CHARS = 300;
+
 export class Catalogue {
   readonly #kernel: ShardKernel;
   readonly #limits: ShardLimits;
+  readonly #budget: Budget;
   readonly #postings = new Postings();
   #releaseCount = 0;
   /** Per slot: the `#releaseCount` with which its last series left. */
   #releasedAt = new Uint32Array(1024);
 
-  constructor(kernel: ShardKernel, limits: ShardLimits) {
+  constructor(kernel: ShardKernel, limits: ShardLimits, budget: Budget) {
     this.#kernel = kernel;
     this.#limits = limits;
+    this.#budget = budget;
+  }
+
+  /** Why no further series is admitted now, in words; undefined while there is room. */
+  get fullness(): string | undefined {
+    const { maxSeriesCount } = this.#limits;
+    const { fixedBytes, seriesBytes, limitBytes } = this.#budget;
+    if (this.#kernel.seriesCount >= maxSeriesCount) {
+      return `the shard holds ${this.#kernel.seriesCount} series, at most ${maxSeriesCount} are accepted`;
+    }
+    if (fixedBytes <= seriesBytes) return undefined;
+    return `the node holds ${fixedBytes} bytes of series and open windows, new series are accepted up to ${seriesBytes} of its memory budget of ${limitBytes}`;
+  }
+
+  /** The series of identity bytes, if it is there. */
+  find(identity: Uint8Array): SeriesId | undefined {
+    return this.#kernel.find(identity);
   }
 
   get seriesCount(): number {
@@ -46,21 +70,19 @@ export class Catalogue {
   admit(identity: Uint8Array): SeriesId {
     const limits = this.#limits;
     if (identity.length > limits.maxIdentityBytes) {
-      const shown = formatLabels(decodeIdentity(identity, limits)).slice(0, 200);
       throw new SilverbackError(
         'INVALID_LABELS',
-        `series ${shown}...: its labels have ${identity.length} bytes together, at most ${limits.maxIdentityBytes} are accepted`,
+        `series ${shownLabels(decodeIdentity(identity, limits))}: its labels have ${identity.length} bytes together, at most ${limits.maxIdentityBytes} are accepted`,
       );
     }
     const found = this.#kernel.find(identity);
     if (found !== undefined) return found;
     const labels = decodeIdentity(identity, limits);
-    if (this.#kernel.seriesCount >= limits.maxSeriesCount) {
-      throw new SilverbackError(
-        'SERIES_LIMIT',
-        `series ${formatLabels(labels)}: the shard holds ${this.#kernel.seriesCount} series, at most ${limits.maxSeriesCount} are accepted`,
-        { retryAfterMs: 60_000 },
-      );
+    const { fullness } = this;
+    if (fullness !== undefined) {
+      throw new SilverbackError('SERIES_LIMIT', `series ${shownLabels(labels)}: ${fullness}`, {
+        retryAfterMs: FULL_RETRY_MS,
+      });
     }
     const { id } = this.#kernel.intern(identity);
     this.#postings.add(id, labels);
@@ -76,11 +98,6 @@ export class Catalogue {
 
   labels(id: SeriesId): Labels {
     return decodeIdentity(this.#kernel.identity(id), UNLIMITED);
-  }
-
-  /** As PromQL writes it. */
-  name(id: SeriesId): string {
-    return formatLabels(this.labels(id));
   }
 
   /** The series that satisfy every matcher, ascending. See `Postings.resolve`. */
@@ -135,4 +152,10 @@ export class Catalogue {
     }
     this.#releasedAt[id] = ++this.#releaseCount;
   }
+}
+
+/** Labels as PromQL writes them, cut when they are long: whoever is refused by the thousand is told so in a bounded message. */
+export function shownLabels(labels: Labels): string {
+  const text = formatLabels(labels);
+  return text.length <= SHOWN_CHARS ? text : `${text.slice(0, SHOWN_CHARS)}...`;
 }

@@ -105,7 +105,7 @@ function createParts(env: Env, directory: string, settings: ShardSettings): Part
     maxMemoryBytes: limits.maxKernelBytes,
     maxOpenWindows: limits.maxOpenWindowCount,
   });
-  const catalogue = new Catalogue(kernel, limits);
+  const catalogue = new Catalogue(kernel, limits, settings.budget);
   const blocks = new BlockStore(env, `${directory}/blocks`, settings.shard, settings.budget, (identity) =>
     catalogue.restore(identity),
   );

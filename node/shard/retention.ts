@@ -1,7 +1,7 @@
 /** What leaves a shard with time (samples, deletions, series that have neither), and what it holds of the process's memory. */
 
 import type { Env } from '../../core/env/env.ts';
-import { messageOf } from '../../core/errors.ts';
+import { messageOf, SilverbackError } from '../../core/errors.ts';
 import { type ShardKernel, WINDOW_MS } from '../../core/kernel/shard.ts';
 import type { Annex } from './annex.ts';
 import type { BlockStore } from './blocks.ts';
@@ -25,12 +25,19 @@ export interface RetentionParts {
   readonly closed: AbortSignal;
 }
 
+/** A window under way is sealed at the next tick. */
+const PRESSED_RETRY_MS = 1_000;
+/** A kernel that uses less is not sealed early: it would give back next to nothing. */
+const SEALED_BYTES = 4 << 20;
+
 export class Retention {
   readonly #parts: RetentionParts;
   /** Blocks left, or series were defined that may never have got a sample (by recovery, too): look for series to release. */
   #collectDue = true;
   #collectSeriesCount = Number.POSITIVE_INFINITY;
   #kernelPeakBytes = 0;
+  /** Held for good beside kernel and series index, when last counted. */
+  #otherBytes = 0;
   #overBudget = false;
 
   constructor(parts: RetentionParts) {
@@ -90,11 +97,36 @@ export class Retention {
 
   /** States what the shard holds for good; blocks in memory state themselves. */
   account(): void {
-    const { settings, kernel, catalogue, blocks, deletions, annex } = this.#parts;
+    const { blocks, deletions, annex } = this.#parts;
+    this.#otherBytes = deletions.byteCount + annex.byteCount;
+    for (const block of blocks.all) this.#otherBytes += block.indexBytes;
+    this.grown();
+  }
+
+  /** The same for what every batch may make larger. */
+  grown(): void {
+    const { settings, kernel, catalogue } = this.#parts;
     this.#kernelPeakBytes = Math.max(this.#kernelPeakBytes, kernel.usedBytes);
-    let bytes = this.#kernelPeakBytes + catalogue.indexBytes + deletions.byteCount + annex.byteCount;
-    for (const block of blocks.all) bytes += block.indexBytes;
-    settings.budget.hold(this, bytes);
+    settings.budget.hold(this, this.#kernelPeakBytes + catalogue.indexBytes + this.#otherBytes);
+  }
+
+  /** Sealing would help: little is left of the budget, and of what the kernel has touched, and that is worth it. */
+  get isTight(): boolean {
+    const { settings, kernel } = this.#parts;
+    if (!settings.budget.isTight || kernel.usedBytes < SEALED_BYTES) return false;
+    return kernel.usedBytes * 4 > this.#kernelPeakBytes * 3;
+  }
+
+  /**
+   * Throws RESOURCE_EXHAUSTED when the budget is used up by what cannot leave memory, and the kernel has no room for `bytes`
+   * more in what it has touched already.
+   */
+  admit(bytes: number): void {
+    const { settings, kernel } = this.#parts;
+    const { budget, shard } = settings;
+    if (!budget.isFull || kernel.usedBytes + bytes <= this.#kernelPeakBytes) return;
+    const message = `shard ${shard}: the node holds ${budget.fixedBytes} bytes of series and open windows of its memory budget of ${budget.limitBytes}, a batch of about ${bytes} more waits until a window is sealed`;
+    throw new SilverbackError('RESOURCE_EXHAUSTED', message, { retryAfterMs: PRESSED_RETRY_MS });
   }
 
   /** Evicts blocks, whichever shard's, until the process's budget holds. */

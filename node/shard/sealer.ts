@@ -22,13 +22,15 @@ export interface SealerParts {
   readonly gaps: Gaps;
   readonly problems: Problems;
   readonly intake: Pick<Intake, 'takePressure'>;
-  readonly retention: Pick<Retention, 'overBudget'>;
+  readonly retention: Pick<Retention, 'overBudget' | 'isTight'>;
   /** Aborted: the shard is closing, so that what fails has no news. */
   readonly closed: AbortSignal;
 }
 
 /** How long sealing that failed waits before the next try. */
 const RETRY_MS = 30_000;
+/** Between two seals because little is left of the process's budget. */
+const TIGHT_MS = 30_000;
 
 interface Idleness {
   appendCount: number;
@@ -39,6 +41,7 @@ export class Sealer {
   readonly #parts: SealerParts;
   readonly #idleness = new Map<number, Idleness>();
   #retryAtMs = 0;
+  #tightAtMs = 0;
   #count = 0;
   #lastMs = 0;
 
@@ -89,6 +92,11 @@ export class Sealer {
     if (intake.takePressure() || crowded || full) return idlest;
     // Nothing is left to evict: closed windows leave the kernel early, whose memory the next ones then reuse.
     if (retention.overBudget && open.length > 1) return idlest;
+    // Even the one that is being written to, though not all the time: each time its block is made anew.
+    if (retention.isTight && monotonicMs >= this.#tightAtMs) {
+      this.#tightAtMs = monotonicMs + TIGHT_MS;
+      return idlest;
+    }
     return undefined;
   }
 

@@ -5,17 +5,19 @@
  * and the state it describes can never differ in order. Only the wait for the log is asynchronous.
  */
 import type { Clock } from '../../core/env/env.ts';
-import { SilverbackError, wireCode } from '../../core/errors.ts';
+import { type ErrorCode, SilverbackError, wireCode } from '../../core/errors.ts';
 import { type BatchColumns, startOfBatch } from '../../core/kernel/batch.ts';
 import type { RefTable, RejectedSamples, SeriesId, ShardKernel } from '../../core/kernel/shard.ts';
 import type { AckLevel, ExemplarRefusal, Rejection, WireCode } from '../../core/protocol.ts';
 import type { Annex, AnnexColumns } from './annex.ts';
-import type { Catalogue } from './catalogue.ts';
+import { type Catalogue, FULL_RETRY_MS, shownLabels } from './catalogue.ts';
 import { readDefinitions } from './definitions.ts';
 import type { Deletion, Deletions } from './deletions.ts';
+import { Hitters, metricOf } from './hitters.ts';
 import type { Log } from './log.ts';
 import type { ShardSettings } from './options.ts';
 import { OWN_ORIGIN, type Recorder } from './recorder.ts';
+import type { Retention } from './retention.ts';
 
 /** What one sender wants stored, packed little-endian (proto `ShardBatch`). */
 export interface Batch extends BatchColumns, AnnexColumns {
@@ -38,10 +40,14 @@ export interface AppendOutcome {
   readonly refusedExemplars: readonly ExemplarRefusal[];
 }
 
-/** Refusals that a sender remembers, so that samples of a refused series are told why. */
+/** Refusals that a sender remembers from one batch to the next, so that samples of a refused series are told why. */
 const MAX_REFUSED_REFS = 10_000;
-/** Rejections of a batch that name their series; the rest name the reference only. */
+/** Rejections of a batch that name their series and the rule in full; the rest refer to these, or the answer would outgrow a message. */
 const MAX_NAMED_REJECTIONS = 64;
+const AS_NAMED = 'refused as those that are named';
+/** Bounds of what a batch may take of the kernel: cells of a run that begins, and a sample that does not compress. */
+const RUN_BYTES = 192;
+const SAMPLE_BYTES = 16;
 const RETRY_MS = 1000;
 const NO_REFS = new Uint32Array(0);
 
@@ -59,6 +65,7 @@ export interface IntakeParts {
   readonly log: Log;
   readonly recorder: Recorder;
   readonly peers: Peers;
+  readonly memory: Pick<Retention, 'admit' | 'grown'>;
 }
 
 export class Intake {
@@ -72,6 +79,8 @@ export class Intake {
   readonly #senders = new Set<Sender>();
   readonly #recorder: Recorder;
   readonly #peers: Peers;
+  readonly #memory: IntakeParts['memory'];
+  readonly #refusedMetrics = new Hitters();
   #closed = false;
   #pressed = false;
   #acceptedCount = 0;
@@ -86,6 +95,7 @@ export class Intake {
     this.#log = parts.log;
     this.#recorder = parts.recorder;
     this.#peers = parts.peers;
+    this.#memory = parts.memory;
     this.#settings = settings;
   }
 
@@ -96,6 +106,11 @@ export class Intake {
 
   get refusedCount(): number {
     return this.#refusedCount;
+  }
+
+  /** Of new series that found no room: the metrics that had most of them. */
+  get refusedMetrics(): Hitters {
+    return this.#refusedMetrics;
   }
 
   get senderCount(): number {
@@ -221,6 +236,7 @@ export class Intake {
       }
       const besideBytes = (batch.exemplars?.length ?? 0) + (batch.metadata?.length ?? 0);
       this.#log.admit(batch.definitions.length + batch.timestamps.length * 2 + batch.refs.length * 2 + besideBytes);
+      this.#admitMemory(batch, sampleCount);
       this.#takeDefinitions(refs, batch.definitions, refused);
       const nowMs = this.#clock.nowMs();
       const admission = {
@@ -247,19 +263,49 @@ export class Intake {
       if (!(error instanceof SilverbackError)) throw error;
       step.failure = error;
     }
+    this.#memory.grown();
     if (refused.size > 0) this.#explainRefused(batch, unknown, refused, step.rejections);
     step.unknownRefs = Uint32Array.from(unknown);
     return step;
   }
 
+  #admitMemory({ refs, definitions }: Batch, sampleCount: number): void {
+    try {
+      this.#memory.admit(definitions.length + (refs.length / 4) * RUN_BYTES + sampleCount * SAMPLE_BYTES);
+    } catch (error) {
+      this.#pressed = true;
+      throw error;
+    }
+  }
+
   #takeDefinitions(refs: RefTable, bytes: Uint8Array, refused: Map<number, SilverbackError>): void {
+    let namedCount = 0;
+    const unnamed = new Map<ErrorCode, SilverbackError>();
+    const refuse = (ref: number, code: ErrorCode, retryAfterMs: number | undefined) => {
+      let error = unnamed.get(code);
+      if (error === undefined) {
+        error = new SilverbackError(code, AS_NAMED, retryAfterMs === undefined ? {} : { retryAfterMs });
+        unnamed.set(code, error);
+      }
+      refused.set(ref, error);
+    };
     readDefinitions(bytes, 'INVALID_ARGUMENT', (ref, identity) => {
+      // Refusing must cost less than admitting: of those that find no room, few get an error of their own.
+      if (namedCount >= MAX_NAMED_REJECTIONS && this.#catalogue.fullness !== undefined) {
+        if (this.#catalogue.find(identity) === undefined) {
+          this.#refusedMetrics.add(metricOf(identity));
+          refuse(ref, 'SERIES_LIMIT', FULL_RETRY_MS);
+          return;
+        }
+      }
       try {
         this.define(refs, ref, identity);
         refused.delete(ref);
       } catch (error) {
         if (!(error instanceof SilverbackError)) throw error;
-        if (refused.size < MAX_REFUSED_REFS) refused.set(ref, error);
+        if (namedCount++ < MAX_NAMED_REJECTIONS) refused.set(ref, error);
+        else refuse(ref, error.code, error.retryAfterMs);
+        if (error.code === 'SERIES_LIMIT') this.#refusedMetrics.add(metricOf(identity));
         if (error.code === 'RESOURCE_EXHAUSTED') this.#pressed = true;
       }
     });
@@ -268,13 +314,14 @@ export class Intake {
   #rejection(rejected: RejectedSamples, nowMs: number, index: number): Rejection {
     this.#refusedCount += rejected.sampleCount;
     const { maxSampleAgeMs, maxFutureMs, limits } = this.#settings;
-    const series = index < MAX_NAMED_REJECTIONS ? this.#catalogue.name(rejected.seriesId) : `reference ${rejected.ref}`;
+    const isNamed = index < MAX_NAMED_REJECTIONS;
+    const series = isNamed ? shownLabels(this.#catalogue.labels(rejected.seriesId)) : '';
     const what = rejected.sampleCount === 1 ? 'sample at' : `${rejected.sampleCount} samples, the first at`;
     const sample = `series ${series}: ${what} ${atMs(rejected.timestampMs)}`;
     const of = (code: WireCode, message: string, retryAfterMs = 0): Rejection => ({
       ref: rejected.ref,
       code,
-      message,
+      message: isNamed ? message : AS_NAMED,
       samples: rejected.sampleCount,
       retryAfterMs,
     });
@@ -315,6 +362,7 @@ export class Intake {
     refused: Map<number, SilverbackError>,
     rejections: Rejection[],
   ): void {
+    const isFull = this.#catalogue.fullness !== undefined;
     const counts = new Map<number, number>();
     const refs = new DataView(batch.refs.buffer, batch.refs.byteOffset, batch.refs.byteLength);
     const runs = new DataView(batch.counts.buffer, batch.counts.byteOffset, batch.counts.byteLength);
@@ -325,8 +373,8 @@ export class Intake {
     }
     for (const [ref, samples] of counts) {
       const error = refused.get(ref) as SilverbackError;
-      // What may succeed later is asked for anew: the sender gets UNKNOWN_REF next time and defines it again.
-      if (error.retryable) refused.delete(ref);
+      // What may succeed now is asked for anew: the sender gets UNKNOWN_REF next time and defines it again.
+      if (error.code === 'SERIES_LIMIT' ? !isFull : error.retryable) refused.delete(ref);
       unknown.delete(ref);
       this.#refusedCount += samples;
       rejections.push({
@@ -336,6 +384,10 @@ export class Intake {
         samples,
         retryAfterMs: error.retryAfterMs ?? 0,
       });
+    }
+    for (const ref of refused.keys()) {
+      if (refused.size <= MAX_REFUSED_REFS) break;
+      refused.delete(ref);
     }
   }
 

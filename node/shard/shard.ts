@@ -104,8 +104,8 @@ export class Shard {
     const unsound = (block: SealedBlock, error: unknown) => gaps.unsound(block, error);
     this.#source = { kernel, catalogue, blocks, deletions, shard: settings.shard, unsound };
     const closed = this.#closed.signal;
-    this.#intake = new Intake(env.clock, { ...opened, peers: cursors }, settings);
     this.#retention = new Retention({ ...opened, closed });
+    this.#intake = new Intake(env.clock, { ...opened, peers: cursors, memory: this.#retention }, settings);
     this.#sealer = new Sealer({ ...opened, intake: this.#intake, retention: this.#retention, closed });
     this.#keeper = new Keeper({ ...opened, closed }, opened.found.checkpointSequence);
     this.#retention.account();

@@ -2,12 +2,14 @@
 import type { SealedBlock } from './blocks.ts';
 import type { Keeper } from './keeper.ts';
 import type { Opened } from './opening.ts';
+import type { ShardSettings } from './options.ts';
 import type { Problem } from './problems.ts';
 import type { Retention } from './retention.ts';
 import type { Sealer } from './sealer.ts';
 import type { Intake } from './sender.ts';
 
 export interface ShardStats {
+  readonly maxSeriesCount: number;
   readonly seriesCount: number;
   /** In open runs; late ones that are not yet merged count each. */
   readonly openSampleCount: number;
@@ -16,6 +18,8 @@ export interface ShardStats {
   readonly blockCount: number;
   readonly residentBlockCount: number;
   readonly senderCount: number;
+  /** Metrics of new series that found no room, those with most of them: upper bounds. */
+  readonly refusedMetrics: readonly { readonly name: string; readonly count: number }[];
   /** Since the shard was opened. */
   readonly acceptedSampleCount: number;
   readonly refusedSampleCount: number;
@@ -57,6 +61,7 @@ interface StatsParts
   readonly sealer: Sealer;
   readonly keeper: Keeper;
   readonly retention: Retention;
+  readonly settings: ShardSettings;
 }
 
 export function shardStats(parts: StatsParts): ShardStats {
@@ -64,6 +69,7 @@ export function shardStats(parts: StatsParts): ShardStats {
   const blocks = parts.blocks.all;
   const sum = (of: (block: SealedBlock) => number) => blocks.reduce((total, block) => total + of(block), 0);
   return {
+    maxSeriesCount: parts.settings.limits.maxSeriesCount,
     seriesCount: catalogue.seriesCount,
     openSampleCount: kernel.sampleCount,
     sealedSampleCount: sum((block) => block.sampleCount),
@@ -71,6 +77,7 @@ export function shardStats(parts: StatsParts): ShardStats {
     blockCount: blocks.length,
     residentBlockCount: sum((block) => (block.resident ? 1 : 0)),
     senderCount: intake.senderCount,
+    refusedMetrics: intake.refusedMetrics.list(),
     acceptedSampleCount: intake.acceptedCount,
     refusedSampleCount: intake.refusedCount,
     kernelBytes: kernel.usedBytes,

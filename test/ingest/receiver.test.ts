@@ -157,7 +157,7 @@ describe('receiver', () => {
   it.each<[ErrorCode, number]>([
     ['TOO_OLD', 400],
     ['TOO_FAR_AHEAD', 400],
-    ['SERIES_LIMIT', 429],
+    ['SERIES_LIMIT', 400],
     ['RESOURCE_EXHAUSTED', 429],
     ['UNCONFIRMED', 503],
     ['DISK_FAILED', 503],

@@ -6,6 +6,7 @@ import { StaticPlacement } from '../../client/placement.ts';
 import { nodeEnv } from '../../core/env/node.ts';
 import { RpcServer } from '../../core/grpc.ts';
 import type { Copy } from '../../core/placement.ts';
+import { Callers } from '../../node/callers.ts';
 import { claimDirectory } from '../../node/directory.ts';
 import { Metrics } from '../../node/metrics.ts';
 import { Node, type NodeOptions } from '../../node/node.ts';
@@ -50,12 +51,14 @@ export async function serve(
     ...options,
   });
   const inFlight = options.inFlight ?? new InFlight({ maxBytes: 64 * 2 ** 20, maxCount: 1_000 });
-  const metrics = new Metrics(node, inFlight);
+  const callers = new Callers(() => env.clock.monotonicMs());
+  const metrics = new Metrics({ node, inFlight, callers });
   const server = new RpcServer();
   addShardsService(server, {
     node,
     inFlight,
     observer: metrics,
+    callers,
     monotonicMs: () => env.clock.monotonicMs(),
     version: 'test',
     ...(options.maxReadCount !== undefined && { maxReadCount: options.maxReadCount }),

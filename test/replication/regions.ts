@@ -3,6 +3,7 @@ import { rm } from 'node:fs/promises';
 import { RpcServer } from '../../core/grpc.ts';
 import { encodeIdentity, makeLabels } from '../../core/labels.ts';
 import type { Copy, Placement } from '../../core/placement.ts';
+import { Callers } from '../../node/callers.ts';
 import { claimDirectory } from '../../node/directory.ts';
 import { Node } from '../../node/node.ts';
 import { connectPeer } from '../../node/repair/peer.ts';
@@ -104,6 +105,7 @@ export class Region {
       node,
       inFlight: new InFlight({ maxBytes: 2 ** 26, maxCount: 1_000 }),
       observer: { batch: () => undefined, request: () => undefined },
+      callers: new Callers(() => env.clock.monotonicMs()),
       monotonicMs: () => env.clock.monotonicMs(),
       version: 'test',
       replication: { env, origins: replication.origins, frontiers: replication.frontiers, pace: replication.pace },

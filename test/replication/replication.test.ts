@@ -3,6 +3,7 @@ import { ExemplarList, readExemplars } from '../../core/exemplars.ts';
 import { encodeIdentity, makeLabels } from '../../core/labels.ts';
 import { encodeMetadata, parseMetadataText } from '../../core/metadata.ts';
 import type { AckLevel } from '../../core/protocol.ts';
+import { Callers } from '../../node/callers.ts';
 import { Metrics } from '../../node/metrics.ts';
 import type { Batch } from '../../node/shard/sender.ts';
 import { InFlight } from '../../node/write.ts';
@@ -173,7 +174,9 @@ describe('replication', () => {
     const [east, west] = await twoRegions();
     await write(east, [0, 10], 50);
     await same(east, west);
-    const metrics = new Metrics(east.node, new InFlight({ maxBytes: 1, maxCount: 1 }), east.replication);
+    const { node, replication } = east;
+    const callers = new Callers(() => 0);
+    const metrics = new Metrics({ node, inFlight: new InFlight({ maxBytes: 1, maxCount: 1 }), callers, replication });
     const metric = async (name: string): Promise<number[]> => {
       const rows = (await metrics.registry.metrics()).split('\n');
       return rows.filter((row) => row.startsWith(`silverback_${name}{`)).map((row) => Number(row.split(' ').at(-1)));
