@@ -96,7 +96,7 @@ async function main(): Promise<void> {
   });
 
   const lock = await lockDirectory(env, settings.dataDir);
-  const etcd = await etcdOptions(env, settings);
+  const etcd = await etcdOptions(env, settings, process.env);
   const meta =
     etcd === undefined
       ? await openEmbeddedMeta(env, `${settings.dataDir}/meta`, { say: (message) => log.warn(message) })

@@ -165,12 +165,19 @@ const SETTINGS = {
   },
   etcdKey: { name: 'etcd-key', operand: 'FILE', schema: text, default: undefined, help: 'PEM of its private key' },
   etcdUser: { name: 'etcd-user', operand: 'NAME', schema: text, default: undefined, help: 'user of etcd' },
+  etcdPasswordFile: {
+    name: 'etcd-password-file',
+    operand: 'FILE',
+    schema: text,
+    default: undefined,
+    help: 'holds its password; it may also be in SILVERBACK_ETCD_PASSWORD, or in the --config file as etcd-password',
+  },
   etcdPassword: {
     name: 'etcd-password',
     operand: 'TEXT',
     schema: text,
     default: undefined,
-    help: 'and the password; in the file, other users of the machine cannot see it',
+    help: 'password of the user of etcd',
     secret: true,
   },
   dataDir: { name: 'data-dir', operand: 'DIR', schema: text, default: './data', help: 'where data is kept' },
@@ -330,7 +337,7 @@ const SETTINGS = {
 } as const satisfies Record<string, Setting>;
 
 interface Setting {
-  /** Nobody is shown its value. */
+  /** Nobody is shown its value, and so there is no flag for it: any user of the machine sees command lines. */
   readonly secret?: true;
   /** Given more than once, as a flag, the values are put together with commas, as the file has them. */
   readonly repeatable?: true;
@@ -431,6 +438,10 @@ function parseFlags(program: Program<SettingKey>): Record<string, string> | unde
     .configureOutput({ writeOut: program.print, writeErr: () => undefined });
   for (const key of program.settings) {
     const row: Setting = SETTINGS[key];
+    if (row.secret === true) {
+      refuseFlag(row, program.argv);
+      continue;
+    }
     const fallback = program.defaults?.[key] ?? row.default;
     const flag =
       row.operand !== undefined
@@ -458,6 +469,12 @@ function parseFlags(program: Program<SettingKey>): Record<string, string> | unde
     given[option.long?.replace(/^--(no-)?/, '') ?? ''] = String(command.getOptionValue(option.attributeName()));
   }
   return given;
+}
+
+function refuseFlag({ name }: Setting, argv: readonly string[]): void {
+  if (!argv.some((arg) => arg === `--${name}` || arg.startsWith(`--${name}=`))) return;
+  const message = `--${name}: secrets are not taken from the command line, where other users see them: give --${name}-file`;
+  throw new SilverbackError('INVALID_ARGUMENT', `${message}, or ${name} in the --config file`);
 }
 
 function check(row: Setting, input: unknown, where: string): unknown {

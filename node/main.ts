@@ -11,7 +11,7 @@ import { connectEtcd } from '../core/meta/etcd.ts';
 import { ETCD_SETTINGS, etcdOptions } from '../core/meta/flags.ts';
 import { register } from '../core/meta/member.ts';
 import { connectMeta } from '../core/meta/remote.ts';
-import type { MetaStore } from '../core/meta/store.ts';
+import { type MetaStore, StoreRefused } from '../core/meta/store.ts';
 import { openView } from '../core/meta/view.ts';
 import { reachedAt } from '../core/peers.ts';
 import { Callers } from './callers.ts';
@@ -73,13 +73,16 @@ async function main(): Promise<void> {
   const alive = setInterval(() => undefined, 60_000);
 
   const claim = await claimDirectory(env, settings.dataDir);
-  const etcd = await etcdOptions(env, settings);
+  const etcd = await etcdOptions(env, settings, process.env);
   const meta =
     etcd === undefined
       ? connectMeta(env, { address: settings.meta, caller: settings.nodeName })
       : connectEtcd(env, etcd);
   // A new node needs to know its cluster; one that was here before goes on with what it has, whoever else is down.
-  const asked = waitForCluster(meta, stop);
+  const asked = waitForCluster(meta, stop, (refused) => {
+    if (claim.identity === undefined) throw refused;
+    log.error({}, refused.message);
+  });
   const cluster = claim.identity ?? (await asked);
   if (cluster === undefined) {
     await claim.release();
@@ -214,11 +217,23 @@ async function main(): Promise<void> {
 }
 
 /** Asks until the cluster exists. Undefined: stopped first. */
-async function waitForCluster(meta: MetaStore, stop: AbortSignal): Promise<Cluster | undefined> {
+async function waitForCluster(
+  meta: MetaStore,
+  stop: AbortSignal,
+  refused: (error: StoreRefused) => void,
+): Promise<Cluster | undefined> {
   const backoff = new Backoff(env, { firstMs: 50, mostMs: 1_000 });
+  let isToldOf = '';
   while (!stop.aborted) {
-    const cluster = await readCluster(meta).catch(() => undefined);
-    if (cluster !== undefined) return cluster;
+    try {
+      const cluster = await readCluster(meta);
+      if (cluster !== undefined) return cluster;
+    } catch (error) {
+      if (error instanceof StoreRefused && error.message !== isToldOf) {
+        isToldOf = error.message;
+        refused(error);
+      }
+    }
     await new Promise<void>((resolve) => void env.timers.after(backoff.nextMs(), resolve));
   }
   return undefined;

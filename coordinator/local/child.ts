@@ -19,7 +19,11 @@ const WELL_AFTER_MS = 30_000;
  * V8 throws code away that a few full collections did not see run: while data is loaded, that of the queries, which was warmed
  * at the start. (`--always-sparkplug` and `--no-lazy-feedback-allocation` made no difference once it was warm.)
  */
-export const NODE_FLAGS = ['--enable-source-maps', '--max-semi-space-size=4', '--no-flush-bytecode'];
+export const NODE_FLAGS = [
+  ...['--enable-source-maps', '--max-semi-space-size=4', '--no-flush-bytecode'],
+  // grpc-js names the host that it speaks TLS to, even when it is an address.
+  '--disable-warning=DEP0123',
+];
 /** pino's numbers. */
 const WARN_LEVEL = 40;
 const FATAL_LEVEL = 60;

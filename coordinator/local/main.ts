@@ -90,7 +90,7 @@ async function settle(argv: readonly string[]) {
  */
 function passedOn(argv: readonly string[]): string[] {
   return argv.flatMap((arg, i) => {
-    const flag = /^--(config|etcd(?:-[a-z]+)?)(=|$)/.exec(arg);
+    const flag = /^--(config|etcd(?:-[a-z]+)*)(=|$)/.exec(arg);
     if (flag === null) return [];
     return flag[2] === '=' ? [arg] : [arg, argv[i + 1]!];
   });
@@ -102,7 +102,7 @@ async function main(argv: readonly string[]): Promise<void> {
   if (settings === undefined) return;
   const { dataDir, maxSampleAgeMs, layout } = settings;
   // A mistake in them is said here, and not by the children's restarts.
-  await etcdOptions(nodeEnv, settings);
+  await etcdOptions(nodeEnv, settings, process.env);
   const lock = await lockDirectory(nodeEnv, dataDir);
 
   let self: { client: Client; monitor: Monitor } | undefined;
@@ -138,7 +138,8 @@ async function main(argv: readonly string[]): Promise<void> {
     ],
     say,
     failed(reason) {
-      process.stderr.write(`${reason}\n`);
+      // A mistake in what all of them were given ends each of them.
+      if (stoppingSinceMs === undefined) process.stderr.write(`${reason}\n`);
       stop(1).catch(fail);
     },
   });

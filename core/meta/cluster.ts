@@ -3,7 +3,7 @@ import type { Env } from '../env/env.ts';
 import { SilverbackError } from '../errors.ts';
 import { Backoff } from './backoff.ts';
 import { KEYS } from './keys.ts';
-import type { MetaStore } from './store.ts';
+import { type MetaStore, StoreRefused } from './store.ts';
 
 export interface Cluster {
   /** Random, 32 hex digits. Every data directory and every Hello carries it. */
@@ -46,6 +46,7 @@ export async function openCluster(env: Env, store: MetaStore, askedShardCount?: 
 /**
  * `openCluster` for a store that may be away: asks until it answers.
  * @param say takes a line when it is away
+ * @throws StoreRefused
  */
 export async function openClusterWhenThere(
   env: Env,
@@ -58,7 +59,8 @@ export async function openClusterWhenThere(
     try {
       return await openCluster(env, store, askedShardCount);
     } catch (error) {
-      if (!(error instanceof SilverbackError && error.code === 'UNAVAILABLE')) throw error;
+      const isAway = error instanceof SilverbackError && error.code === 'UNAVAILABLE';
+      if (!isAway || error instanceof StoreRefused) throw error;
       if (!said) say(`waiting for the meta store: ${error.message}`);
       await new Promise<void>((resolve) => void env.timers.after(backoff.nextMs(), resolve));
     }

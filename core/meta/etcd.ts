@@ -31,7 +31,16 @@ import {
 import type { Env } from '../env/env.ts';
 import { SilverbackError } from '../errors.ts';
 import { checkSize, checkTtl } from './bounds.ts';
-import type { Change, Entry, Event, LeaseId, MetaStore, Watch, WatchHandler } from './store.ts';
+import {
+  type Change,
+  type Entry,
+  type Event,
+  type LeaseId,
+  type MetaStore,
+  StoreRefused,
+  type Watch,
+  type WatchHandler,
+} from './store.ts';
 
 export interface EtcdOptions {
   /** host:port of etcd's members, at least one. */
@@ -50,9 +59,17 @@ const MESSAGE_BYTES_MOST = 64 << 20;
 /** A member that did not answer is not asked again for this long, where there are others. */
 const AVOID_MS = 1_000;
 
-/** Connects on first use, and again whenever the connection broke. Calls while it is broken fail with UNAVAILABLE. */
+/**
+ * Connects on first use, and again whenever the connection broke. Calls while it is broken fail with UNAVAILABLE.
+ * @throws SilverbackError INVALID_ARGUMENT for certificates and keys that cannot be used
+ */
 export function connectEtcd(env: Env, options: EtcdOptions): MetaStore {
-  return new EtcdMeta(env, options);
+  try {
+    return new EtcdMeta(env, options);
+  } catch (error) {
+    const message = `--etcd-ca, --etcd-cert, --etcd-key: these files cannot be used: ${(error as Error).message}`;
+    throw new SilverbackError('INVALID_ARGUMENT', message, { cause: error });
+  }
 }
 
 class EtcdMeta implements MetaStore {
@@ -62,8 +79,11 @@ class EtcdMeta implements MetaStore {
   readonly #prefix: string;
   readonly #timeoutMs: number;
   readonly #triesMost: number;
+  readonly #auth: EtcdOptions['auth'];
   /** Ends each watch that is open. */
   readonly #watches = new Set<(error: Error) => void>();
+  /** Why there was no connection, as it was said when one was tried last: calls in between are told nothing. */
+  #trouble = '';
   #closed = false;
 
   constructor(env: Env, { endpoints, prefix, tls, auth, timeoutMs = 3_000 }: EtcdOptions) {
@@ -72,6 +92,7 @@ class EtcdMeta implements MetaStore {
     this.#prefix = prefix;
     this.#timeoutMs = timeoutMs;
     this.#triesMost = endpoints.length;
+    this.#auth = auth;
     const alone = endpoints.length === 1;
     this.#client = new Etcd3({
       hosts: [...endpoints],
@@ -235,7 +256,9 @@ class EtcdMeta implements MetaStore {
     for (let tries = 1; ; tries++) {
       if (this.#closed) throw this.#closedError();
       try {
-        return await call(this.#client);
+        const answer = await call(this.#client);
+        this.#trouble = '';
+        return answer;
       } catch (error) {
         const again = repeatable || /No connection established|Name resolution failed/.test((error as Error).message);
         const away = error instanceof Error && isRecoverableError(error);
@@ -307,6 +330,27 @@ class EtcdMeta implements MetaStore {
     return { key: entry.key, revision: entry.revision, entry: type === 'Delete' ? undefined : entry };
   }
 
+  /** @returns why etcd will not have us, or we not it, in words; undefined for any other error, of which `#trouble` may know more */
+  #refusal(error: Error): string | undefined {
+    const who = this.#auth === undefined ? 'who gives no --etcd-user' : `user ${this.#auth.user}`;
+    if (error instanceof EtcdAuthenticationFailedError || error instanceof EtcdUserNotFoundError) {
+      return `it does not take ${who} with this password`;
+    }
+    if (error instanceof EtcdPermissionDeniedError) return `${who} may not use the keys under ${this.#prefix}`;
+    if (/authentication is not enabled/.test(error.message)) return `it knows no users, and ${who} was given`;
+    const reason = /No connection established\. Last error: (.*?)( \([^)]*Z\))?\. Resolution note/s.exec(
+      error.message,
+    )?.[1];
+    if (reason === undefined) {
+      this.#trouble = '';
+      return undefined;
+    }
+    if (reason !== 'null')
+      this.#trouble = `no connection: ${reason.replace(/^Error: |^[0-9A-F]+:error:[0-9A-F]+:/, '').trim()}`;
+    const meaning = TLS_TROUBLE.find(([pattern]) => pattern.test(this.#trouble))?.[1];
+    return meaning && `${meaning} (${this.#trouble})`;
+  }
+
   #away(what: string): SilverbackError {
     return new SilverbackError('UNAVAILABLE', `${this.#name}: ${what}`);
   }
@@ -318,11 +362,13 @@ class EtcdMeta implements MetaStore {
   /** What is not etcd's own answer to this call says that it is away, or away for us; whether the call was carried out is unknown. */
   #coded(error: unknown): Error {
     if (!(error instanceof Error) || error instanceof SilverbackError) return error as Error;
-    const message = `${this.#name}: ${error.message}`;
+    const refusal = this.#refusal(error);
+    if (refusal !== undefined) return new StoreRefused(`${this.#name}: ${refusal}`, error);
+    const message = `${this.#name}: ${this.#trouble || error.message}`;
     if (error instanceof EtcdLeaseInvalidError) {
       return new SilverbackError('NOT_FOUND', `${this.#name}: the lease has ended`, { cause: error });
     }
-    if (REFUSED.some((kind) => error instanceof kind)) {
+    if (error instanceof GRPCInvalidArgumentError) {
       return new SilverbackError('INVALID_ARGUMENT', message, { cause: error });
     }
     if (error instanceof GRPCResourceExhastedError) {
@@ -335,11 +381,13 @@ class EtcdMeta implements MetaStore {
   }
 }
 
-const REFUSED = [
-  GRPCInvalidArgumentError,
-  EtcdAuthenticationFailedError,
-  EtcdPermissionDeniedError,
-  EtcdUserNotFoundError,
+/** What TLS libraries say when one side will not have the other, and what it means. */
+const TLS_TROUBLE: readonly (readonly [RegExp, string])[] = [
+  [/unable to (verify|get)|self-signed/i, 'its certificate is not signed by the authority in --etcd-ca'],
+  [/altnames|does not match/i, 'its certificate is for another name'],
+  [/alert/i, 'it does not take the certificate in --etcd-cert, or wants one'],
+  [/before secure TLS|wrong version number/i, 'it does not speak TLS'],
+  [/certificate|SSL routines/i, 'its certificate is not good'],
 ];
 const AWAY = [GRPCGenericError, EtcdError, EtcdInvalidAuthTokenError, BrokenCircuitError, ClientClosedError];
 

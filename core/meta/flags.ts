@@ -12,18 +12,23 @@ export const ETCD_SETTINGS = [
   'etcdCert',
   'etcdKey',
   'etcdUser',
+  'etcdPasswordFile',
   'etcdPassword',
 ] as const;
 
+const PASSWORD_VARIABLE = 'SILVERBACK_ETCD_PASSWORD';
+
 /**
+ * @param environment of the process; it may hold the password
  * @returns undefined when the meta store is not kept in etcd
  * @throws SilverbackError INVALID_ARGUMENT for flags that do not go together or files that cannot be read
  */
 export async function etcdOptions(
   env: Env,
   settings: Settings<(typeof ETCD_SETTINGS)[number]>,
+  environment: { readonly [name: string]: string | undefined },
 ): Promise<EtcdOptions | undefined> {
-  const { etcd, etcdPrefix, etcdCa, etcdCert, etcdKey, etcdUser, etcdPassword } = settings;
+  const { etcd, etcdPrefix, etcdCa, etcdCert, etcdKey, etcdUser, etcdPasswordFile, etcdPassword } = settings;
   const read = async (flag: string, path: string): Promise<Uint8Array> => {
     try {
       return await env.disk.readFile(path);
@@ -37,7 +42,7 @@ export async function etcdOptions(
     }
   };
   if (etcd === undefined) {
-    if (etcdCa ?? etcdCert ?? etcdKey ?? etcdUser ?? etcdPassword) {
+    if (etcdCa ?? etcdCert ?? etcdKey ?? etcdUser ?? etcdPasswordFile ?? etcdPassword) {
       throw new SilverbackError(
         'INVALID_ARGUMENT',
         '--etcd is missing: without it no other --etcd- flag means anything',
@@ -46,10 +51,25 @@ export async function etcdOptions(
     return undefined;
   }
   together('etcd-cert', etcdCert, 'etcd-key', etcdKey);
-  together('etcd-user', etcdUser, 'etcd-password', etcdPassword);
   if (etcdCert !== undefined && etcdCa === undefined) {
     throw new SilverbackError('INVALID_ARGUMENT', '--etcd-cert: --etcd-ca is missing, without it there is no TLS');
   }
+  if (etcdUser === undefined && (etcdPasswordFile ?? etcdPassword) !== undefined) {
+    throw new SilverbackError('INVALID_ARGUMENT', '--etcd-user is missing: there is a password of etcd, and no user');
+  }
+  const password = async (): Promise<string> => {
+    if (etcdPasswordFile !== undefined && etcdPassword !== undefined) {
+      throw new SilverbackError('INVALID_ARGUMENT', '--etcd-password-file: etcd-password is given, too');
+    }
+    const found =
+      etcdPasswordFile === undefined
+        ? (etcdPassword ?? environment[PASSWORD_VARIABLE])
+        : // Editors and `echo` end a file with a line feed.
+          new TextDecoder().decode(await read('etcd-password-file', etcdPasswordFile)).replace(/\r?\n$/, '');
+    if (found !== undefined && found !== '') return found;
+    const where = etcdPasswordFile ?? `--etcd-password-file, ${PASSWORD_VARIABLE} or the --config file`;
+    throw new SilverbackError('INVALID_ARGUMENT', `--etcd-user ${etcdUser}: there is no password in ${where}`);
+  };
   return {
     endpoints: etcd,
     prefix: etcdPrefix,
@@ -62,8 +82,6 @@ export async function etcdOptions(
             ...(etcdKey === undefined ? {} : { key: await read('etcd-key', etcdKey) }),
           },
         }),
-    ...(etcdUser === undefined || etcdPassword === undefined
-      ? {}
-      : { auth: { user: etcdUser, password: etcdPassword } }),
+    ...(etcdUser === undefined ? {} : { auth: { user: etcdUser, password: await password() } }),
   };
 }

@@ -6,6 +6,8 @@
  * A revision is one number for the whole store that grows with every commit that changes something. Keys are ordered
  * by UTF-8 bytes.
  */
+import { SilverbackError } from '../errors.ts';
+
 declare const leaseBrand: unique symbol;
 /** Names a lease in its store. Never reused. */
 export type LeaseId = string & { readonly [leaseBrand]: true };
@@ -55,6 +57,16 @@ export interface WatchHandler {
 
 export interface Watch {
   close(): void;
+}
+
+/**
+ * The store is there and refuses this process: its certificates, user or password are wrong. Who starts should say so and
+ * end; for everybody else the store is away, as an operator may set it right.
+ */
+export class StoreRefused extends SilverbackError {
+  constructor(message: string, cause: unknown) {
+    super('UNAVAILABLE', message, { cause });
+  }
 }
 
 export interface MetaStore {

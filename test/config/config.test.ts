@@ -100,6 +100,18 @@ describe('settings', () => {
       expect(printed).toContain(flag);
   });
 
+  test.each([[['--etcd-password', 'hush']], [['--etcd-password=hush']]])('%j: secrets have no flag', async (argv) => {
+    const program = {
+      name: 't',
+      description: '',
+      readFile: () => Promise.reject(new Error('no file')),
+      print: () => undefined,
+    };
+    await expect(readSettings({ ...program, settings: ['etcdUser', 'etcdPassword'], argv })).rejects.toThrow(
+      /^--etcd-password: secrets are not taken from the command line, .* give --etcd-password-file, or etcd-password in/,
+    );
+  });
+
   test.each([
     [['--http-port', 'x'], '--http-port: expected a whole number from 1 to 65000, got "x"'],
     [['--http-port', '70000'], '--http-port: expected a whole number from 1 to 65000, got "70000"'],

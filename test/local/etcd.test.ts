@@ -1,7 +1,10 @@
 /** A cluster of real processes whose meta store is a real etcd, which dies for a while. */
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
+import { Authority } from '../meta/authority.ts';
 import { ETCD, EtcdServer } from '../meta/etcd-server.ts';
-import { eventually, query, remoteWrite, Sandbox } from './cluster.ts';
+import { eventually, freeHttpPort, query, Run, remoteWrite, Sandbox } from './cluster.ts';
 
 describe.runIf(ETCD !== undefined)('a cluster on etcd', () => {
   const sandbox = new Sandbox();
@@ -55,5 +58,45 @@ describe.runIf(ETCD !== undefined)('a cluster on etcd', () => {
     const after = await placed();
     expect([after?.value, after?.revision]).toEqual([before?.value, before?.revision]);
     expect(run.output).not.toContain('runs again');
+  });
+
+  test('certificates and a user reach every process; a mistake in them is one line, and the end', async () => {
+    const { server, secured } = await EtcdServer.startSecured();
+    etcd = server;
+    await etcd.enableAuth('silverback', 'right', 'silverback/');
+    const files = await sandbox.directory();
+    const file = async (name: string, text: string): Promise<string> => {
+      await writeFile(join(files, name), text);
+      return join(files, name);
+    };
+    const good = {
+      'etcd-ca': await file('ca.pem', secured.authority.cert),
+      'etcd-cert': await file('cert.pem', secured.client.cert),
+      'etcd-key': await file('key.pem', secured.client.key),
+      'etcd-user': 'silverback',
+      'etcd-password-file': await file('password', 'right\n'),
+    };
+    const args = (settings: Record<string, string>): string[] => [
+      ...['--etcd', server.address, '--no-self-monitoring', '--regions', '1'],
+      ...Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]),
+    ];
+    const wrong = [
+      ['etcd-ca', await file('other.pem', (await Authority.create('another')).cert), /not signed by .* --etcd-ca/],
+      ['etcd-password-file', await file('wrong', 'wrong'), /it does not take user silverback with this password/],
+    ] as const;
+    for (const [name, value, expected] of wrong) {
+      const run = new Run([
+        ...['--http-port', String(await freeHttpPort()), '--data-dir', join(await sandbox.directory(), 'data')],
+        ...args({ ...good, [name]: value }),
+      ]);
+      expect(await run.exited).toBe(1);
+      expect(run.lines).toHaveLength(1);
+      expect(run.lines[0]).toMatch(expected);
+      expect(run.lines[0]).toContain(`etcd at ${server.address}: `);
+    }
+    const { url } = await sandbox.cluster(await sandbox.directory(), ...args(good));
+    const body = [{ labels: [['__name__', 'deeds']] as const, samples: [[Date.now(), 1]] as const }];
+    expect((await remoteWrite(url, body)).status).toBe(204);
+    await eventually(async () => expect(await query(url, 'deeds')).toHaveLength(1));
   });
 });
