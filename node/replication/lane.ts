@@ -57,12 +57,15 @@ export class Lane {
   #judgedBytes = Number.POSITIVE_INFINITY;
   #isFallingBack = false;
 
-  /** More than `behindBytes` of the log before its end is a lag that is caught up, not the ordinary one. */
-  constructor(shard: number, cursors: Cursors, cursor: Cursor, behindBytes: number) {
+  /**
+   * More than `behindBytes` of the log before its end is a lag that is caught up, not the ordinary one. `attempt`: the first
+   * one, above those of earlier lanes on the same stream.
+   */
+  constructor(shard: number, cursors: Cursors, cursor: Cursor, behindBytes: number, attempt: number) {
     this.shard = shard;
     this.#log = cursors.log;
     this.cursor = cursor;
-    this.progress = new Progress(cursor.position);
+    this.progress = new Progress(cursor.position, attempt);
     this.#behindBytes = behindBytes;
     this.#isBehind = this.lagBytes > behindBytes;
   }

@@ -70,6 +70,8 @@ const encodedReplicate: Method<Buffer, ReplicateReply> = {
 export class Link {
   readonly #options: LinkOptions;
   readonly #lanes = new Map<number, { readonly lane: Lane; readonly shard: Shard; readonly unwatch: () => void }>();
+  /** Of lanes that were taken away: the destination remembers on which attempts it refused, as long as the stream lasts. */
+  readonly #nextAttempts = new Map<number, number>();
   readonly #backoff: Backoff;
   readonly #ticker: Timer;
   #call: ClientDuplexStream<Buffer, ReplicateReply> | undefined;
@@ -108,7 +110,9 @@ export class Link {
     if (this.#lanes.get(id)?.shard === shard) return;
     this.remove(id);
     const { destination, elsewhere } = this.#options;
-    const lane = new Lane(id, shard.cursors, shard.cursors.open(destination, elsewhere), this.#options.behindBytes);
+    const cursor = shard.cursors.open(destination, elsewhere);
+    const attempt = this.#nextAttempts.get(id) ?? 1;
+    const lane = new Lane(id, shard.cursors, cursor, this.#options.behindBytes, attempt);
     const unwatch = shard.cursors.log.onWritten(() => {
       lane.isIdle = false;
       this.#pump();
@@ -125,6 +129,7 @@ export class Link {
     this.#lanes.delete(id);
     known.unwatch();
     known.lane.close();
+    this.#nextAttempts.set(id, known.lane.progress.attempt);
   }
 
   close(): void {

@@ -18,7 +18,7 @@ export class Progress {
   /** How many of them are in the destination's log. */
   #writtenCount = 0;
   #read: Position;
-  #attempt = 1;
+  #attempt: number;
   #run = 1;
   #inFlightBytes = 0;
   /** Ends of the log at times, oldest first; those before `durable` are gone, but for the last. */
@@ -26,9 +26,10 @@ export class Progress {
   /** Marks are at least this far apart, but for the last one. */
   #spacingMs = 0;
 
-  /** `from`: everything before is durable at the destination. */
-  constructor(from: Position) {
+  /** `from`: everything before is durable at the destination. `attempt`: the first one. */
+  constructor(from: Position, attempt = 1) {
     this.#read = from;
+    this.#attempt = attempt;
   }
 
   /** Grows with each restart. Replies to earlier ones count no more. */

@@ -81,6 +81,24 @@ describe('replication', () => {
     expect(east.shard(0).cursors.log.tail().sequence).toBe(before);
   });
 
+  it('goes on with a shard that was refused, taken away and placed there again', async () => {
+    const [east, west] = await twoRegions();
+    const both = placementOf([east, west]);
+    const without = { ...both, copies: [both.copies[0] ?? [], [east.copy]] };
+    await west.follow({ ...without, copies: [both.copies[0] ?? [], []] });
+    await write(east, [0, 5], 10);
+    await eventually(() => expect(east.messages.join('\n')).toMatch(/"shard":1,"code":"NOT_OWNER"/), WAIT_MS);
+    // The stream stays: it has the other shard.
+    await east.follow(without);
+    await west.follow(both);
+    await east.follow(both);
+    await write(east, [5, 10], 10);
+    await eventually(() => {
+      for (const lag of east.replication.lags()) expect(lag.recordCount).toBe(0);
+    }, WAIT_MS);
+    await same(east, west);
+  });
+
   it('brings exemplars and metadata too, also to a region that was away, and sends nothing back', async () => {
     const [east, west] = await twoRegions();
     const identity = encodeIdentity(makeLabels({ __name__: 'm' }));
