@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { NODE_FLAGS } from '../coordinator/local/child.ts';
 
 /** The compiled programs, seen from the sources and from where these are compiled to. */
-const DIST = fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? '../dist/' : '../', import.meta.url));
+export const DIST = fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? '../dist/' : '../', import.meta.url));
 
 export interface Program {
   readonly name: string;
@@ -26,6 +26,8 @@ export class Fleet {
   readonly #dataDir: string;
   readonly #programs: ReadonlyMap<string, Program>;
   readonly #running = new Map<string, { readonly child: ChildProcess; readonly exited: Promise<void> }>();
+  /** Those that nobody starts. */
+  readonly #held = new Set<string>();
   /** Processes that ended without being asked to, and how. */
   readonly #casualties: string[] = [];
 
@@ -60,9 +62,15 @@ export class Fleet {
     return existsSync(path) ? readFileSync(path, 'utf8') : '';
   }
 
-  /** Starts those of the processes that do not run (default: all). */
+  /** Starts those of the processes that do not run (default: all), but for those that are held. */
   start(names: readonly string[] = this.names): void {
-    for (const name of names) if (!this.#running.has(name)) this.#spawn(name);
+    for (const name of names) if (!this.#running.has(name) && !this.#held.has(name)) this.#spawn(name);
+  }
+
+  /** Whether it stays as it is when it does not run, whoever starts it. */
+  hold(name: string, isHeld: boolean): void {
+    if (isHeld) this.#held.add(name);
+    else this.#held.delete(name);
   }
 
   /** SIGKILL, all at once. Resolves when they are gone. */
@@ -72,6 +80,8 @@ export class Fleet {
 
   /** SIGTERM: the processes close their files in order. Resolves when they are gone. */
   stop(names: readonly string[] = this.names): Promise<void> {
+    // One that is frozen would never hear of it.
+    this.thaw(names);
     return this.#end(names, 'SIGTERM');
   }
 

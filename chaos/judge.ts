@@ -5,7 +5,7 @@
  *   foreign     an answer holds a sample, a value or a series that nobody wrote
  *   incomplete  an answer called itself complete and lacks a sample that was acknowledged, in any region, before its frontier
  *   diverged    once everything is whole again, two regions have other digests
- *   unhealed    once everything is whole again, an answer still does not call itself complete
+ *   unhealed    once everything is whole again, an answer still does not call itself complete, or a copy is still on its way
  *
  * The frontier of an answer is not in it, but bounded by what it says (ARCHITECTURE.md, "The path of a copy"): without an
  * `unconfirmed` part it is at most `boundMs` before the question; else it is `lateMs` after where that part begins.
@@ -80,6 +80,7 @@ export class Judge {
   /** Asked after healing, of everything. */
   readonly #last: Answer[] = [];
   readonly #digests = new Map<string, Digests>();
+  readonly #unsettled: string[] = [];
   /** Acknowledged before the frontiers that were looked at; by series. */
   readonly #known: readonly Ranges[];
   /** The last acknowledgement before what is judged next. */
@@ -123,6 +124,11 @@ export class Judge {
     this.#digests.set(answer.region, digests);
   }
 
+  /** What should have come to its end by now has not, in words. */
+  unsettled(words: readonly string[]): void {
+    this.#unsettled.push(...words);
+  }
+
   /** Of all since the last time. */
   conclude(): Violation[] {
     const violations = [
@@ -140,6 +146,7 @@ export class Judge {
     this.#counts.length = 0;
     this.#last.length = 0;
     this.#digests.clear();
+    this.#unsettled.length = 0;
     return violations;
   }
 
@@ -243,12 +250,14 @@ export class Judge {
   }
 
   #unhealed(): Violation[] {
-    return this.#last.flatMap(({ region, coverage }) => {
+    const unsettled = this.#unsettled.map((words): Violation => ({ rule: 'unhealed', words }));
+    const incomplete = this.#last.flatMap(({ region, coverage }) => {
       const gaps = coverage.filter(({ state }) => state !== 'complete');
       if (gaps.length === 0) return [];
       const named = gaps.slice(0, NAMED).map(({ shard, state, reason }) => `shard ${shard} is ${state}: ${reason}`);
-      return [{ rule: 'unhealed', words: `${region}: ${named.join('; ')}` }];
+      return [{ rule: 'unhealed', words: `${region}: ${named.join('; ')}` } as const];
     });
+    return [...unsettled, ...incomplete];
   }
 
   #diverged(): Violation[] {

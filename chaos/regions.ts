@@ -6,10 +6,11 @@
 import { join } from 'node:path';
 import type { AckLevel } from '../core/protocol.ts';
 import { Seeded } from '../test/sim/random.ts';
-import { History } from './history.ts';
+import { FLOOD, Flood } from './flood.ts';
+import { History, violations } from './history.ts';
 import { type Digests, Judge } from './judge.ts';
 import { REGIONS } from './places.ts';
-import { type Act, describe, SCENARIOS, type Strike } from './scenarios.ts';
+import { type Act, describe, eventOf, SCENARIOS, type Strike } from './scenarios.ts';
 import { nowMs, shardsOf, Traffic } from './traffic.ts';
 import { World, type WorldOptions } from './world.ts';
 
@@ -40,6 +41,10 @@ export interface RunResult {
   readonly completeCount: number;
   /** Writes that were given up, and may be stored or not. */
   readonly failureCount: number;
+  /** What was done to it, and how often. */
+  readonly events: Readonly<Record<string, number>>;
+  /** What became of copies, and of how many. */
+  readonly decisions: Readonly<Record<string, number>>;
 }
 
 const HOUR_MS = 3_600_000;
@@ -62,10 +67,15 @@ export async function runRegions(options: RunOptions): Promise<RunResult> {
   const ack = random.pick<AckLevel>(['LOCAL', 'LOCAL', 'LOCAL', 'FSYNC', 'PEER']);
   // So little that windows are sealed while they are written to.
   const memory = random.pick(['2GiB', '4MiB']);
-  say(`seed ${seed}: ${shardCount} shards, ack ${ack}, memory budget ${memory}`);
+  // So little that copies are brought elsewhere while their nodes are away, or so much that only writes are.
+  const graceMs = random.pick([3_000, 3_000, 60_000]);
+  // So few that a flood of series fills shards.
+  const limit = random.pick([[], ['--series-per-shard', '2000']]);
+  const settings = `${shardCount} shards, ack ${ack}, memory budget ${memory}, grace ${graceMs / 1_000} s`;
+  say(`seed ${seed}: ${[settings, ...limit].join(' ')}`);
   const world = await World.create({
     ...{ dataDir: join(directory, `seed-${seed}`), toxiproxy: options.toxiproxy, seed, shardCount },
-    ...{ frontierBoundMs: FRONTIER_BOUND_MS, nodeArgs: ['--memory-budget', memory] },
+    ...{ frontierBoundMs: FRONTIER_BOUND_MS, graceMs, nodeArgs: ['--memory-budget', memory, ...limit] },
     ...options.extras,
   });
   const originMs = Math.floor((Date.now() - 3 * HOUR_MS) / 1_000) * 1_000;
@@ -74,6 +84,9 @@ export async function runRegions(options: RunOptions): Promise<RunResult> {
   const judge = new Judge({ history, regions: REGIONS, shardOf, boundMs: FRONTIER_BOUND_MS, lateMs: LATE_MS });
   const clients = new Map(REGIONS.map((region) => [region, world.client(region, ack, 4_000)]));
   const traffic = new Traffic({ world, history, judge, random: new Seeded(random.int(0, 2 ** 31)), clients });
+  const flooders = new Map(REGIONS.map((region) => [region, world.client(region, ack, 4_000)]));
+  const flood = new Flood({ seed, clients: flooders });
+  const events: Record<string, number> = {};
   let round = 0;
   let answerCount = 0;
   let completeCount = 0;
@@ -89,10 +102,14 @@ export async function runRegions(options: RunOptions): Promise<RunResult> {
       const name = options.inOrder ? (options.scenarios[(round - 1) % options.scenarios.length] as string) : picked;
       const strikes = (SCENARIOS[name] as (typeof SCENARIOS)[string])(own, world, options.spanMs);
       say(`round ${round}: ${name}`);
-      for (const strike of strikes) say(`  ${describe(strike)}`);
+      for (const strike of strikes) {
+        say(`  ${describe(strike)}`);
+        events[eventOf(strike)] = (events[eventOf(strike)] ?? 0) + 1;
+      }
       const startedMs = nowMs();
       traffic.start();
-      await carryOut(world, strikes);
+      await carryOut(world, flood, strikes);
+      judge.unsettled(await world.operator.done(HEAL_MS));
       await traffic.stop();
       world.fleet.checkAlive();
       const healedMs = nowMs();
@@ -102,7 +119,8 @@ export async function runRegions(options: RunOptions): Promise<RunResult> {
       answerCount += judge.answerCount;
       completeCount += judge.completeCount;
       const found = judge.conclude().map(({ rule, words }) => `${rule}: ${words}`);
-      found.push(...traffic.refusals.splice(0));
+      found.push(...traffic.refusals.splice(0), ...flood.refusals.splice(0), ...world.operator.complaints.splice(0));
+      found.push(...(await drowned(traffic, flood)));
       if (found.length > 0) {
         const named = found.slice(0, NAMED).join('\n');
         throw new Error(`round ${round}, ${name}: ${found.length} promises were broken\n${named}`);
@@ -117,6 +135,8 @@ export async function runRegions(options: RunOptions): Promise<RunResult> {
       answerCount,
       completeCount,
       failureCount,
+      events,
+      decisions: world.decisions(),
     };
   } catch (error) {
     const scenarios = options.scenarios.join(',');
@@ -126,18 +146,29 @@ export async function runRegions(options: RunOptions): Promise<RunResult> {
     throw new Error(`${(error as Error).message}\n(${again}; the data is in ${directory})`, { cause: error });
   } finally {
     await traffic.stop();
+    for (const region of REGIONS) await flood.stop(region);
     traffic.close();
-    await Promise.all([...clients.values()].map((client) => client.close(0)));
+    await Promise.all([...clients.values(), ...flooders.values()].map((client) => client.close(0)));
     await world.close();
   }
 }
 
-/** All strikes at their times, each until it heals by itself; afterwards nothing is wrong any more. */
-async function carryOut(world: World, strikes: readonly Strike[]): Promise<void> {
-  const steps = strikes.flatMap(({ atMs, forMs, act }) => [
-    { atMs, run: () => strike(world, act) },
-    { atMs: atMs + forMs, run: () => mend(world, act) },
-  ]);
+/** All strikes at their times, each until it heals by itself; afterwards nothing is wrong any more, though operations may go on. */
+async function carryOut(world: World, flood: Flood, strikes: readonly Strike[]): Promise<void> {
+  const steps = strikes.flatMap(({ atMs, forMs, act }) => {
+    if (act.kind === 'operate') return [{ atMs, run: async () => world.operator.begin(act.operation, forMs) }];
+    if (act.kind === 'flood') {
+      const start = async () => flood.start(act.region, act.of);
+      return [
+        { atMs, run: start },
+        { atMs: atMs + forMs, run: () => flood.stop(act.region) },
+      ];
+    }
+    return [
+      { atMs, run: () => strike(world, act) },
+      { atMs: atMs + forMs, run: () => mend(world, act) },
+    ];
+  });
   steps.sort((a, b) => a.atMs - b.atMs);
   const startedMs = nowMs();
   for (const { atMs, run } of steps) {
@@ -150,7 +181,9 @@ async function carryOut(world: World, strikes: readonly Strike[]): Promise<void>
   world.fleet.start();
 }
 
-async function strike(world: World, act: Act): Promise<void> {
+type Fault = Exclude<Act, { readonly kind: 'operate' | 'flood' }>;
+
+async function strike(world: World, act: Fault): Promise<void> {
   switch (act.kind) {
     case 'link':
       for (const link of act.links) await world.proxies.strike(link, act.fault);
@@ -158,8 +191,6 @@ async function strike(world: World, act: Act): Promise<void> {
     case 'kill':
       return world.fleet.kill(act.names);
     case 'stop':
-      // One that is frozen would never hear of it.
-      world.fleet.thaw(act.names);
       return world.fleet.stop(act.names);
     case 'freeze':
       return world.fleet.freeze(act.names);
@@ -177,7 +208,7 @@ async function strike(world: World, act: Act): Promise<void> {
 }
 
 /** What other strikes did to the same link is mended with it. */
-async function mend(world: World, act: Act): Promise<void> {
+async function mend(world: World, act: Fault): Promise<void> {
   switch (act.kind) {
     case 'link':
       return world.proxies.heal(act.links);
@@ -198,26 +229,40 @@ async function mend(world: World, act: Act): Promise<void> {
   }
 }
 
-/** Waits until all answers are complete and all digests equal, or time is up, and gives the judge the last of them. */
+/** What a flood brought and is not there, or is there and should not be, in words. */
+async function drowned(traffic: Traffic, flood: Flood): Promise<string[]> {
+  const words: string[] = [];
+  for (const region of flood.acknowledgedCount === 0 ? [] : REGIONS) {
+    const check = flood.check();
+    await traffic.see(region, FLOOD, check);
+    words.push(...violations(check.verdict()).map((words) => `lost: of the floods, in ${region}: ${words}`));
+  }
+  return words;
+}
+
+/** Waits until no copy is on its way, all answers are complete and all digests equal, or time is up, and gives the judge the last of them. */
 async function heal(world: World, traffic: Traffic, judge: Judge): Promise<void> {
   await world.ready();
   const untilMs = nowMs() + HEAL_MS;
   for (;;) {
     const isLast = nowMs() > untilMs;
     world.fleet.checkAlive();
+    const placed = await world.operator.look().catch(() => undefined);
     const digests: Digests[] = [];
-    for (const region of REGIONS) {
-      const found = await world.digests(region).catch((error: unknown) => {
+    for (const [region, places] of placed?.places ?? []) {
+      const found = await world.digests(region, places).catch((error: unknown) => {
         if (isLast) throw error;
         return undefined;
       });
       if (found !== undefined) digests.push(found);
     }
+    const unsettled = placed?.unsettled ?? ['the coordinator does not say where the copies are'];
     const answers = await Promise.all(REGIONS.map((region) => traffic.ask(region)));
     const isWhole = answers.every(({ coverage }) => coverage.every(({ state }) => state === 'complete'));
     const isEqual = digests.length === REGIONS.length && digests.every((one) => isSame(one, digests[0] as Digests));
-    if (isLast || (isWhole && isEqual)) {
-      for (const [i, answer] of answers.entries()) judge.healed(answer, digests[i] as Digests);
+    if (isLast || (isWhole && isEqual && unsettled.length === 0)) {
+      judge.unsettled(unsettled);
+      for (const [i, answer] of answers.entries()) judge.healed(answer, digests[i] ?? new Map());
       return;
     }
     // What is complete meanwhile is held to it.

@@ -106,8 +106,21 @@ export class Traffic {
   async ask(region: Region, range = EVERYTHING, timeoutMs = 60_000): Promise<Answer> {
     const check = new Check(this.#options.history);
     const askedMs = nowMs();
+    const coverage = await this.see(region, METRIC, check, range, timeoutMs);
+    const { found, wrong } = check.verdict();
+    return { region, askedMs, found, wrong, coverage };
+  }
+
+  /** Shows what a region's copies hold of a metric. */
+  async see(
+    region: Region,
+    metric: string,
+    check: Check,
+    range = EVERYTHING,
+    timeoutMs = 60_000,
+  ): Promise<Answer['coverage']> {
     const { coverage } = await (this.#readers.get(region) as Reader).select(
-      { ...range, matchers: [{ name: '__name__', op: '=', value: METRIC }] },
+      { ...range, matchers: [{ name: '__name__', op: '=', value: metric }] },
       (bytes) => {
         const page = new Page(bytes);
         for (let i = 0; i < page.count; i++) {
@@ -117,8 +130,7 @@ export class Traffic {
       },
       { signal: new AbortController().signal, timeoutMs, region },
     );
-    const { found, wrong } = check.verdict();
-    return { region, askedMs, found, wrong, coverage };
+    return coverage;
   }
 
   close(): void {

@@ -1,13 +1,14 @@
 /**
- * Two regions of real processes, with a proxy on every link: between nodes of different regions, between the SDK and everything
- * it talks to, between a coordinator and the nodes, and to the meta store. Only the recorder's own questions go past them.
+ * Two regions of real processes, with a proxy on every link: between nodes, between the SDK and everything it talks to,
+ * between a coordinator and the nodes, and to the meta store. Only the recorder's and the operator's own questions go past them.
+ * Each region has a node more, a spare, which does not run until an operator lets it join.
  *
  * A link is named `<who connects>.<who listens>`, the meta store listens as `meta`.
  *
  * With namespaces, each region is a network of its own (namespaces.ts): nodes of different regions, and nodes and the meta store,
  * then talk directly, and packets are dropped between them instead.
  */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Client } from '../client/index.ts';
 import { nodeEnv } from '../core/env/node.ts';
@@ -18,6 +19,7 @@ import { Disks } from './disks.ts';
 import { Fleet, type Program, served } from './fleet.ts';
 import type { Digests } from './judge.ts';
 import type { Namespaces } from './namespaces.ts';
+import { Operator } from './operator.ts';
 import { COORDINATOR, REGIONS, type Region } from './places.ts';
 import { Proxies } from './proxies.ts';
 
@@ -25,7 +27,19 @@ const HOST = '127.0.0.1';
 const READY_MS = 180_000;
 const DIGEST_MS = 20_000;
 
-/** Of each region. */
+/** As the coordinator's log has it (core/meta/decide.ts): the shards, how many more, and what happened to them. */
+const DECIDED = /"msg":"shards? ([\d, ]+)(?: and (\d+) more)?: ([^"]+)"/g;
+const DECISIONS: readonly (readonly [RegExp, string])[] = [
+  [/ in place of /, 'moved'],
+  [/^moves from /, 'moves begun'],
+  [/ is back and active again/, 'came back'],
+  [/ is gone$/, 'gone'],
+  [/^\S+ takes writes/, 'taken over'],
+  [/ is active$/, 'filled'],
+  [/ is released$/, 'released'],
+];
+
+/** Of each region; and a spare. */
 const NODE_COUNT = 2;
 
 export interface WorldOptions {
@@ -35,6 +49,8 @@ export interface WorldOptions {
   readonly seed: number;
   readonly shardCount: number;
   readonly frontierBoundMs: number;
+  /** How long a node may be away before its data is brought elsewhere. */
+  readonly graceMs: number;
   readonly nodeArgs: readonly string[];
   /** What keeps the meta store; undefined: the coordinator does. */
   readonly etcd?: Store;
@@ -60,10 +76,12 @@ interface NodeAt {
   /** host:port of its gRPC. */
   readonly address: string;
   readonly httpPort: number;
+  readonly isSpare: boolean;
 }
 
 export class World {
   readonly fleet: Fleet;
+  readonly operator: Operator;
   readonly proxies: Proxies;
   readonly disks: Disks | undefined;
   readonly shardCount: number;
@@ -80,13 +98,14 @@ export class World {
 
   /** Starts the proxies, and none of the processes yet. */
   static async create(options: WorldOptions): Promise<World> {
-    const port = await freeHttpPort(REGIONS.length * NODE_COUNT);
-    const nodes = REGIONS.flatMap((region) => Array.from({ length: NODE_COUNT }, (_, i) => ({ region, i }))).map(
+    const port = await freeHttpPort(REGIONS.length * (NODE_COUNT + 1));
+    const nodes = REGIONS.flatMap((region) => Array.from({ length: NODE_COUNT + 1 }, (_, i) => ({ region, i }))).map(
       ({ region, i }, k): NodeAt => ({
         name: `${region}-${i + 1}`,
         region,
         address: `${options.namespaces?.hostOf(region) ?? HOST}:${port + 11 + k}`,
         httpPort: port + 111 + k,
+        isSpare: i === NODE_COUNT,
       }),
     );
     const proxies = await Proxies.start(options.toxiproxy, options.seed);
@@ -99,7 +118,7 @@ export class World {
     const meta = options.etcd?.address ?? grpc;
     for (const from of options.namespaces === undefined ? nodes : []) {
       await open(from.name, 'meta', meta);
-      for (const to of nodes) if (to.region !== from.region) await open(from.name, to.name, to.address);
+      for (const to of nodes) if (to !== from) await open(from.name, to.name, to.address);
     }
     for (const to of nodes) await open(COORDINATOR, to.name, to.address);
     if (options.etcd !== undefined) await open(COORDINATOR, 'meta', meta);
@@ -128,14 +147,24 @@ export class World {
     this.#links = links;
     this.fleet = new Fleet(options.dataDir, this.#programs(options, port));
     const directories = nodes.map(({ name }) => [name, this.fleet.directoryOf(name)] as const);
+    for (const { name, isSpare } of nodes) this.fleet.hold(name, isSpare);
+    const wipe = (name: string) => this.#wipe(name);
+    this.operator = new Operator({ url: this.url, fleet: this.fleet, wipe, coordinator: COORDINATOR });
     this.disks = options.smallDisks ? new Disks(new Map(directories)) : undefined;
   }
 
+  /** Without spares. */
   get nodes(): string[] {
-    return this.#nodes.map(({ name }) => name);
+    return REGIONS.flatMap((region) => this.nodesOf(region));
   }
 
+  /** Without its spare. */
   nodesOf(region: Region): string[] {
+    return this.hostsOf(region).slice(0, NODE_COUNT);
+  }
+
+  /** Its nodes and its spare, in this order. */
+  hostsOf(region: Region): string[] {
     return this.#nodes.filter((node) => node.region === region).map(({ name }) => name);
   }
 
@@ -162,16 +191,16 @@ export class World {
     });
   }
 
-  /** What each region's shards hold, as the nodes say. Rejects when one of them does not answer. */
-  async digests(region: Region): Promise<Digests> {
+  /** What these copies hold, as their nodes say; `places`: the node of each shard. Rejects when one of them does not answer. */
+  async digests(region: Region, places: ReadonlyMap<number, string>): Promise<Digests> {
     const found = new Map<string, string>();
-    for (const { region: at, address } of this.#nodes) {
-      if (at !== region) continue;
+    for (const { region: at, name, address } of this.#nodes) {
+      const shards = [...places].filter(([, node]) => node === name).map(([shard]) => shard);
+      if (at !== region || shards.length === 0) continue;
       const channel = new Channel(address, { clock: nodeEnv.clock, caller: 'chaos' });
       try {
         const options = { timeoutMs: DIGEST_MS };
-        const { shards } = await channel.unary(shardsService.Status, {}, options);
-        for (const { shard } of shards) {
+        for (const shard of shards) {
           const { windows } = await channel.unary(shardsService.Digest, { shard }, options);
           for (const { startMs, sums } of windows) {
             if (sums.every((byte) => byte === 0)) continue;
@@ -183,6 +212,16 @@ export class World {
       }
     }
     return found;
+  }
+
+  /** What the keepers of the placement said that they did, and to how many copies. */
+  decisions(): Record<string, number> {
+    const counts: Record<string, number> = {};
+    for (const [, shards = '', more, what = ''] of this.fleet.logOf(COORDINATOR).matchAll(DECIDED)) {
+      const done = DECISIONS.find(([pattern]) => pattern.test(what))?.[1];
+      if (done !== undefined) counts[done] = (counts[done] ?? 0) + shards.split(',').length + Number(more ?? 0);
+    }
+    return counts;
   }
 
   /** Takes the meta store away, and with it the coordinator where that one keeps it. */
@@ -208,9 +247,17 @@ export class World {
   }
 
   async close(): Promise<void> {
+    await this.operator.close();
     await this.fleet.kill();
     this.proxies.close();
     this.disks?.close();
+  }
+
+  /** Its directory may be a disk of its own, and stays. */
+  #wipe(name: string): void {
+    const directory = this.fleet.directoryOf(name);
+    if (!existsSync(directory)) return;
+    for (const entry of readdirSync(directory)) rmSync(join(directory, entry), { recursive: true });
   }
 
   #clockOf(name: string): string {
@@ -241,7 +288,7 @@ export class World {
   }
 
   #programs(options: WorldOptions, port: number): Program[] {
-    const { shardCount, nodeArgs, etcd, frontierBoundMs, faketime, namespaces } = options;
+    const { shardCount, nodeArgs, etcd, frontierBoundMs, graceMs, faketime, namespaces } = options;
     const peersOf = (from: string) =>
       this.#peersOf(from).flatMap(({ region, name, through }) => ['--peer-address', `${region}/${name}=${through}`]);
     const metaOf = (from: string) => {
@@ -264,8 +311,9 @@ export class World {
     const counts = ['--nodes', String(NODE_COUNT), '--shards', String(shardCount)];
     const where = ['--region', REGIONS[0], '--place-regions', REGIONS.join(','), '--listen', this.grpc];
     const http = ['--http-host', HOST, '--http-port', String(port), '--lease-ttl', '2s'];
+    const care = ['--takeover-grace', `${graceMs}ms`, '--enable-admin-api'];
     const store = etcd === undefined ? [] : metaOf(COORDINATOR);
-    const args = [...where, ...http, ...counts, ...store, ...peersOf(COORDINATOR)];
+    const args = [...where, ...http, ...counts, ...care, ...store, ...peersOf(COORDINATOR)];
     return [{ name: COORDINATOR, kind: 'coordinator', args }, ...nodes];
   }
 }

@@ -62,6 +62,7 @@ test('a seed plans the same strikes every time', () => {
   const ground = {
     nodes: ['east-1', 'east-2', 'west-1', 'west-2'],
     nodesOf: (region: string) => [`${region}-1`, `${region}-2`],
+    hostsOf: (region: string) => [`${region}-1`, `${region}-2`, `${region}-3`],
     links: (from: readonly string[], to: readonly string[]) => from.flatMap((a) => to.map((b) => `${a}.${b}`)),
   };
   for (const [name, scenario] of Object.entries(SCENARIOS)) {
