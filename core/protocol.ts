@@ -233,6 +233,14 @@ export interface CompareReply {
   readonly windows: readonly WindowSummary[];
   readonly settledMs: number;
   readonly gaps: readonly WireCoverage[];
+  readonly frontiers: readonly KnownFrontier[];
+}
+
+export interface KnownFrontier {
+  readonly origin: string;
+  readonly ageMs: number;
+  readonly lostRecords: number;
+  readonly wallMs: number;
 }
 
 export interface WindowSummary {

@@ -8,13 +8,13 @@
 import type { Env } from '../../core/env/env.ts';
 import { SilverbackError } from '../../core/errors.ts';
 import { WINDOW_MS } from '../../core/kernel/shard.ts';
-import type { FetchReply, WindowSummary, WireCoverage } from '../../core/protocol.ts';
+import type { FetchReply, KnownFrontier, WindowSummary, WireCoverage } from '../../core/protocol.ts';
 import type { ShardCoverage, TimeRange } from '../shard/gaps.ts';
 import type { Shard } from '../shard/shard.ts';
 import type { Buckets } from '../shard/window.ts';
 import type { Digests } from './digests.ts';
 import type { Peer } from './peer.ts';
-import { everyBucket, lacking, wayOf } from './plan.ts';
+import { everyBucket, lacking, type Vouched, wayOf } from './plan.ts';
 
 /** What happened so far. */
 export interface Tally {
@@ -54,6 +54,7 @@ export interface Healing {
   readonly windowCount: number;
   /** What the peer knows to be missing in itself. */
   readonly missing: readonly ShardCoverage[];
+  readonly vouched: readonly Vouched[];
 }
 
 /** A block may vanish, or turn up here, between looking and taking; then series are taken. */
@@ -81,6 +82,8 @@ class Healer {
   async run(): Promise<Healing> {
     const { env, shard, fromMs, peer, digests, tally, taken, signal, progress } = this.#options;
     const windows = shard.windows().filter((startMs) => startMs >= fromMs);
+    // Before the question: then what the peer says of so long ago was so at the least so long before this.
+    const askedMs = env.clock.monotonicMs();
     const theirs = await this.#compare({ fromMs, windows, buckets: false });
     const isAll = this.#options.settledMs === Number.POSITIVE_INFINITY;
     const untilMs = isAll ? Number.POSITIVE_INFINITY : Math.min(this.#options.settledMs, theirs.settledMs);
@@ -121,7 +124,8 @@ class Healer {
     const missing = theirs.gaps.flatMap(({ fromMs, toMs, state, reason }): ShardCoverage[] =>
       state === 'MISSING' ? [{ fromMs, toMs, state: 'missing', reason: `${peer.name}: ${reason}` }] : [],
     );
-    return { windowCount: wanted.length, missing };
+    const vouched = theirs.frontiers.map(({ ageMs, ...rest }) => ({ ...rest, atMs: askedMs - ageMs }));
+    return { windowCount: wanted.length, missing, vouched };
   }
 
   /** Takes what a window lacks. Returns whether anything was brought. */
@@ -216,19 +220,22 @@ class Healer {
   async #compare(question: { fromMs: number; windows: readonly number[]; buckets: boolean }): Promise<{
     readonly windows: readonly WindowSummary[];
     readonly gaps: readonly WireCoverage[];
+    readonly frontiers: readonly KnownFrontier[];
     readonly settledMs: number;
   }> {
     const { id, peer, tally, signal } = this.#options;
     const windows: WindowSummary[] = [];
     const gaps: WireCoverage[] = [];
+    const frontiers: KnownFrontier[] = [];
     let settledMs = 0;
     await peer.compare({ shard: id, recoveredRecords: 0, ...question }, signal, (reply) => {
       windows.push(...reply.windows);
       gaps.push(...reply.gaps);
+      frontiers.push(...reply.frontiers);
       settledMs = Math.max(settledMs, reply.settledMs);
       for (const { digest, buckets } of reply.windows) tally.bytes += SUMMARY_BYTES + digest.length + buckets.length;
     });
-    return { windows, gaps, settledMs };
+    return { windows, gaps, frontiers, settledMs };
   }
 
   /** Of what this shard is known to lack, all goes of which the peer, where it is complete, has nothing more. */

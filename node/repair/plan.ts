@@ -4,6 +4,7 @@
  * Sets only grow, so "all that stood behind this digest is here" stays true: what was taken once of a digest is not asked
  * for again, though the two copies differ until the other one has taken from here, too.
  */
+import type { KnownFrontier } from '../../core/protocol.ts';
 import type { TimeRange } from '../shard/gaps.ts';
 import type { Buckets } from '../shard/window.ts';
 
@@ -93,4 +94,21 @@ export function common<T extends TimeRange>(ranges: readonly T[], others: readon
       return fromMs > toMs ? [] : [{ ...range, fromMs, toMs }];
     }),
   );
+}
+
+/** All of an origin's that was acknowledged before `atMs`, on this process's monotonic clock, was in the peer then, but for what it lacks. */
+export interface Vouched extends Omit<KnownFrontier, 'ageMs'> {
+  readonly atMs: number;
+}
+
+/** What several copies vouch for together, where each lacks something else: of every origin that all of them know, the least. */
+export function jointly(copies: readonly (readonly Vouched[])[]): Vouched[] {
+  const [first, ...others] = copies;
+  return (first ?? []).flatMap((one) => {
+    const same = others.map((list) => list.find(({ origin }) => origin === one.origin));
+    const known = same.filter((other) => other !== undefined);
+    if (known.length < same.length) return [];
+    const least = known.reduce((a, b) => (b.atMs < a.atMs ? b : a), one);
+    return [{ ...least, lostRecords: Math.max(one.lostRecords, ...known.map(({ lostRecords }) => lostRecords)) }];
+  });
 }

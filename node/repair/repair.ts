@@ -16,12 +16,11 @@ import type { Node } from '../node.ts';
 import type { Frontiers } from '../replication/frontiers.ts';
 import type { Origins } from '../replication/origins.ts';
 import type { Pace } from '../replication/pace.ts';
-import type { ShardCoverage } from '../shard/gaps.ts';
 import type { Shard } from '../shard/shard.ts';
 import { Digests } from './digests.ts';
 import { type Healing, heal, type Tally } from './heal.ts';
 import type { Peer } from './peer.ts';
-import { common, settledMs } from './plan.ts';
+import { common, jointly, settledMs } from './plan.ts';
 
 export interface RepairOptions {
   readonly env: Env;
@@ -87,6 +86,9 @@ interface Extent {
   readonly progress?: (doneCount: number, windowCount: number) => void;
 }
 
+/** All that a copy had is here: what it lacks itself, and what it vouches for. */
+type Taken = Pick<Healing, 'missing' | 'vouched'>;
+
 export class Repair {
   readonly digests = new Digests();
   readonly #options: RepairOptions;
@@ -151,16 +153,17 @@ export class Repair {
         state.fillWindows = windowCount;
       },
     };
-    const lacking = new Map<string, readonly ShardCoverage[]>();
+    const taken = new Map<string, Taken>();
     for (;;) {
       either.throwIfAborted();
       const lost = frontiers.lost(shardId);
       const copies = this.#sources(shardId);
       for (const copy of copies) {
         try {
-          const missing = await this.#exclusively(state, () => this.#takeAll(shardId, copy, extent, either));
-          lacking.set(nameOf(copy), missing);
-          if (missing.length > 0) continue;
+          const all = await this.#exclusively(state, () => this.#takeAll(shardId, copy, extent, either));
+          taken.set(nameOf(copy), all);
+          if (all.missing.length > 0) continue;
+          this.#vouch(shardId, [all]);
           for (const { origin, recordCount } of lost) await this.#tellRecovered(shardId, origin, recordCount, either);
           state.lastError = '';
           return;
@@ -171,8 +174,8 @@ export class Repair {
         }
       }
       // Together they are all that is known of; or there is no other copy.
-      if (copies.every((copy) => lacking.has(nameOf(copy)))) {
-        this.#inherit(shardId, copies, lacking);
+      if (copies.every((copy) => taken.has(nameOf(copy)))) {
+        this.#inherit(shardId, copies, taken);
         return;
       }
       await this.#wait(backoff.nextMs(), either);
@@ -277,22 +280,24 @@ export class Repair {
     if (this.#isJoining(id) || env.clock.monotonicMs() < state.nextLossMs) return;
     const before = state.samples;
     const extent: Extent = { isAll: true, bytesPerSecond: this.#rate, isLost: true };
-    const lacking = new Map<string, readonly ShardCoverage[]>();
+    const taken = new Map<string, Taken>();
     const errors: string[] = [];
     for (const copy of copies) {
       try {
-        const missing = await this.#exclusively(state, () => this.#takeAll(id, copy, extent, signal));
-        lacking.set(nameOf(copy), missing);
-        if (missing.length === 0) break;
+        const all = await this.#exclusively(state, () => this.#takeAll(id, copy, extent, signal));
+        taken.set(nameOf(copy), all);
+        if (all.missing.length > 0) continue;
+        this.#vouch(id, [all]);
+        break;
       } catch (error) {
         errors.push(`${nameOf(copy)}: ${messageOf(error)}`);
       }
     }
-    const isComplete = [...lacking.values()].some((missing) => missing.length === 0);
+    const isComplete = [...taken.values()].some(({ missing }) => missing.length === 0);
     if (isComplete || errors.length === 0) {
       // What the others turned out to have is here; what all of them lack, nobody has.
       await shard.closeGaps(ALWAYS);
-      if (!isComplete) this.#inherit(id, copies, lacking);
+      if (!isComplete) this.#inherit(id, copies, taken);
       state.refilled = shard;
       state.lossBackoff.reset();
       const samples = state.samples - before;
@@ -304,11 +309,19 @@ export class Repair {
   }
 
   /** What no copy is known to have is a gap here as it is there. Copies that are being filled themselves know no better than this one. */
-  #inherit(id: number, copies: readonly Copy[], lacking: ReadonlyMap<string, readonly ShardCoverage[]>): void {
-    const whole = copies.filter(({ state }) => state !== 'joining').map((copy) => lacking.get(nameOf(copy)) ?? []);
-    const [first, ...others] = whole;
+  #inherit(id: number, copies: readonly Copy[], taken: ReadonlyMap<string, Taken>): void {
+    const whole = copies.filter(({ state }) => state !== 'joining').flatMap((copy) => taken.get(nameOf(copy)) ?? []);
+    const [first, ...others] = whole.map(({ missing }) => missing);
     const gaps = others.reduce((found, missing) => common(found, missing), first ?? []);
     for (const gap of gaps) this.#find(id)?.reportGap(gap);
+    this.#vouch(id, whole);
+  }
+
+  /** What all of these copies vouch for, each but for what it lacks, is here, but for what all of them lack. */
+  #vouch(id: number, copies: readonly Taken[]): void {
+    for (const vouched of jointly(copies.map((copy) => copy.vouched))) {
+      this.#options.frontiers.relay(id, vouched, vouched.atMs);
+    }
   }
 
   /** The shard, if it serves. */
@@ -337,11 +350,11 @@ export class Repair {
 
   // ---- one shard, one other copy ----------------------------------------------------------------
 
-  /** Takes all that a copy has, also what is being written. Returns what it knows to be missing in itself. */
-  async #takeAll(id: number, copy: Copy, extent: Extent, signal: AbortSignal): Promise<readonly ShardCoverage[]> {
+  /** Takes all that a copy has, also what is being written. */
+  async #takeAll(id: number, copy: Copy, extent: Extent, signal: AbortSignal): Promise<Taken> {
     for (let pass = 1; ; pass++) {
-      const { windowCount, missing } = await this.#healFrom(id, copy, extent, signal);
-      if (windowCount === 0 || pass === MAX_FILL_PASSES) return missing;
+      const healing = await this.#healFrom(id, copy, extent, signal);
+      if (healing.windowCount === 0 || pass === MAX_FILL_PASSES) return healing;
     }
   }
 

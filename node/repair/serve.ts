@@ -60,6 +60,8 @@ export async function serveCompare(
     windows: [],
     settledMs: Math.max(0, settledMs(frontiers.ages(id), node.nowMs)),
     gaps: coverageOf(id, range, gaps).filter(({ state }) => state !== 'COMPLETE'),
+    // Before digests: what they are of is in them.
+    frontiers: request.buckets ? [] : frontiers.known(id),
   });
   let windows: WindowSummary[] = [];
   for (const startMs of [...starts].sort((a, b) => b - a)) {
@@ -72,10 +74,10 @@ export async function serveCompare(
     });
     call.signal.throwIfAborted();
     if (windows.length < PART_COUNT) continue;
-    await call.send({ windows, settledMs: 0, gaps: [] });
+    await call.send({ windows, settledMs: 0, gaps: [], frontiers: [] });
     windows = [];
   }
-  if (windows.length > 0) await call.send({ windows, settledMs: 0, gaps: [] });
+  if (windows.length > 0) await call.send({ windows, settledMs: 0, gaps: [], frontiers: [] });
 }
 
 export async function serveFetch(

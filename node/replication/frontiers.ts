@@ -3,6 +3,7 @@
  * this process's monotonic clock, so that clocks of machines need not agree.
  */
 import type { Clock } from '../../core/env/env.ts';
+import type { KnownFrontier } from '../../core/protocol.ts';
 import type { ShardCoverage, TimeRange } from '../shard/gaps.ts';
 
 /** How long before their acknowledgement samples are taken: those are unconfirmed, too. */
@@ -42,6 +43,36 @@ export class Frontiers {
     const origins = this.#origins.get(shard);
     // Of a copy that the placement does not name, or not yet: nobody waits for it.
     if (origins?.has(origin)) origins.set(origin, { monotonicMs: atMs, wallMs, lostRecordCount });
+  }
+
+  /** As another copy may be told of them. */
+  known(shard: number): KnownFrontier[] {
+    const nowMs = this.#clock.monotonicMs();
+    return [...(this.#origins.get(shard) ?? [])].flatMap(([origin, frontier]) =>
+      frontier === undefined
+        ? []
+        : [
+            {
+              origin,
+              // Rounded up: it may be older than it is said to be, never younger.
+              ageMs: Math.max(0, Math.ceil(nowMs - frontier.monotonicMs)),
+              lostRecords: frontier.lostRecordCount,
+              wallMs: Math.floor(frontier.wallMs),
+            },
+          ],
+    );
+  }
+
+  /**
+   * Another copy, of which everything is here now, knew this of an origin when that was begun: `atMs` is not after the frontier,
+   * on this process's monotonic clock. What the origin itself said is kept where it says more.
+   */
+  relay(shard: number, { origin, lostRecords, wallMs }: Omit<KnownFrontier, 'ageMs'>, atMs: number): void {
+    const origins = this.#origins.get(shard);
+    const known = origins?.get(origin);
+    if (!origins?.has(origin) || (known !== undefined && known.monotonicMs >= atMs)) return;
+    const lostRecordCount = Math.max(lostRecords, known?.lostRecordCount ?? 0);
+    origins.set(origin, { monotonicMs: atMs, wallMs, lostRecordCount });
   }
 
   /** How many records each origin's log let go before they came here, where there are any. */

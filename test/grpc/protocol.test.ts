@@ -162,7 +162,8 @@ describe('protocol', () => {
     };
     expect(shardsService.Compare.requestDeserialize(shardsService.Compare.requestSerialize(compare))).toEqual(compare);
     const summary = { startMs: 1, digest: Buffer.from('d'), buckets: Buffer.from('b'), blockBytes: 2 };
-    const compared = { windows: [summary], settledMs: 3, gaps: [coverage] };
+    const known = { origin: 'r/n', ageMs: 4, lostRecords: 5, wallMs: 6 };
+    const compared = { windows: [summary], settledMs: 3, gaps: [coverage], frontiers: [known] };
     const { Compare, Fetch, Repair } = shardsService;
     expect(Compare.responseDeserialize(Compare.responseSerialize(compared))).toEqual(compared);
     const fetch = { hello: null, shard: 1, windowMs: 2, buckets: Buffer.from('b'), block: true };

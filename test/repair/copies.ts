@@ -2,13 +2,14 @@
 import type { Env } from '../../core/env/env.ts';
 import type { Copy, Placement } from '../../core/placement.ts';
 import type { Peer } from '../../node/repair/peer.ts';
-import { Repair, type RepairOptions } from '../../node/repair/repair.ts';
-import { type ServeContext, serveCompare, serveFetch } from '../../node/repair/serve.ts';
+import type { Repair, RepairOptions } from '../../node/repair/repair.ts';
+import type { ServeContext } from '../../node/repair/serve.ts';
 import { Frontiers } from '../../node/replication/frontiers.ts';
 import { Budget } from '../../node/shard/budget.ts';
 import { Shard } from '../../node/shard/shard.ts';
 import { batchOf, identityOf, type Sample } from '../shard/model.ts';
 import type { Sim } from '../sim/sim.ts';
+import { engine } from './engine.ts';
 
 export const SHARD = 3;
 
@@ -26,6 +27,7 @@ const refs = (series: string) => Number(series.slice(1));
 interface Held {
   readonly shard: Shard;
   readonly repair: Repair;
+  readonly frontiers: Frontiers;
 }
 
 export class Copies {
@@ -33,6 +35,7 @@ export class Copies {
   readonly #sim: Sim;
   readonly #count: number;
   readonly #open: typeof Shard.open;
+  readonly #parts: typeof engine;
   readonly #options: Partial<RepairOptions> & { readonly sliceMs?: number };
   #env!: Env;
   #held: Held[] = [];
@@ -42,8 +45,9 @@ export class Copies {
     count: number,
     options: Partial<RepairOptions> & { readonly sliceMs?: number } = {},
     open: typeof Shard.open = Shard.open,
+    parts: typeof engine = engine,
   ): Promise<Copies> {
-    const copies = new Copies(sim, count, options, open);
+    const copies = new Copies(sim, count, options, open, parts);
     await copies.boot();
     return copies;
   }
@@ -53,15 +57,21 @@ export class Copies {
     count: number,
     options: Partial<RepairOptions> & { readonly sliceMs?: number },
     open: typeof Shard.open,
+    parts: typeof engine,
   ) {
     this.#sim = sim;
     this.#count = count;
     this.#open = open;
+    this.#parts = parts;
     this.#options = options;
   }
 
   shard(copy: number): Shard {
     return (this.#held[copy] as Held).shard;
+  }
+
+  frontiers(copy: number): Frontiers {
+    return (this.#held[copy] as Held).frontiers;
   }
 
   repair(copy: number): Repair {
@@ -93,21 +103,21 @@ export class Copies {
       };
       const { clock } = this.#env;
       Object.defineProperty(node, 'nowMs', { get: () => clock.nowMs() });
-      const repair = new Repair({
+      const repair = new this.#parts.Repair({
         env: this.#env,
         node,
         name: node.name,
         region: 'r',
         frontiers,
         origins: { index: async () => 1 },
-        connect: (other) => peer(other.node, () => contexts[Number(other.node.slice(1))] as ServeContext),
+        connect: (other) => peer(this.#parts, other.node, () => contexts[Number(other.node.slice(1))] as ServeContext),
         maxSampleAgeMs: Number.POSITIVE_INFINITY,
         intervalMs: Number.POSITIVE_INFINITY,
         log: { info: say, warn: say },
         ...options,
       });
       contexts.push({ node, frontiers, digests: repair.digests });
-      this.#held.push({ shard, repair });
+      this.#held.push({ shard, repair, frontiers });
     }
     for (const [copy, { repair }] of this.#held.entries()) repair.follow(this.#placement(copy));
   }
@@ -157,7 +167,7 @@ export class Copies {
   }
 }
 
-function peer(node: string, contextOf: () => ServeContext): Peer {
+function peer({ serveCompare, serveFetch }: typeof engine, node: string, contextOf: () => ServeContext): Peer {
   const hello = { version: 1, clusterId: 'c', caller: 'test' };
   const { signal: never } = new AbortController();
   return {
