@@ -1,9 +1,10 @@
 /** What is kept beside samples, as Prometheus's API gives it: exemplars, and the metadata of metrics. */
 import { compareLabels } from '../../core/labels.ts';
 import { METRIC_TYPES } from '../../core/metadata.ts';
+import { formatValue } from '../promql/digits.ts';
 import type { Engine } from '../promql/engine.ts';
 import { QueryError } from '../promql/error.ts';
-import { formatLabels, formatTime, formatValue } from '../promql/format.ts';
+import { formatLabels, formatTime } from '../promql/format.ts';
 import { selectorsIn } from '../promql/selectors.ts';
 import type { AnnexQueryable, ExemplarSeries } from '../query/queryable.ts';
 import { type Found, plainData } from './answer.ts';

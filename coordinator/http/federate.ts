@@ -7,7 +7,7 @@ import { compareLabels, compareUtf8, type Labels, labelValue } from '../../core/
 import { sortSlices } from '../../core/order.ts';
 import { isStale } from '../../core/promql/stale.ts';
 import { Budget } from '../promql/budget.ts';
-import { formatValue } from '../promql/format.ts';
+import { formatValue } from '../promql/digits.ts';
 import type { Coverage } from '../query/queryable.ts';
 import { type Answer, failure, refuseGaps } from './answer.ts';
 import { type Api, contextOf } from './api.ts';

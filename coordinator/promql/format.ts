@@ -1,18 +1,8 @@
-/**
- * Prometheus's JSON of query results, straight from the columns to bytes: no object per point.
- * Number forms are those of Prometheus's `util/jsonutil`: the same as ECMAScript's, but for +Inf, -0 and e-07.
- */
+/** Prometheus's JSON of query results, straight from the columns to bytes: no object per point. */
 import type { Labels } from '../../core/labels.ts';
-import type { Value } from './value.ts';
-
-/** A sample value as Prometheus writes it in JSON (without the quotes). */
-export function formatValue(v: number): string {
-  if (v === 0) return Object.is(v, -0) ? '-0' : '0';
-  if (v === Infinity) return '+Inf';
-  if (v === -Infinity) return '-Inf';
-  // Go writes exponents with two digits at least: 7.21e-07.
-  return Math.abs(v) < 1e-6 ? String(v).replace(/e-(\d)$/, 'e-0$1') : String(v);
-}
+import { formatValue } from './digits.ts';
+import { Output } from './output.ts';
+import type { MatrixSeries, Value } from './value.ts';
 
 /** Milliseconds as a JSON number of seconds: 1500 is `1.500`, 1000 is `1`. */
 export function formatTime(ms: number): string {
@@ -32,8 +22,6 @@ export function formatLabels(labels: Labels): string {
   return `${out}}`;
 }
 
-const CHUNK_CHARS = 64 << 10;
-
 /**
  * The JSON of `{"resultType":...,"result":...}` in pieces of about 64 KiB: the `data` of an API
  * answer. `extra` is spliced in before the closing brace (for `stats`, coverage): complete JSON members
@@ -44,54 +32,38 @@ export function* encodeResult(
   options: { extra?: readonly string[]; limit?: number } = {},
 ): Generator<Buffer> {
   const limit = options.limit && options.limit > 0 ? options.limit : Infinity;
-  let out = `{"resultType":"${value.type}","result":`;
+  const out = new Output();
+  out.text(`{"resultType":"${value.type}","result":`);
   if (value.type === 'scalar') {
-    out += `[${formatTime(value.timeMs)},"${formatValue(value.value)}"]`;
+    out.text(`[${formatTime(value.timeMs)},"${formatValue(value.value)}"]`);
   } else if (value.type === 'string') {
-    out += `[${formatTime(value.timeMs)},${JSON.stringify(value.value)}]`;
+    out.text(`[${formatTime(value.timeMs)},${JSON.stringify(value.value)}]`);
   } else if (value.type === 'vector') {
     const time = formatTime(value.timeMs);
-    out += '[';
+    out.text('[');
     const count = Math.min(limit, value.labels.length);
     for (let i = 0; i < count; i++) {
-      const labels = value.labels[i] as Labels;
-      out += `${i === 0 ? '' : ','}{"metric":${formatLabels(labels)},"value":[${time},"${formatValue(value.values[i] as number)}"]}`;
-      if (out.length > CHUNK_CHARS) {
-        yield Buffer.from(out);
-        out = '';
-      }
+      const labels = formatLabels(value.labels[i] as Labels);
+      const sample = formatValue(value.values[i] as number);
+      out.text(`${i === 0 ? '' : ','}{"metric":${labels},"value":[${time},"${sample}"]}`);
+      if (out.isFull) yield out.take();
     }
-    out += ']';
+    out.text(']');
   } else {
-    let grid: Float64Array | undefined;
-    let openings: string[] = [];
-    out += '[';
-    let first = true;
-    let left = limit;
-    for (const series of value.series) {
-      if (left-- <= 0) break;
-      const { timestamps, values } = series;
-      // Dense series share one timestamps array: its texts are made once.
-      if (grid !== timestamps) {
-        grid = timestamps;
-        openings = Array.from(timestamps, (t, i) => `${i === 0 ? '' : ','}[${formatTime(t)},"`);
+    out.text('[');
+    const count = Math.min(limit, value.series.length);
+    for (let i = 0; i < count; i++) {
+      const { labels, timestamps, values } = value.series[i] as MatrixSeries;
+      out.text(`${i === 0 ? '' : ','}{"metric":${formatLabels(labels)},"values":[`);
+      for (let at = 0; at < values.length; ) {
+        if (out.isFull) yield out.take();
+        at = out.points(timestamps, values, at);
       }
-      out += `${first ? '' : ','}{"metric":${formatLabels(series.labels)},"values":[`;
-      first = false;
-      for (let i = 0; i < values.length; i++) {
-        // Three appends: one template would make two strings more for each point.
-        out += openings[i] as string;
-        out += formatValue(values[i] as number);
-        out += '"]';
-        if (out.length > CHUNK_CHARS) {
-          yield Buffer.from(out);
-          out = '';
-        }
-      }
-      out += ']}';
+      out.text(']}');
     }
-    out += ']';
+    out.text(']');
   }
-  for (const member of options.extra ?? []) out += `,${member}`;
-  yield Buffer.from(`${out}}`);
+  for (const member of options.extra ?? []) out.text(`,${member}`);
+  out.text('}');
+  yield out.take();
 }

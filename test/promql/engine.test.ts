@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { formatValue } from '../../coordinator/promql/digits.ts';
 import { Engine } from '../../coordinator/promql/engine.ts';
 import { QueryError } from '../../coordinator/promql/error.ts';
-import { encodeResult, formatTime, formatValue } from '../../coordinator/promql/format.ts';
+import { encodeResult, formatTime } from '../../coordinator/promql/format.ts';
 import type { SeriesSet } from '../../coordinator/query/queryable.ts';
 import { nodeEnv } from '../../core/env/node.ts';
 import { SilverbackError } from '../../core/errors.ts';
