@@ -3,7 +3,7 @@ import { SilverbackError } from '../errors.ts';
 import type { Change } from './store.ts';
 
 const KEY_BYTES_MOST = 1_024;
-const VALUE_BYTES_MOST = 1 << 20;
+export const VALUE_BYTES_MOST = 1 << 20;
 const LEASE_TTL_MOST_MS = 86_400_000;
 
 /** @throws SilverbackError TOO_LARGE */

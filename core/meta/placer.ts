@@ -10,8 +10,9 @@ import { type Campaign, campaign, type Leadership } from './election.ts';
 import { type Follower, follow } from './follow.ts';
 import { KEYS } from './keys.ts';
 import type { Member } from './member.ts';
-import { type CopyReports, type Cordon, type Moves, type RegionPlacement, readPlacement } from './region.ts';
+import type { CopyReports, Cordon, Moves, RegionPlacement } from './region.ts';
 import type { Condition, Entry, MetaStore } from './store.ts';
+import { readPlacement, writePlacement } from './written.ts';
 
 export interface PlacerOptions extends DecideOptions {
   /** The placer's own name, for people who look at the election. */
@@ -56,7 +57,6 @@ interface Term {
 export function keepPlacement(env: Env, store: MetaStore, options: PlacerOptions): Placer {
   const { region, leaseTtlMs } = options;
   const placementKey = KEYS.placement(region);
-  const readOnce = remembering(readPlacement);
   let term: Term | undefined;
   let alarm = '';
   let writing = false;
@@ -64,7 +64,7 @@ export function keepPlacement(env: Env, store: MetaStore, options: PlacerOptions
 
   const current = (): { entry: Entry | undefined; placement: RegionPlacement | undefined } => {
     const entry = term?.placement.entries()?.get(placementKey);
-    return { entry, placement: entry === undefined ? undefined : readOnce(entry) };
+    return { entry, placement: entry === undefined ? undefined : readPlacement(entry) };
   };
 
   const act = async (): Promise<void> => {
@@ -103,7 +103,7 @@ export function keepPlacement(env: Env, store: MetaStore, options: PlacerOptions
     writing = true;
     try {
       const conditions = [now.leadership.condition, { key: placementKey, revision: entry?.revision ?? 0 }];
-      await store.commit(conditions, [{ put: placementKey, value: JSON.stringify(decision.placement) }]);
+      await store.commit(conditions, [{ put: placementKey, value: writePlacement(decision.placement) }]);
       for (const reason of decision.reasons) options.say(reason);
     } finally {
       writing = false;
@@ -241,7 +241,7 @@ async function amend(
     try {
       await store.commit(
         [{ key, revision: entry.revision }, ...conditions],
-        [{ put: key, value: JSON.stringify(next) }],
+        [{ put: key, value: writePlacement(next) }],
       );
       return;
     } catch (error) {
@@ -256,13 +256,4 @@ function readMember(entry: Entry): Member {
 
 function readReports(entry: Entry): CopyReports {
   return JSON.parse(entry.value) as CopyReports;
-}
-
-/** `read`, which is not asked twice in a row about the same entry. */
-function remembering<T>(read: (entry: Entry) => T): (entry: Entry) => T {
-  let last: { readonly entry: Entry; readonly found: T } | undefined;
-  return (entry) => {
-    if (last?.entry !== entry) last = { entry, found: read(entry) };
-    return last.found;
-  };
 }

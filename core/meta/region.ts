@@ -1,6 +1,5 @@
 /** A region's placement as it lies in the meta store, and what its nodes say of the copies that they are given. */
 import type { CopyState } from '../placement.ts';
-import type { Entry } from './store.ts';
 
 /** The value under `KEYS.placement(region)`. */
 export interface RegionPlacement {
@@ -47,11 +46,4 @@ export interface CopyReport {
   readonly filled: boolean;
   /** It takes no more writes, and all that it took is for good in every other copy. */
   readonly drained: boolean;
-}
-
-export function readPlacement(entry: Entry): RegionPlacement {
-  const read = JSON.parse(entry.value) as RegionPlacement;
-  // Placements of the first version do not say it.
-  const moves = read.moves ?? 'on';
-  return { ...read, moves, copies: read.copies ?? Math.max(1, ...read.shards.map((copies) => copies.length)) };
 }

@@ -4,8 +4,9 @@ import { SilverbackError } from '../errors.ts';
 import type { Copy, Placement, PlacementView } from '../placement.ts';
 import { follow } from './follow.ts';
 import { KEYS } from './keys.ts';
-import { type Cordon, readPlacement } from './region.ts';
+import type { Cordon } from './region.ts';
 import type { Entry, MetaStore } from './store.ts';
+import { readPlacement } from './written.ts';
 
 export interface MetaPlacementView extends PlacementView {
   /** Resolves with the first placement there is; at once when there is one. */
