@@ -385,7 +385,7 @@ class Run {
     for (const shard of shards) {
       const entries = coverage.filter((entry) => entry.shards.includes(shard));
       const isEmpty = entries.every(
-        (entry) => entry.state === 'MISSING' && entry.fromMs <= fromMs && entry.toMs >= toMs,
+        (entry) => entry.state === 'MISSING' && !entry.given && entry.fromMs <= fromMs && entry.toMs >= toMs,
       );
       if (isEmpty) {
         this.#note(shard, copy.address, entries[0]?.reason ?? `the node said nothing about shard ${shard}`);

@@ -110,6 +110,8 @@ export interface WireCoverage {
   readonly toMs: number;
   readonly state: 'COMPLETE' | 'UNCONFIRMED' | 'MISSING';
   readonly reason: string;
+  /** Something of them was sent, whatever is missing: another copy would send it again. */
+  readonly given?: boolean;
 }
 
 export interface LabelsRequest {

@@ -263,29 +263,77 @@ async function sendPages(
   read: Read,
   pagesOf: (shard: Shard) => AsyncIterable<Uint8Array>,
 ): Promise<Last> {
-  let gathered: Uint8Array[] = [];
-  let gatheredBytes = 0;
-  const coverage = await eachShard(node, request, async (shard) => {
-    for await (const page of pagesOf(shard)) {
-      if (page.length > MAX_PAGE_BYTES) {
-        const message = `a series has ${page.length} bytes of chunks in the range, at most ${MAX_PAGE_BYTES} can be read at a time`;
-        throw new SilverbackError('TOO_LARGE', `${message}; narrow the time range`);
-      }
-      if (gatheredBytes > 0 && gatheredBytes + page.length > MAX_PAGE_BYTES) await flush();
-      gathered.push(page);
-      gatheredBytes += page.length;
-      if (gatheredBytes >= PAGE_BYTES) await flush();
+  const outbox = new Outbox(read);
+  const readOne = async (shard: Shard): Promise<void> => {
+    outbox.begin();
+    try {
+      for await (const page of pagesOf(shard)) await outbox.add(page);
+    } catch (error) {
+      outbox.takeBack();
+      throw error;
     }
-  });
-  if (gatheredBytes === 0) return { coverage };
-  await read.room();
-  return { page: joined(gathered), coverage };
+  };
+  const coverage = await eachShard(node, request, readOne, () => outbox.hasGiven);
+  return { ...(await outbox.last()), coverage };
+}
 
-  async function flush(): Promise<void> {
-    const full = gathered;
-    gathered = [];
-    gatheredBytes = 0;
-    await read.send({ page: joined(full) });
+/** Pages on their way: small ones of several shards travel together. */
+class Outbox {
+  readonly #read: Read;
+  #pages: Uint8Array[] = [];
+  #bytes = 0;
+  /** Where the shard begins that is read now: of what is still here. */
+  #begun = { pages: 0, bytes: 0 };
+  /** A part of that shard was sent. */
+  #isSent = false;
+
+  constructor(read: Read) {
+    this.#read = read;
+  }
+
+  /** There is something of the shard that is read now, here or sent. */
+  get hasGiven(): boolean {
+    return this.#isSent || this.#pages.length > this.#begun.pages;
+  }
+
+  /** What comes now is of another shard. */
+  begin(): void {
+    this.#begun = { pages: this.#pages.length, bytes: this.#bytes };
+    this.#isSent = false;
+  }
+
+  async add(page: Uint8Array): Promise<void> {
+    if (page.length > MAX_PAGE_BYTES) {
+      const message = `a series has ${page.length} bytes of chunks in the range, at most ${MAX_PAGE_BYTES} can be read at a time`;
+      throw new SilverbackError('TOO_LARGE', `${message}; narrow the time range`);
+    }
+    if (this.#bytes > 0 && this.#bytes + page.length > MAX_PAGE_BYTES) await this.#flush();
+    this.#pages.push(page);
+    this.#bytes += page.length;
+    if (this.#bytes >= PAGE_BYTES) await this.#flush();
+  }
+
+  /** The shard failed midway: unless some of it is sent already, nothing of it will be, so that another copy can be asked. */
+  takeBack(): void {
+    if (this.#isSent) return;
+    this.#pages.length = this.#begun.pages;
+    this.#bytes = this.#begun.bytes;
+  }
+
+  /** What is left, for the last reply. */
+  async last(): Promise<Last> {
+    if (this.#bytes === 0) return {};
+    await this.#read.room();
+    return { page: joined(this.#pages) };
+  }
+
+  async #flush(): Promise<void> {
+    const full = this.#pages;
+    this.#isSent ||= full.length > this.#begun.pages;
+    this.#pages = [];
+    this.#bytes = 0;
+    this.#begun = { pages: 0, bytes: 0 };
+    await this.#read.send({ page: joined(full) });
   }
 }
 
@@ -296,7 +344,7 @@ async function sendValues(
   addTo: (found: Set<string>, shard: Shard, id: number) => Promise<void>,
 ): Promise<Last> {
   const found = new Set<string>();
-  const coverage = await eachShard(node, request, (shard, id) => addTo(found, shard, id));
+  const coverage = await eachShard(node, request, (shard, id) => addTo(found, shard, id), NEVER_TWICE);
   const values = sortUtf8([...found]);
   let first = 0;
   let bytes = 0;
@@ -330,9 +378,10 @@ async function sendGroups(node: ReadContext['node'], request: AggregateRequest, 
       isSpoilt = false;
       aggregator = new Aggregator(aggregation);
       const { groups } = aggregator;
-      coverage = await eachShard(node, select, async (shard, id) => {
+      let series = 0;
+      const readOne = async (shard: Shard, id: number): Promise<void> => {
+        series = groups.looked.series;
         if (damaged.has(id)) throw damaged.get(id);
-        const { series } = groups.looked;
         try {
           if (!isSpoilt) await shard.aggregate(query, aggregator, MAX_GROUP_POINTS, read);
         } catch (error) {
@@ -340,7 +389,8 @@ async function sendGroups(node: ReadContext['node'], request: AggregateRequest, 
           damaged.set(id, error);
           throw error;
         }
-      });
+      };
+      coverage = await eachShard(node, select, readOne, () => groups.looked.series > series);
     } while (isSpoilt);
   } catch (error) {
     if (!(error instanceof TooFine)) throw error;
@@ -356,27 +406,37 @@ async function sendGroups(node: ReadContext['node'], request: AggregateRequest, 
   return { page: last as Uint8Array, coverage };
 }
 
-/** Reads the asked shards in turn. Returns the ledger: no part of the range of any of them is left out. */
+/** Values of several copies are as good as those of one. */
+const NEVER_TWICE = (): boolean => false;
+
+/**
+ * Reads the asked shards in turn. Returns the ledger: no part of the range of any of them is left out. `hasGiven`: something
+ * of the shard that was read last is in the answer.
+ */
 async function eachShard(
   node: ReadContext['node'],
   request: ShardsRequest,
   read: (shard: Shard, id: number) => Promise<void>,
+  hasGiven: () => boolean,
 ): Promise<WireCoverage[]> {
   const whole: number[] = [];
   const ledger: WireCoverage[] = [];
   const { fromMs, toMs } = request;
   for (const id of request.shards.length === 0 ? node.assigned() : request.shards) {
+    let isBegun = false;
     try {
       const shard = node.find(id);
       // Before and after: what comes while it is read may be missed, and what is found damaged is known afterwards.
       const before = node.gaps(id, request);
+      isBegun = true;
       await read(shard, id);
       const gaps = [...before, ...node.gaps(id, request)];
       if (gaps.length === 0) whole.push(id);
-      else ledger.push(...coverageOf(id, request, gaps));
+      else ledger.push(...coverageOf(id, request, gaps).map((entry) => ({ ...entry, given: hasGiven() })));
     } catch (error) {
       if (!(error instanceof SilverbackError) || !LIVED_WITH.has(error.code)) throw error;
-      ledger.push({ shards: [id], fromMs, toMs, state: 'MISSING', reason: error.message });
+      const given = isBegun && hasGiven();
+      ledger.push({ shards: [id], fromMs, toMs, state: 'MISSING', reason: error.message, given });
     }
   }
   if (whole.length > 0) ledger.push({ shards: whole, fromMs, toMs, state: 'COMPLETE', reason: '' });

@@ -150,6 +150,26 @@ describe('a reader', () => {
     expect(ledger[0]?.reason).toContain('the shard is closing');
   });
 
+  it('does not ask another copy for a shard of which something came, though all of it may lack some', async () => {
+    a.select = async (request, send) => {
+      const coverage = request.shards.flatMap((shard) =>
+        complete({ ...request, shards: [shard] }).map((entry) => ({
+          ...entry,
+          ...{ state: 'MISSING' as const, reason: 'being filled', given: shard === 0 },
+        })),
+      );
+      send({ page: Buffer.of(1), done: true, coverage });
+    };
+    b.select = gives(2);
+    const copies = [a.address, b.address];
+    const { pages, ledger } = await select(readerOf(new StaticPlacement(placementOf([copies, copies]))));
+    expect(pages).toEqual([1, 2]);
+    expect(ledger.map(brief).sort()).toEqual([
+      [0, 'missing', 'being filled'],
+      [1, 'complete', ''],
+    ]);
+  });
+
   it('does not take an answer without an end for a whole one', async () => {
     a.select = async (_, send) => {
       send({ page: Buffer.of(1) });

@@ -58,7 +58,7 @@ describe('protocol', () => {
   // Decoding fills in every field of the proto, so the keys of an empty message are the proto's fields. The literals
   // below are typed: they have exactly the fields of the TypeScript shapes.
   it('has the shapes of the proto', () => {
-    const coverage = { shards: [1, 2], fromMs: -1, toMs: 2 ** 42, state: 'MISSING', reason: 'r' } as const;
+    const coverage = { shards: [1, 2], fromMs: -1, toMs: 2 ** 42, state: 'MISSING', reason: 'r', given: true } as const;
     const answer = {
       id: 2 ** 32 - 1,
       page: Buffer.from('p'),

@@ -44,13 +44,21 @@ function received(request: Partial<ReadRequest>): ReadRequest {
   return requestDeserialize(requestSerialize(request as ReadRequest));
 }
 
-function ask(node: ReadContext['node'], request: Partial<ReadRequest>): Promise<ReadReply> {
+/** Resolves with the last reply. */
+function ask(
+  node: ReadContext['node'],
+  request: Partial<ReadRequest>,
+  see: (reply: ReadReply) => void = () => undefined,
+): Promise<ReadReply> {
   return new Promise((resolve) => {
     const call: Duplex<ReadRequest, ReadReply> = {
       caller: { name: 'test', address: '' },
       signal: new AbortController().signal,
       listen: (events) => events.request(received({ hello: HELLO, id: 1, credit: 4, ...request })),
-      send: resolve,
+      send: (reply) => {
+        see(reply);
+        if (reply.done || reply.code !== 'OK') resolve(reply);
+      },
       finish: () => undefined,
     };
     serveReads(call, { node, bound: new ReadBound(4) });
@@ -86,3 +94,37 @@ it.each([
     }
   },
 );
+
+/** Shards that give `count` pages, whose first byte is their number; shard 2 fails then, shard 3 knows that it lacks all. */
+function pagesOf(count: number, bytes: number): ReadContext['node'] {
+  const shard = (id: number) => ({
+    async *select() {
+      for (let i = 0; i < count; i++) yield new Uint8Array(bytes).fill(id);
+      if (id === 2) throw new SilverbackError('UNAVAILABLE', 'shard 2 is closing');
+    },
+  });
+  return {
+    ...nodeOf([], []),
+    find: (id) => shard(id) as unknown as Shard,
+    gaps: (id, range) => (id === 3 ? [{ ...range, state: 'missing', reason: 'being filled' }] : []),
+  };
+}
+
+it.each([
+  { what: 'small', count: 2, bytes: 10, found: [1, 1, 3, 3, 4, 4], given: false },
+  { what: 'large', count: 1, bytes: 200_000, found: [1, 2, 3, 4], given: true },
+  { what: 'no', count: 0, bytes: 0, found: [], given: false },
+])('$what pages of a shard that fails midway are given or taken back, and the ledger says which', async (row) => {
+  const replies: ReadReply[] = [];
+  const select = { shards: [1, 2, 3, 4], matchers: [], fromMs: 0, toMs: 1000, maxSeries: 0, maxSamples: 0 };
+  await ask(pagesOf(row.count, row.bytes), { select, credit: 100 }, (reply) => replies.push(reply));
+  const pages = Buffer.concat(replies.map(({ page }) => page));
+  const found = Array.from({ length: row.bytes === 0 ? 0 : pages.length / row.bytes }, (_, i) => pages[i * row.bytes]);
+  expect(found).toEqual(row.found);
+  const ledger = replies.at(-1)?.coverage ?? [];
+  const missing = ledger.filter(({ state }) => state === 'MISSING').map(({ shards, given }) => [shards, given]);
+  expect(missing).toEqual([
+    [[2], row.given],
+    [[3], row.count > 0],
+  ]);
+});
