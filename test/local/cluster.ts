@@ -75,9 +75,9 @@ export class Run {
     this.exited = new Promise((ended) => this.#process.on('close', (code) => ended(code)));
   }
 
-  /** What was printed, without what npm itself says. */
+  /** What was printed, without what npm itself says, and without what says only that this machine is slow. */
   get lines(): string[] {
-    return this.output.split('\n').filter((line) => line !== '' && !line.startsWith('npm '));
+    return this.output.split('\n').filter((line) => line !== '' && !/^(npm |waiting: )/.test(line));
   }
 
   /** Waits until it printed something that matches. Fails early when it ended instead. */
