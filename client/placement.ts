@@ -161,7 +161,7 @@ export function toReply(placement: Placement): PlacementReply {
     clusterId: placement.clusterId,
     shardCount: placement.shardCount,
     revision: placement.revision,
-    shards: placement.copies.map((copies) => ({ copies: [...copies] })),
+    shards: placement.copies.map((copies) => ({ copies: copies.map((copy) => ({ ...copy, from: copy.from ?? '' })) })),
   };
 }
 
@@ -177,7 +177,13 @@ function fromReply(reply: PlacementReply): Placement {
     clusterId: reply.clusterId,
     shardCount: reply.shardCount,
     revision: reply.revision,
-    copies: reply.shards.map((shard) => shard.copies.map((copy) => ({ ...copy, state: stateOf(copy.state) }))),
+    copies: reply.shards.map((shard) =>
+      shard.copies.map(({ from, ...copy }) => ({
+        ...copy,
+        state: stateOf(copy.state),
+        ...(from !== '' && { from }),
+      })),
+    ),
   };
 }
 

@@ -14,7 +14,7 @@ import type { Env } from '../core/env/env.ts';
 import { type ErrorCode, SilverbackError } from '../core/errors.ts';
 import { Channel, type ChannelCredentials, MAX_MESSAGE_BYTES } from '../core/grpc.ts';
 import { decodeIdentity, type Labels } from '../core/labels.ts';
-import type { PlacementView } from '../core/placement.ts';
+import { isArriving, type PlacementView } from '../core/placement.ts';
 import type { AckLevel, ExemplarRefusal, ShardOutcome } from '../core/protocol.ts';
 import { backoffMs } from './backoff.ts';
 import {
@@ -220,7 +220,10 @@ export class Writer {
         job.settle(parcel, new SilverbackError('INVALID_ARGUMENT', message));
         continue;
       }
-      const copies = preferred(placement.copies[shard] ?? [], this.#options.region, ['active', 'joining']);
+      const places = placement.copies[shard] ?? [];
+      const copies = preferred(places, this.#options.region, ['active', 'joining']).filter(
+        (one) => !isArriving(one, places),
+      );
       const copy = copies[parcel.detourCount % Math.max(1, copies.length)];
       if (copy === undefined) parcel.hinder(new SilverbackError('UNAVAILABLE', `no node takes shard ${shard}`));
       let group = groups.get(copy?.address);

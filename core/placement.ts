@@ -14,6 +14,8 @@ export interface Copy {
   readonly epoch: number;
   /** Of a joining copy: it is to bring the past to its node now. */
   readonly fill?: true;
+  /** Of a joining copy: the node of its region whose copy it is to take the place of. */
+  readonly from?: string;
 }
 
 export interface Placement {
@@ -30,6 +32,18 @@ export interface Placement {
 export function regionsOf(placement: Placement | undefined): string[] | undefined {
   if (placement === undefined) return undefined;
   return [...new Set(placement.copies.flat().map(({ region }) => region))].sort();
+}
+
+/**
+ * Whether a copy is on its way to take the place of one that has been active ever since. That one takes the writes: until the
+ * change a copy that arrives takes none, so it has nothing that others could lack. One that was away meanwhile, when this one
+ * took writes in its stead, has got a newer epoch.
+ */
+export function isArriving(copy: Copy, copies: readonly Copy[]): boolean {
+  const { region, state, from, epoch } = copy;
+  if (state !== 'joining' || from === undefined) return false;
+  const source = copies.find((other) => other.region === region && other.node === from);
+  return source?.state === 'active' && source.epoch < epoch;
 }
 
 /** A view that follows the placement. What a client, a coordinator's fan-out and a node need of it. */

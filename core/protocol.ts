@@ -357,6 +357,7 @@ export interface WireCopy {
   readonly address: string;
   readonly state: string;
   readonly epoch: number;
+  readonly from: string;
 }
 
 export interface QueryRequest {

@@ -11,7 +11,7 @@ import type { Replication } from './replication/replication.ts';
 export interface CustodyOptions {
   readonly env: Pick<Env, 'clock' | 'timers'>;
   readonly node: Pick<Node, 'holdings' | 'filled' | 'drained'>;
-  readonly replication: Pick<Replication, 'isDelivered'>;
+  readonly replication: Pick<Replication, 'isDelivered' | 'hasMet'>;
   /** Brings the past of a shard here from other copies. */
   readonly fill: (shard: number, signal: AbortSignal) => Promise<void>;
   readonly report: (reports: CopyReports) => void;
@@ -23,6 +23,9 @@ const TICK_MS = 500;
 const FILL_COUNT = 2;
 /** A fill that takes longer makes way for the next one, and has its turn again: its source may be away. */
 const FILL_TURN_MS = 120_000;
+/** How often it is asked whether the other copies have heard of a filled one, and how long those of other regions are waited for. */
+const MEET_POLL_MS = 100;
+const MEET_ELSEWHERE_MS = 10_000;
 /** After what this node failed with. */
 const RETRY_MS = 15_000;
 
@@ -90,6 +93,19 @@ export class Custody {
     return true;
   }
 
+  /**
+   * Waits until answers stay complete when a filled copy becomes active: it has heard of the others' frontiers, and they of
+   * its own. Rejects with the signal's reason.
+   */
+  async #meet(id: number, signal: AbortSignal): Promise<void> {
+    const { env, replication } = this.#options;
+    const untilMs = env.clock.monotonicMs() + MEET_ELSEWHERE_MS;
+    while (!replication.hasMet(id, env.clock.monotonicMs() < untilMs)) {
+      await new Promise<void>((wake) => void env.timers.after(MEET_POLL_MS, wake));
+      signal.throwIfAborted();
+    }
+  }
+
   /** Never rejects. */
   async #fill({ id, tenure: { epoch } }: Holding): Promise<void> {
     const { env, node, fill, log } = this.#options;
@@ -101,6 +117,7 @@ export class Custody {
     try {
       log.info({ shard: id, epoch }, 'bringing the past of a shard here');
       await fill(id, controller.signal);
+      await this.#meet(id, controller.signal);
       await node.filled(id, epoch);
       log.info({ shard: id, epoch }, 'the past of a shard is here');
     } catch (error) {

@@ -4,7 +4,7 @@
  */
 import type { Env, Timer } from '../core/env/env.ts';
 import { messageOf, SilverbackError } from '../core/errors.ts';
-import type { Placement } from '../core/placement.ts';
+import { isArriving, type Placement } from '../core/placement.ts';
 import type { ShardStatus } from '../core/protocol.ts';
 import type { Claim } from './directory.ts';
 import { Budget } from './shard/budget.ts';
@@ -146,7 +146,9 @@ export class Node {
     const own = new Map<number, Grant>();
     for (const [shard, copies] of placement.copies.entries()) {
       const copy = copies.find((one) => one.node === name && one.region === region);
-      if (copy !== undefined) own.set(shard, copy);
+      if (copy === undefined) continue;
+      const { state, epoch, fill } = copy;
+      own.set(shard, { state, epoch, ...(fill && { fill }), ...(isArriving(copy, copies) && { isArriving: true }) });
     }
     await this.#serve(own);
   }
@@ -192,8 +194,10 @@ export class Node {
   /** The same, to write to. Throws NOT_OWNER also when the copy takes no more writes. */
   taker(id: number): Shard {
     const shard = this.find(id);
-    if (this.#slots.get(id)?.tenure?.state !== 'leaving') return shard;
-    throw new SilverbackError('NOT_OWNER', `shard ${id} is leaving node ${this.name}: another takes its writes`);
+    const tenure = this.#slots.get(id)?.tenure;
+    const why = tenure?.state === 'leaving' ? 'is leaving' : tenure?.isArriving ? 'is still on its way to' : undefined;
+    if (why === undefined) return shard;
+    throw new SilverbackError('NOT_OWNER', `shard ${id} ${why} node ${this.name}: another takes its writes`);
   }
 
   /** What is known to be missing of a shard's samples in a range, or may be. `except`: see `Frontiers.unconfirmed`. */
@@ -364,8 +368,11 @@ export class Node {
   #grant(slot: Slot, grant: Grant | undefined): void {
     if (grant === undefined) return;
     slot.grant = grant;
-    if (slot.tenure === undefined || (slot.tenure.epoch === grant.epoch && slot.tenure.state === grant.state)) return;
-    slot.tenure = nextTenure(slot.tenure, grant, this.nowMs);
+    const { tenure } = slot;
+    if (tenure === undefined) return;
+    const isSame = tenure.epoch === grant.epoch && tenure.state === grant.state;
+    if (isSame && tenure.isArriving === grant.isArriving) return;
+    slot.tenure = nextTenure(tenure, grant, this.nowMs);
     slot.isDrained = false;
   }
 

@@ -17,6 +17,8 @@ export interface Tenure {
   readonly isFilled: boolean;
   /** Wall clock: what was written before is not here until it is filled. */
   readonly sinceMs: number;
+  /** It takes no writes: the copy that it is to take the place of does (core/placement.ts). */
+  readonly isArriving?: true;
 }
 
 /** What a placement says of a copy. */
@@ -24,6 +26,7 @@ export interface Grant {
   readonly state: CopyState;
   readonly epoch: number;
   readonly fill?: true;
+  readonly isArriving?: true;
 }
 
 const MAGIC = 'SILVTEN\x01';
@@ -31,13 +34,15 @@ const MAGIC = 'SILVTEN\x01';
 export const PLAIN: Tenure = { state: 'active', epoch: 0, isFilled: true, sinceMs: 0 };
 
 /** `before`: undefined where there was nothing of the shard. */
-export function nextTenure(before: Tenure | undefined, { state, epoch }: Grant, nowMs: number): Tenure {
+export function nextTenure(before: Tenure | undefined, grant: Grant, nowMs: number): Tenure {
+  const { state, epoch, isArriving } = grant;
   if (state === 'active') return { state, epoch, isFilled: true, sinceMs: 0 };
   const since = (isFilled: boolean) => ({
     state,
     epoch,
     isFilled,
     sinceMs: isFilled ? 0 : before === undefined || before.isFilled ? nowMs : before.sinceMs,
+    ...(isArriving && { isArriving }),
   });
   if (state === 'leaving') return since(before?.isFilled ?? false);
   // Joined anew, it lacks what was written meanwhile.

@@ -11,8 +11,8 @@
  *   longer than the grace: a short absence moves the routing of writes, no data. Where copies are just fewer than wanted,
  *   another node joins after the grace.
  * - What is more than wanted leaves, and goes once it is drained.
- * - With everything else in order, copies move until every node holds its share (moves.ts). A node takes part when it has been
- *   there for the grace.
+ * - With everything else in order, copies move until every node holds its share (moves.ts), a node that joined among them.
+ *   Until that one has been there for the grace, none begin.
  * - A node with a cordon gets no copies, and what was on its way to it is called off. From one that is draining, all move.
  *
  * Nothing is concluded from a node's absence for two lease times after the placer was elected or saw the store come back, nor
@@ -372,12 +372,12 @@ class Round {
     }
   }
 
-  /** Begins moves, unless a node is away that may be back. */
+  /** Begins moves, unless a node is away that may be back, or is about to take part: of several that come, all get their share at once. */
   #move(all: readonly Places[]): void {
     for (const [name, { isLiving }] of this.#memory.nodes) {
-      if (!isLiving && (this.#takers.has(name) || this.#isUnsettled(name))) return;
+      if (this.#takers.has(name) ? !isLiving : this.#isUnsettled(name)) return;
     }
-    const nodes = [...this.#living.values()].filter(({ name }) => this.#takers.has(name) || !this.#isUnsettled(name));
+    const nodes = [...this.#living.values()];
     const named = nodes.map(({ name, zone }) => `${name} ${zone} ${this.#cordonOf(name) ?? ''}`).join();
     const { shards } = this.#current;
     if (this.#memory.balanced?.shards === shards && this.#memory.balanced.nodes === named) return;

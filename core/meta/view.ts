@@ -68,9 +68,10 @@ function combine(entries: readonly Entry[]): Placement | undefined {
     const { region, nodes, shards } = readPlacement(entry);
     revision = Math.max(revision, entry.revision);
     for (const [shard, own] of shards.entries()) {
-      for (const { node, state, epoch, fill } of own) {
+      for (const { node, state, epoch, fill, from } of own) {
         const { zone, address } = nodes[node]!;
-        copies[shard]?.push({ region, zone, node, address, state, epoch, ...(fill && { fill }) });
+        const rest = { ...(fill && { fill }), ...(from !== undefined && { from }) };
+        copies[shard]?.push({ region, zone, node, address, state, epoch, ...rest });
       }
     }
   }

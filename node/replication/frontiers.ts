@@ -22,6 +22,8 @@ export class Frontiers {
   readonly #boundMs: number;
   /** Per shard, by origin (`region/node`): undefined before its first word. */
   readonly #origins = new Map<number, Map<string, Frontier | undefined>>();
+  /** Of those, by shard, the ones that have taken no writes so far: what they say is noted, and nobody waits for it. */
+  readonly #arriving = new Map<number, ReadonlySet<string>>();
 
   /** An origin whose frontier is older than `boundMs` leaves newer samples unconfirmed. */
   constructor(clock: Clock, boundMs: number) {
@@ -29,10 +31,22 @@ export class Frontiers {
     this.#boundMs = boundMs;
   }
 
-  /** The shard's other copies. What is known of those that stay is kept. */
-  expect(shard: number, origins: readonly string[]): void {
+  /**
+   * The shard's other copies, those first that have samples of their own, or may have. What is known of those that stay is kept,
+   * and one that was waited for goes on to be.
+   */
+  expect(shard: number, origins: readonly string[], arriving: readonly string[] = []): void {
     const known = this.#origins.get(shard);
-    this.#origins.set(shard, new Map(origins.map((origin) => [origin, known?.get(origin)])));
+    const before = this.#arriving.get(shard);
+    this.#origins.set(shard, new Map([...origins, ...arriving].map((origin) => [origin, known?.get(origin)])));
+    this.#arriving.set(shard, new Set(arriving.filter((origin) => !known?.has(origin) || before?.has(origin))));
+  }
+
+  /** The origin said not long ago that nothing of what it acknowledged is lacking here. */
+  isCurrent(shard: number, origin: string): boolean {
+    const frontier = this.#origins.get(shard)?.get(origin);
+    if (frontier === undefined || frontier.lostRecordCount > 0) return false;
+    return !this.isSilent(this.#clock.monotonicMs() - frontier.monotonicMs);
   }
 
   /**
@@ -92,13 +106,15 @@ export class Frontiers {
     this.#origins.get(shard)?.set(origin, { ...frontier, lostRecordCount });
   }
 
-  /** How old each origin's frontier is; undefined: nothing was heard of it. */
+  /** How old the frontier is of each origin that is waited for; undefined: nothing was heard of it. */
   ages(shard: number): { readonly origin: string; readonly ageMs: number | undefined }[] {
     const nowMs = this.#clock.monotonicMs();
-    return [...(this.#origins.get(shard) ?? [])].map(([origin, frontier]) => ({
-      origin,
-      ageMs: frontier === undefined ? undefined : nowMs - frontier.monotonicMs,
-    }));
+    const arriving = this.#arriving.get(shard);
+    return [...(this.#origins.get(shard) ?? [])].flatMap(([origin, frontier]) =>
+      arriving?.has(origin)
+        ? []
+        : [{ origin, ageMs: frontier === undefined ? undefined : nowMs - frontier.monotonicMs }],
+    );
   }
 
   /** Whether a frontier of this age says too little. */

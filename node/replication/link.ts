@@ -40,6 +40,8 @@ const MAX_PATIENT_BYTES = 1024 * 1024;
 const RECONNECT = { firstMs: 100, mostMs: 5_000 };
 const REFUSED_MS = { first: 100, most: 5_000 };
 const FRONTIER_MS = 1_000;
+/** So long after a shard was added, or the stream opened, the first word of its frontier goes out. */
+const FIRST_FRONTIER_MS = 50;
 /** Every word of the ticker is answered. With no answer for this long, the node hangs or the connection is dead: it is opened anew. */
 const SILENCE_MS = 30_000;
 const NO_BYTES = new Uint8Array(0);
@@ -80,6 +82,11 @@ export class Link {
   #answeredMs = 0;
   /** The destination's latest stamp on this stream, and when it came; monotonic, each on its own clock. */
   #stamp: { readonly theirMs: number; readonly atMs: number } | undefined;
+  /** Messages of this stream that are no records, hello and frontiers: they are answered in order. */
+  #words = { sent: 0, answered: 0 };
+  /** By shard: which of these words was the first with its frontier. */
+  readonly #told = new Map<number, number>();
+  #soon: Timer | undefined;
   #saidProblem = '';
   #closed = false;
 
@@ -105,6 +112,12 @@ export class Link {
     return this.#lanes.get(id)?.lane;
   }
 
+  /** The destination has heard of the shard's frontier, on this stream. */
+  hasTold(id: number): boolean {
+    const word = this.#told.get(id);
+    return word !== undefined && word <= this.#words.answered;
+  }
+
   /** Ships the shard from its cursor on. */
   add(id: number, shard: Shard): void {
     if (this.#lanes.get(id)?.shard === shard) return;
@@ -120,6 +133,7 @@ export class Link {
     this.#lanes.set(id, { lane, shard, unwatch });
     if (this.#call === undefined && this.#retry === undefined) this.#open();
     this.#pump();
+    this.#tellSoon();
   }
 
   /** The cursor stays. */
@@ -127,6 +141,7 @@ export class Link {
     const known = this.#lanes.get(id);
     if (known === undefined) return;
     this.#lanes.delete(id);
+    this.#told.delete(id);
     known.unwatch();
     known.lane.close();
     this.#nextAttempts.set(id, known.lane.progress.attempt);
@@ -136,6 +151,7 @@ export class Link {
     this.#closed = true;
     this.#ticker.cancel();
     this.#retry?.cancel();
+    this.#soon?.cancel();
     const call = this.#call;
     this.#call = undefined;
     for (const id of [...this.#lanes.keys()]) this.remove(id);
@@ -151,6 +167,8 @@ export class Link {
     this.#call = call;
     this.#answeredMs = this.#options.env.clock.monotonicMs();
     this.#stamp = undefined;
+    this.#words = { sent: 1, answered: 0 };
+    this.#told.clear();
     call.on('data', (reply) => {
       if (this.#call === call) this.#take(reply);
     });
@@ -182,7 +200,9 @@ export class Link {
   #take(reply: ReplicateReply): void {
     const { env, destination, log } = this.#options;
     this.#answeredMs = env.clock.monotonicMs();
+    if (this.#stamp === undefined) this.#tellSoon();
     this.#stamp = { theirMs: reply.stampMs, atMs: this.#answeredMs };
+    if (reply.attempt === 0) this.#words.answered++;
     this.#backoff.reset();
     if (this.#saidProblem !== '') log.info({ ...destination }, 'replication goes on');
     this.#saidProblem = '';
@@ -278,6 +298,13 @@ export class Link {
     return bytes;
   }
 
+  #tellSoon(): void {
+    this.#soon ??= this.#options.env.timers.after(FIRST_FRONTIER_MS, () => {
+      this.#soon = undefined;
+      this.#tick();
+    });
+  }
+
   #tick(): void {
     const { clock } = this.#options.env;
     // Monotonic: the wall clock may jump between a frontier and its telling.
@@ -306,6 +333,8 @@ export class Link {
       });
     }
     this.#write({ frontiers, stampMs: this.#stamp?.theirMs ?? 0 });
+    this.#words.sent++;
+    for (const { shard } of frontiers) if (!this.#told.has(shard)) this.#told.set(shard, this.#words.sent);
     this.#pump();
   }
 }

@@ -4,7 +4,7 @@
  */
 import type { Env } from '../../core/env/env.ts';
 import { Channel } from '../../core/grpc.ts';
-import type { Copy, Placement } from '../../core/placement.ts';
+import { type Copy, isArriving, type Placement } from '../../core/placement.ts';
 import type { ShardCoverage, TimeRange } from '../shard/gaps.ts';
 import type { Shard } from '../shard/shard.ts';
 import { Frontiers } from './frontiers.ts';
@@ -129,6 +129,18 @@ export class Replication {
     );
   }
 
+  /**
+   * Each of the shard's active copies, in this region or (`everywhere`) in any, is known to be delivered here as far as it
+   * can be, and knows this one to be: whoever of them answers calls itself complete, also once this copy is active.
+   */
+  hasMet(id: number, everywhere: boolean): boolean {
+    return this.#others(id).every((copy) => {
+      if (copy.state !== 'active' || (!everywhere && copy.region !== this.#options.region)) return true;
+      const name = nameOf(copy);
+      return this.frontiers.isCurrent(id, name) && this.#links.get(name)?.link.hasTold(id) === true;
+    });
+  }
+
   lags(): Lag[] {
     const { clock } = this.#options.env;
     const nowMs = clock.monotonicMs();
@@ -190,7 +202,10 @@ export class Replication {
     for (const [id, shard] of this.#shards) {
       const copies = this.#others(id);
       shard.cursors.keepOnly(copies);
-      this.frontiers.expect(id, copies.map(nameOf));
+      const all = this.#placement.copies[id] ?? [];
+      const arriving = copies.filter((copy) => isArriving(copy, all));
+      const others = copies.filter((copy) => !arriving.includes(copy));
+      this.frontiers.expect(id, others.map(nameOf), arriving.map(nameOf));
       for (const copy of copies) {
         needed.add(nameOf(copy));
         this.#link(copy).add(id, shard);

@@ -90,6 +90,8 @@ export class Keeper {
       const writer = await writeCheckpoint(env, `${directory}/checkpoints`, { shard: settings.shard, position });
       try {
         await writePages(kernel, deletions, annex, writer, slicer);
+        // A power cut must not leave a checkpoint of records that the log lost: other copies get them from the log.
+        if (this.#log.syncedSequence < position.sequence) await this.#log.synced(position.sequence - 1);
         const { release } = await writer.commit();
         this.#checkpointedSequence = position.sequence;
         this.#checkpointedAtMs = env.clock.monotonicMs();

@@ -118,7 +118,7 @@ describe('protocol', () => {
     const reply = { batchId: 5, shards: [outcome] };
     expect(shardsService.Write.responseDeserialize(shardsService.Write.responseSerialize(reply))).toEqual(reply);
 
-    const copy = { region: 'r', zone: 'z', node: 'n', address: 'a:1', state: 'active', epoch: 3 };
+    const copy = { region: 'r', zone: 'z', node: 'n', address: 'a:1', state: 'joining', epoch: 3, from: 'm' };
     const placement = { clusterId: 'c', shardCount: 1, revision: 8, shards: [{ copies: [copy] }] };
     const { responseSerialize, responseDeserialize } = clusterService.Placement;
     expect(responseDeserialize(responseSerialize(placement))).toEqual(placement);

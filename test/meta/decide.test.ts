@@ -299,6 +299,25 @@ describe('decide', () => {
     expect(table.placement).toBe(placement);
   });
 
+  test('of nodes that join one after the other all get their share at once: nothing moves twice', () => {
+    const table = new Table(['a', 'b'], { shardCount: 16 });
+    const before = table.shards;
+    for (const name of ['c', 'd', 'e', 'f']) {
+      table.join(name);
+      table.pass(GRACE_MS - 1_000);
+      expect(table.shards).toEqual(before);
+    }
+    table.pass(2_000);
+    settle(table);
+    expect(table.shards.map((text) => text.slice(0, 1)).filter((name) => 'cdef'.includes(name))).toHaveLength(10);
+    const begun = table.reasons.filter((reason) => reason.includes('moves from'));
+    const count = begun.reduce(
+      (sum, reason) => sum + (/^shards? ([^:]*):/.exec(reason)?.[1]?.split(',').length ?? 0),
+      0,
+    );
+    expect(count).toBe(10);
+  });
+
   test('moves are held, called off, and not begun while a node is away', () => {
     const table = new Table(['a', 'b', 'c'], { shardCount: 12 });
     table.die('c');

@@ -44,3 +44,30 @@ describe('what is unconfirmed', () => {
     expect(unconfirmedFrom(WALL_MS, 10_000)).toBe(WALL_MS - 60_000);
   });
 });
+
+describe('a copy that arrives', () => {
+  const reasons = () => frontiers.unconfirmed(0, RANGE).map(({ reason }) => reason);
+
+  it('is not waited for until it takes writes, whatever it said before', () => {
+    frontiers.expect(0, [], ['east/n', 'east/new']);
+    // East was waited for already, and goes on to be.
+    expect(reasons()).toEqual(['the copy in east/n may have more: nothing was heard of it']);
+    expect(frontiers.isCurrent(0, 'east/new')).toBe(false);
+    frontiers.take(0, 'east/n', monotonicMs, 0, WALL_MS);
+    frontiers.take(0, 'east/new', monotonicMs, 0, WALL_MS);
+    expect(frontiers.isCurrent(0, 'east/new')).toBe(true);
+    expect(reasons()).toEqual([]);
+
+    frontiers.expect(0, ['east/new']);
+    expect(reasons()).toEqual([]);
+    monotonicMs += 10_000;
+    wallMs += 10_000;
+    expect(reasons()).toEqual(['the copy in east/new may have more: its last word is 10 s old']);
+    expect(frontiers.isCurrent(0, 'east/new')).toBe(false);
+  });
+
+  it('is not current while records of it are lost', () => {
+    frontiers.take(0, 'east/n', monotonicMs, 1, WALL_MS);
+    expect(frontiers.isCurrent(0, 'east/n')).toBe(false);
+  });
+});
