@@ -7,9 +7,10 @@ import { History } from '../../chaos/history.ts';
 import { Processes } from '../../chaos/processes.ts';
 import { nodeEnv } from '../../core/env/node.ts';
 import { KEYS } from '../../core/meta/keys.ts';
-import { type RegionPlacement, readPlacement } from '../../core/meta/region.ts';
+import type { RegionPlacement } from '../../core/meta/region.ts';
 import { connectMeta } from '../../core/meta/remote.ts';
 import type { Entry, MetaStore } from '../../core/meta/store.ts';
+import { readPlacement } from '../../core/meta/written.ts';
 import { eventually } from '../local/cluster.ts';
 import { FRONTIER_BOUND_SECONDS, Witness } from './witness.ts';
 
