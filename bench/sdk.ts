@@ -21,6 +21,7 @@ import { claimDirectory } from '../node/directory.ts';
 import { Metrics } from '../node/metrics.ts';
 import { Node } from '../node/node.ts';
 import { addShardsService } from '../node/server.ts';
+import { Turns } from '../node/turns.ts';
 import { InFlight } from '../node/write.ts';
 import { Mix, STEP_MS, WINDOW_TICKS } from './mix.ts';
 
@@ -252,6 +253,7 @@ async function serve(directory: string, shardCount: number): Promise<void> {
   addShardsService(server, {
     node,
     inFlight,
+    turns: new Turns(env),
     callers,
     observer: new Metrics({ node, inFlight, callers }),
     monotonicMs: () => env.clock.monotonicMs(),

@@ -77,6 +77,12 @@ export class Callers {
     return tally;
   }
 
+  get streamCount(): number {
+    let count = 0;
+    for (const tally of this.#tallies.values()) count += tally.streamCount;
+    return count;
+  }
+
   all(): Iterable<Tally> {
     return this.#tallies.values();
   }

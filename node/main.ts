@@ -24,6 +24,7 @@ import { connectPeer } from './repair/peer.ts';
 import { Repair } from './repair/repair.ts';
 import { Replication } from './replication/replication.ts';
 import { addShardsService } from './server.ts';
+import { Turns } from './turns.ts';
 import { InFlight } from './write.ts';
 
 const env = nodeEnv;
@@ -137,6 +138,7 @@ async function main(): Promise<void> {
   addShardsService(server, {
     node,
     inFlight,
+    turns: new Turns(env),
     observer: metrics,
     callers,
     monotonicMs: () => env.clock.monotonicMs(),

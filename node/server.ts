@@ -9,11 +9,13 @@ import type { Repair } from './repair/repair.ts';
 import { serveCompare, serveFetch, serveRepair } from './repair/serve.ts';
 import { type SinkContext, serveReplication } from './replication/sink.ts';
 import { type ProcessFacts, statusOf } from './status.ts';
+import type { Turns } from './turns.ts';
 import { type InFlight, serveWrites, type WriteObserver } from './write.ts';
 
 export interface ShardsOptions {
   readonly node: Node;
   readonly inFlight: InFlight;
+  readonly turns: Turns;
   readonly observer: WriteObserver;
   readonly monotonicMs: () => number;
   /** What takes records of other copies. Undefined: this node takes none. */
@@ -32,10 +34,10 @@ export interface ShardsOptions {
 
 /** Adds the service to `server`, before it listens. */
 export function addShardsService(server: RpcServer, options: ShardsOptions): void {
-  const { node, inFlight, observer, monotonicMs, callers, version, replication, repair } = options;
+  const { node, inFlight, turns, observer, monotonicMs, callers, version, replication, repair } = options;
   const bound = new ReadBound(options.maxReadCount ?? 256);
   server
-    .duplex(shardsService.Write, (call) => serveWrites(call, { node, inFlight, observer, monotonicMs, callers }))
+    .duplex(shardsService.Write, (call) => serveWrites(call, { node, inFlight, turns, observer, monotonicMs, callers }))
     .duplex(shardsService.Read, (call) => serveReads(call, { node, bound }))
     .unary(shardsService.Delete, (request, { signal }) => serveDelete(request, node, signal))
     .unary(shardsService.Clean, (request) => serveClean(request, node))

@@ -4,36 +4,21 @@
  */
 import { SilverbackError } from '../core/errors.ts';
 import type { Duplex } from '../core/grpc.ts';
+import { Pool, type Share } from '../core/pool.ts';
 import type { ShardBatch, ShardOutcome, WireCode, WriteReply, WriteRequest } from '../core/protocol.ts';
 import type { Callers, Tally } from './callers.ts';
 import { checkHello } from './hello.ts';
 import type { Node } from './node.ts';
 import type { Sender } from './shard/sender.ts';
 import type { Shard } from './shard/shard.ts';
+import type { Turns } from './turns.ts';
+
+const RETRY_MS = 200;
 
 /** What a node has taken off the wire and not answered, over all streams. */
-export class InFlight {
-  readonly maxBytes: number;
-  readonly maxCount: number;
-  bytes = 0;
-  count = 0;
-
+export class InFlight extends Pool {
   constructor(limits: { readonly maxBytes: number; readonly maxCount: number }) {
-    this.maxBytes = limits.maxBytes;
-    this.maxCount = limits.maxCount;
-  }
-
-  /** False: it does not fit. A request that is larger than everything passes when it is alone. */
-  enter(bytes: number): boolean {
-    if (this.count > 0 && (this.bytes + bytes > this.maxBytes || this.count >= this.maxCount)) return false;
-    this.bytes += bytes;
-    this.count++;
-    return true;
-  }
-
-  leave(bytes: number): void {
-    this.bytes -= bytes;
-    this.count--;
+    super({ what: 'write requests', retryAfterMs: RETRY_MS, ...limits });
   }
 }
 
@@ -46,14 +31,16 @@ export interface WriteObserver {
 export interface WriteContext {
   readonly node: Pick<Node, 'taker' | 'clusterId' | 'name'>;
   readonly inFlight: InFlight;
+  readonly turns: Turns;
   readonly observer: WriteObserver;
   readonly monotonicMs: () => number;
   readonly callers: Callers;
 }
 
-const RETRY_MS = 200;
 /** Of one request, over its shards: what each shard takes at most. Its answer may have to name every one of them. */
 const MAX_REQUEST_SAMPLES = 131_072;
+/** Streams that have written, over all callers: what each has defined takes memory in its shards. */
+const MAX_STREAMS = 1_024;
 const NO_BYTES = new Uint8Array(0);
 
 /** Serves a stream until its end. */
@@ -66,8 +53,9 @@ class WriteStream {
   readonly #context: WriteContext;
   /** This stream's references, in each shard it has written to. */
   readonly #senders = new Map<number, { readonly shard: Shard; readonly sender: Sender }>();
-  /** Of its caller; undefined before it has said who it is. */
+  /** Its caller's; undefined before it has said who it is. */
   #tally: Tally | undefined;
+  #share: Share | undefined;
   #openCount = 0;
   #ended = false;
   #detached = false;
@@ -89,13 +77,9 @@ class WriteStream {
   }
 
   #take(request: WriteRequest): void {
-    if (this.#tally === undefined) {
-      checkHello(request.hello, this.#context.node);
-      this.#tally = this.#context.callers.of(request.hello?.caller ?? '');
-      this.#tally.streamCount++;
-    }
-    const tally = this.#tally;
-    const { inFlight, monotonicMs, observer } = this.#context;
+    const tally = this.#tally ?? this.#greet(request);
+    const share = this.#share as Share;
+    const { inFlight, monotonicMs, turns } = this.#context;
     let bytes = 0;
     let samples = 0;
     for (const batch of request.shards) {
@@ -105,35 +89,60 @@ class WriteStream {
     tally.requestCount++;
     tally.byteCount += bytes;
     tally.sampleCount += samples;
-    if (samples > MAX_REQUEST_SAMPLES) {
-      const message = `request of ${samples} samples, at most ${MAX_REQUEST_SAMPLES} are accepted`;
-      this.#turnAway(request, tally, new SilverbackError('TOO_LARGE', message));
-      return;
-    }
-    if (!inFlight.enter(bytes)) {
-      const { maxBytes, maxCount } = inFlight;
-      const message = `node ${this.#context.node.name} has ${inFlight.count} requests of ${inFlight.bytes} bytes under way, at most ${maxCount} and ${maxBytes} are accepted`;
-      this.#turnAway(request, tally, new SilverbackError('RESOURCE_EXHAUSTED', message, { retryAfterMs: RETRY_MS }));
+    try {
+      if (samples > MAX_REQUEST_SAMPLES) {
+        const message = `request of ${samples} samples, at most ${MAX_REQUEST_SAMPLES} are accepted`;
+        throw new SilverbackError('TOO_LARGE', message);
+      }
+      inFlight.enter(share, bytes);
+    } catch (error) {
+      if (!(error instanceof SilverbackError)) throw error;
+      this.#turnAway(request, tally, error);
       return;
     }
     this.#openCount++;
     tally.inFlightCount++;
     tally.inFlightBytes += bytes;
     const startedMs = monotonicMs();
-    Promise.all(request.shards.map((batch) => this.#append(batch, request, tally)))
-      .then(
-        (shards) => this.#call.send({ batchId: request.batchId, shards }),
-        // Expected failures are outcomes; this is a bug, and this stream's end.
-        (error: unknown) => this.#call.finish(error),
-      )
-      .finally(() => {
-        inFlight.leave(bytes);
+    turns.add(share, bytes, () => {
+      this.#write(request, tally).finally(() => {
+        inFlight.leave(share, bytes);
         tally.inFlightCount--;
         tally.inFlightBytes -= bytes;
-        observer.request(monotonicMs() - startedMs);
+        this.#context.observer.request(monotonicMs() - startedMs);
         this.#openCount--;
         this.#finishWhenDone();
       });
+    });
+  }
+
+  /** The first request of the stream says whose it is. */
+  #greet({ hello }: WriteRequest): Tally {
+    const { node, callers, inFlight } = this.#context;
+    checkHello(hello, node);
+    if (callers.streamCount >= MAX_STREAMS) {
+      const message = `node ${node.name} has ${callers.streamCount} streams of writers open, at most ${MAX_STREAMS} are accepted`;
+      throw new SilverbackError('RESOURCE_EXHAUSTED', message, { retryAfterMs: 1_000 });
+    }
+    const caller = hello?.caller ?? '';
+    // Processes of one name share what they may have under way if they run on one host.
+    this.#share = inFlight.open(`${caller} at ${this.#call.caller.address.replace(/:\d+$/, '')}`);
+    this.#tally = callers.of(caller);
+    this.#tally.streamCount++;
+    return this.#tally;
+  }
+
+  /** Never rejects. */
+  async #write(request: WriteRequest, tally: Tally): Promise<void> {
+    // Its references went with the stream, and nobody is there to be answered.
+    if (this.#detached) return;
+    try {
+      const shards = await Promise.all(request.shards.map((batch) => this.#append(batch, request, tally)));
+      this.#call.send({ batchId: request.batchId, shards });
+    } catch (error) {
+      // Expected failures are outcomes; this is a bug, and this stream's end.
+      this.#call.finish(error);
+    }
   }
 
   #turnAway({ batchId, shards }: WriteRequest, tally: Tally, error: SilverbackError): void {
@@ -191,8 +200,10 @@ class WriteStream {
   #detach(): void {
     for (const { sender } of this.#senders.values()) sender.detach();
     this.#senders.clear();
-    if (this.#tally !== undefined && !this.#detached) this.#tally.streamCount--;
+    if (this.#detached) return;
     this.#detached = true;
+    if (this.#tally !== undefined) this.#tally.streamCount--;
+    if (this.#share !== undefined) this.#context.inFlight.close(this.#share);
   }
 }
 

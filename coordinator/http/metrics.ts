@@ -2,6 +2,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Placer, PlacerStatus } from '../../core/meta/placer.ts';
 import type { Receiver, ReceiverStats } from '../ingest/receiver.ts';
+import type { Senders, SenderTally } from '../ingest/senders.ts';
 import type { ResultCache, ResultCacheStats } from '../query/cache.ts';
 import type { Gate } from './gate.ts';
 
@@ -33,7 +34,8 @@ export class Metrics {
     if (durationMs !== undefined) this.#durations.observe({ handler }, durationMs / 1000);
   }
 
-  watchReceiver(receiver: Pick<Receiver, 'stats'>): void {
+  watchReceiver(receiver: Pick<Receiver, 'stats' | 'senders'>): void {
+    this.#watchSenders(receiver.senders);
     const rows: readonly [name: string, help: string, key: keyof ReceiverStats][] = [
       ['bodies_total', 'Remote write bodies taken.', 'bodyCount'],
       ['samples_total', 'Samples acknowledged.', 'sampleCount'],
@@ -55,6 +57,36 @@ export class Metrics {
     ];
     for (const [name, help, key] of rows)
       this.#read(`silverback_remote_write_${name}`, help, () => receiver.stats()[key]);
+  }
+
+  #watchSenders(senders: Pick<Senders, 'all'>): void {
+    const rows: readonly [name: string, help: string, key: Exclude<keyof SenderTally, 'sender'>][] = [
+      ['bodies_total', 'Remote write bodies taken, by sender.', 'bodyCount'],
+      ['bytes_total', 'Compressed bytes of the bodies taken.', 'byteCount'],
+      ['samples_total', 'Samples stored.', 'sampleCount'],
+      [
+        'refused_samples_total',
+        'Samples refused for good: no room for new series, or a rule is broken.',
+        'refusedSampleCount',
+      ],
+      [
+        'turned_away_total',
+        'Bodies refused because too many were under way, or too many of this sender.',
+        'turnedAwayCount',
+      ],
+    ];
+    for (const [name, help, key] of rows) {
+      new Counter({
+        name: `silverback_remote_write_sender_${name}`,
+        help,
+        labelNames: ['sender'],
+        registers: [this.registry],
+        collect() {
+          this.reset();
+          for (const tally of senders.all()) this.inc({ sender: tally.sender }, tally[key]);
+        },
+      });
+    }
   }
 
   watchGates(queries: Gate, remoteReads: Gate): void {

@@ -7,6 +7,7 @@ import { SilverbackError } from '../../core/errors.ts';
 import { bodyTooLarge, type WriteVersion } from '../../core/kernel/ingest.ts';
 import type { Receipt } from '../ingest/receipt.ts';
 import type { Receiver } from '../ingest/receiver.ts';
+import type { Admission } from '../ingest/senders.ts';
 import { retryAfter } from './answer.ts';
 
 export const WRITE_PATH = '/api/v1/write';
@@ -14,7 +15,7 @@ export const WRITE_PATH = '/api/v1/write';
 export type WriteHandler = (request: IncomingMessage, response: ServerResponse) => void;
 
 export interface WriteOptions {
-  readonly receiver: Pick<Receiver, 'admit' | 'release' | 'receive' | 'maxBodyBytes'>;
+  readonly receiver: Pick<Receiver, 'admit' | 'receive' | 'maxBodyBytes'>;
   /** Told the status of each answer. */
   readonly count: (status: number) => void;
   /** Told of what is not a sender's fault. */
@@ -56,17 +57,16 @@ export function writeHandler({ receiver, count, warn }: WriteOptions): WriteHand
     }
     const chunks: Buffer[] = [];
     let length = 0;
-    let admitted = 0;
+    let admission: Admission | undefined;
     let over = false;
     const admit = (bytes: number): void => {
       if (bytes > receiver.maxBodyBytes) throw bodyTooLarge(bytes, receiver.maxBodyBytes);
-      receiver.admit(bytes - admitted);
-      admitted = bytes;
+      if (admission === undefined) admission = receiver.admit(senderOf(request), bytes);
+      else admission.grow(bytes);
     };
     const finish = (): void => {
       over = true;
-      receiver.release(admitted);
-      admitted = 0;
+      admission?.release();
     };
     const turnAway = (error: unknown): void => {
       finish();
@@ -84,7 +84,6 @@ export function writeHandler({ receiver, count, warn }: WriteOptions): WriteHand
       if (over) return;
       chunks.push(chunk);
       length += chunk.length;
-      if (length <= admitted) return;
       try {
         admit(length);
       } catch (error) {
@@ -101,12 +100,18 @@ export function writeHandler({ receiver, count, warn }: WriteOptions): WriteHand
         .receive(chunks, version)
         .then((receipt) => {
           if (version === 2) written(response, receipt);
+          admission?.answered(receipt.writtenSampleCount, receipt.refusedSampleCount);
           answer(receipt.status, receipt.message, receipt.retryAfterMs);
         })
         .catch(fail)
         .finally(finish);
     });
   };
+}
+
+/** Who sent it: what it calls itself, and from where. */
+function senderOf({ headers, socket }: IncomingMessage): string {
+  return `${headers['user-agent'] ?? 'unknown'} at ${socket.remoteAddress ?? 'unknown'}`;
 }
 
 /** What 2.0 wants to be told with every answer that follows the storing. */

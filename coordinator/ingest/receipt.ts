@@ -21,6 +21,8 @@ export interface Receipt {
   readonly retryAfterMs: number | undefined;
   /** Samples that are stored, whatever the status. */
   readonly writtenSampleCount: number;
+  /** Samples that are not, and of which the sender is told not to send them again. */
+  readonly refusedSampleCount: number;
   readonly writtenExemplarCount: number;
   readonly refusedExemplarCount: number;
 }
@@ -101,7 +103,9 @@ export function settle(
     ...(full.problemCount === 0 ? [] : [`${full.sampleCount} samples of new series are refused: ${full}`]),
     ...(exemplars.problemCount === 0 ? [] : [`${exemplars.sampleCount} exemplars can never be stored: ${exemplars}`]),
   ];
-  const counts = { writtenSampleCount, writtenExemplarCount, refusedExemplarCount: exemplars.sampleCount };
+  const refusedSampleCount = never.sampleCount + full.sampleCount;
+  const refusedExemplarCount = exemplars.sampleCount;
+  const counts = { writtenSampleCount, refusedSampleCount, writtenExemplarCount, refusedExemplarCount };
   if (later.problemCount > 0) {
     const what = later.sampleCount === 0 ? 'exemplars or metadata' : `${later.sampleCount} samples`;
     return {

@@ -21,6 +21,7 @@ import {
 import type { AckLevel } from '../../core/protocol.ts';
 import { withNotes } from './annex.ts';
 import { type Receipt, type SliceOutcome, settle } from './receipt.ts';
+import { type Admission, Senders } from './senders.ts';
 
 export interface ReceiverOptions {
   readonly env: Env;
@@ -70,6 +71,8 @@ interface Generation {
   openWrites: number;
 }
 
+/** Bodies under way, whatever their size. */
+const MAX_BODIES = 4_096;
 /** Column buffers kept for the next slice; more are left to the collector. */
 const SPARE_BUFFERS = 8;
 /** Metadata that was sent on goes on again after this time: it may have changed, or a node may have come that lacks it. */
@@ -77,7 +80,7 @@ const METADATA_MS = 600_000;
 
 export class Receiver {
   readonly #options: ReceiverOptions;
-  readonly #maxHeldBytes: number;
+  readonly senders: Senders;
   readonly #maxTableBytes: number;
   readonly #spare: ArrayBuffer[] = [];
   readonly #counters = {
@@ -85,7 +88,6 @@ export class Receiver {
     sampleCount: 0,
     refusedSampleCount: 0,
     malformedCount: 0,
-    turnedAwayCount: 0,
     exemplarCount: 0,
     refusedExemplarCount: 0,
     histogramCount: 0,
@@ -93,7 +95,6 @@ export class Receiver {
     generationCount: 0,
   };
   #generation: Generation;
-  #heldBytes = 0;
   /** Settles when the kernel is free. */
   #turn: Promise<void> | undefined;
   #closed = false;
@@ -101,7 +102,7 @@ export class Receiver {
 
   constructor(options: ReceiverOptions) {
     this.#options = options;
-    this.#maxHeldBytes = options.maxHeldBytes ?? 64 << 20;
+    this.senders = new Senders({ maxBytes: options.maxHeldBytes ?? 64 << 20, maxCount: MAX_BODIES });
     this.#maxTableBytes = options.maxTableBytes ?? 512 << 20;
     this.#generation = this.#nextGeneration();
     this.#metadataForgottenMs = options.env.clock.monotonicMs();
@@ -112,25 +113,9 @@ export class Receiver {
     return this.#options.kernel.maxBodyBytes;
   }
 
-  /**
-   * Makes room for a body before it is read. Throws RESOURCE_EXHAUSTED when too much is under way. Every
-   * admission is given back with `release`.
-   */
-  admit(bytes: number): void {
-    // A body larger than the bound may pass alone, or it never would.
-    if (this.#heldBytes > 0 && this.#heldBytes + bytes > this.#maxHeldBytes) {
-      this.#counters.turnedAwayCount++;
-      throw new SilverbackError(
-        'RESOURCE_EXHAUSTED',
-        `${this.#heldBytes} bytes of remote write are under way, ${bytes} more are over the bound of ${this.#maxHeldBytes}`,
-        { retryAfterMs: 1000 },
-      );
-    }
-    this.#heldBytes += bytes;
-  }
-
-  release(bytes: number): void {
-    this.#heldBytes -= bytes;
+  /** Makes room for a body before it is read. Throws RESOURCE_EXHAUSTED. To be released. */
+  admit(sender: string, bytes: number): Admission {
+    return this.senders.admit(sender, bytes);
   }
 
   /** Stores a body, which came in `chunks`; resolves when every sample's fate is known. Never rejects for what a sender can do. */
@@ -189,7 +174,8 @@ export class Receiver {
       ...this.#counters,
       seriesCount: kernel.seriesCount,
       tableBytes: kernel.tableBytes,
-      heldBytes: this.#heldBytes,
+      heldBytes: this.senders.heldBytes,
+      turnedAwayCount: this.senders.turnedAwayCount,
     };
   }
 

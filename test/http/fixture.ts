@@ -4,6 +4,7 @@ import { Api } from '../../coordinator/http/api.ts';
 import { Metrics } from '../../coordinator/http/metrics.ts';
 import { createHttpServer, type HttpServer } from '../../coordinator/http/server.ts';
 import { type WriteOptions, writeHandler } from '../../coordinator/http/write.ts';
+import { Senders } from '../../coordinator/ingest/senders.ts';
 import { Engine } from '../../coordinator/promql/engine.ts';
 import type {
   AnnexQueryable,
@@ -114,13 +115,13 @@ export interface Fixture {
 
 const noReceiver: WriteOptions['receiver'] = {
   maxBodyBytes: 1000,
-  admit: () => undefined,
-  release: () => undefined,
+  admit: (sender, bytes) => new Senders({ maxBytes: 1_000, maxCount: 1 }).admit(sender, bytes),
   receive: async () => ({
     status: 204,
     message: '',
     retryAfterMs: undefined,
     writtenSampleCount: 0,
+    refusedSampleCount: 0,
     writtenExemplarCount: 0,
     refusedExemplarCount: 0,
   }),

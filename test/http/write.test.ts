@@ -2,6 +2,7 @@ import { request } from 'node:http';
 import { connect } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { Receipt } from '../../coordinator/ingest/receipt.ts';
+import { type Admission, Senders } from '../../coordinator/ingest/senders.ts';
 import { SilverbackError } from '../../core/errors.ts';
 import { type Fixture, serve } from './fixture.ts';
 
@@ -10,8 +11,8 @@ afterEach(() => server.close());
 
 class FakeReceiver {
   readonly maxBodyBytes = 1000;
-  held = 0;
-  heldMost = Number.POSITIVE_INFINITY;
+  senders = new Senders({ maxBytes: 10_000, maxCount: 10 });
+  readonly names: string[] = [];
   readonly bodies: Buffer[] = [];
   readonly versions: (number | undefined)[] = [];
   answer: () => Promise<Receipt> = async () => ({
@@ -19,18 +20,17 @@ class FakeReceiver {
     message: '',
     retryAfterMs: undefined,
     writtenSampleCount: 7,
+    refusedSampleCount: 0,
     writtenExemplarCount: 3,
     refusedExemplarCount: 0,
   });
 
-  admit(bytes: number): void {
-    if (this.held + bytes > this.heldMost) {
-      throw new SilverbackError('RESOURCE_EXHAUSTED', 'too much is under way', { retryAfterMs: 2500 });
-    }
-    this.held += bytes;
+  get held(): number {
+    return this.senders.heldBytes;
   }
-  release(bytes: number): void {
-    this.held -= bytes;
+  admit(sender: string, bytes: number): Admission {
+    this.names.push(sender);
+    return this.senders.admit(sender, bytes);
   }
   receive(chunks: readonly Uint8Array[], version?: number): Promise<Receipt> {
     this.versions.push(version);
@@ -64,6 +64,7 @@ describe('remote write over HTTP', () => {
       message: 'shard 3: not there',
       retryAfterMs: 2400,
       writtenSampleCount: 0,
+      refusedSampleCount: 0,
       writtenExemplarCount: 0,
       refusedExemplarCount: 0,
     });
@@ -143,11 +144,16 @@ describe('remote write over HTTP', () => {
 
   it('turns bodies away while too much is under way', async () => {
     const receiver = await start();
-    receiver.heldMost = 100;
-    const answer = await post(new Uint8Array(101));
-    expect(answer).toMatchObject({ status: 429, text: 'too much is under way\n' });
-    expect(answer.headers.get('retry-after')).toBe('3');
-    expect((await post(new Uint8Array(99))).status).toBe(204);
+    receiver.senders = new Senders({ maxBytes: 100, maxCount: 10 });
+    const other = receiver.admit('other', 50);
+    const answer = await post(new Uint8Array(60), { 'user-agent': 'Prometheus/2.42.0' });
+    expect(answer.status).toBe(429);
+    expect(answer.text).toMatch(
+      /^1 bodies of 50 bytes are under way, 0 of 0 bytes are of Prometheus\/2.42.0 at .*127.0.0.1: /,
+    );
+    expect(answer.headers.get('retry-after')).toBe('1');
+    expect((await post(new Uint8Array(49))).status).toBe(204);
+    other.release();
     expect(receiver.held).toBe(0);
   });
 

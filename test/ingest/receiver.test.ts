@@ -117,6 +117,7 @@ describe('receiver', () => {
       message: '',
       retryAfterMs: undefined,
       writtenSampleCount: 100,
+      refusedSampleCount: 0,
       writtenExemplarCount: 0,
       refusedExemplarCount: 0,
     });
@@ -234,11 +235,22 @@ describe('receiver', () => {
 
   it('bounds what is under way', () => {
     const one = receiver(new FakeNodes(), { maxHeldBytes: 1000 });
-    one.admit(5000);
-    expect(() => one.admit(1)).toThrow(SilverbackError);
-    one.release(5000);
-    one.admit(600);
-    expect(() => one.admit(600)).toThrow(/1200|600 more are over the bound of 1000/);
-    expect(one.stats().turnedAwayCount).toBe(2);
+    const large = one.admit('a', 5000);
+    expect(() => one.admit('b', 1)).toThrow(SilverbackError);
+    large.release();
+    const half = one.admit('a', 600);
+    expect(() => one.admit('b', 600)).toThrow(/600 bytes are under way.*at most 4096 and 1000 bytes may be, 600 more/);
+    // Room is left, but not for who has the most of it already.
+    expect(() => one.admit('a', 300)).toThrow(
+      /1 of 600 bytes are of a: .* nobody may have more than is left to others/,
+    );
+    const other = one.admit('b', 100);
+    expect(() => other.grow(450)).toThrow(SilverbackError);
+    expect(one.stats()).toMatchObject({ turnedAwayCount: 4, heldBytes: 700 });
+    half.release();
+    other.grow(450);
+    other.release();
+    other.release();
+    expect(one.stats().heldBytes).toBe(0);
   });
 });

@@ -11,6 +11,7 @@ import { claimDirectory } from '../../node/directory.ts';
 import { Metrics } from '../../node/metrics.ts';
 import { Node, type NodeOptions } from '../../node/node.ts';
 import { addShardsService } from '../../node/server.ts';
+import { Turns } from '../../node/turns.ts';
 import { InFlight } from '../../node/write.ts';
 
 export const env = nodeEnv;
@@ -57,6 +58,7 @@ export async function serve(
   addShardsService(server, {
     node,
     inFlight,
+    turns: new Turns(env),
     observer: metrics,
     callers,
     monotonicMs: () => env.clock.monotonicMs(),

@@ -311,14 +311,15 @@ describe('the write stream', () => {
   it('refuses what is over its bound, with a delay, and takes it when there is room', async () => {
     const inFlight = new InFlight({ maxBytes: 100, maxCount: 10 });
     const { address } = await startAll({ inFlight });
-    expect(inFlight.enter(90)).toBe(true);
+    const other = inFlight.open('other');
+    inFlight.enter(other, 90);
     const [refused] = await ask(address, { shards: [columns(0)] });
     expect(refused).toMatchObject({ code: 'RESOURCE_EXHAUSTED' });
     expect(refused?.retryAfterMs).toBeGreaterThan(0);
     const client = clientOf(address);
     const written = client.write([SAMPLES[0] as (typeof SAMPLES)[number]]);
     await new Promise((resolve) => setTimeout(resolve, 50));
-    inFlight.leave(90);
+    inFlight.leave(other, 90);
     await written;
     expect([inFlight.bytes, inFlight.count]).toEqual([0, 0]);
     // One that is larger than everything passes alone.

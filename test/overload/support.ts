@@ -30,6 +30,11 @@ export async function sumOf(metricsUrl: string, name: string, labels: Readonly<R
   return sum;
 }
 
+/** Of a node of `Processes`, whose metrics are here: its gRPC listens 100 ports below. */
+export function addressOf(metricsUrl: string): string {
+  return `127.0.0.1:${Number(new URL(metricsUrl).port) - 100}`;
+}
+
 export function residentBytes(pid: number): number {
   return Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) * 1_024;
 }

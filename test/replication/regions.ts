@@ -13,6 +13,7 @@ import { addShardsService } from '../../node/server.ts';
 import { encodeDefinition } from '../../node/shard/definitions.ts';
 import type { Batch } from '../../node/shard/sender.ts';
 import type { Shard } from '../../node/shard/shard.ts';
+import { Turns } from '../../node/turns.ts';
 import { InFlight } from '../../node/write.ts';
 import { env, temporaryDirectory } from '../node/cluster.ts';
 
@@ -104,6 +105,7 @@ export class Region {
     addShardsService(server, {
       node,
       inFlight: new InFlight({ maxBytes: 2 ** 26, maxCount: 1_000 }),
+      turns: new Turns(env),
       observer: { batch: () => undefined, request: () => undefined },
       callers: new Callers(() => env.clock.monotonicMs()),
       monotonicMs: () => env.clock.monotonicMs(),
