@@ -103,7 +103,7 @@ class Healer {
     // What has ended lately, or has begun to come, is on its way.
     const past = wanted.filter((startMs) => startMs + WINDOW_MS < env.clock.nowMs() - WINDOW_MS / 2);
     if (this.#options.isLost && past.length > 0 && past.every((startMs) => own.get(startMs) === '')) {
-      shard.reportLoss(`this copy began empty, and ${peer.name} has ${past.length} windows of it`);
+      await shard.reportLoss(`this copy began empty, and ${peer.name} has ${past.length} windows of it`);
     }
     const failed = new Set<number>();
     let failure: unknown;

@@ -16,6 +16,7 @@ import type { Node } from '../node.ts';
 import type { Frontiers } from '../replication/frontiers.ts';
 import type { Origins } from '../replication/origins.ts';
 import type { Pace } from '../replication/pace.ts';
+import type { ShardCoverage } from '../shard/gaps.ts';
 import type { Shard } from '../shard/shard.ts';
 import { Digests } from './digests.ts';
 import { type Healing, heal, type Tally } from './heal.ts';
@@ -175,7 +176,8 @@ export class Repair {
       }
       // Together they are all that is known of; or there is no other copy.
       if (copies.every((copy) => taken.has(nameOf(copy)))) {
-        this.#inherit(shardId, copies, taken);
+        for (const gap of this.#lackedByAll(copies, taken)) await this.#find(shardId)?.reportGap(gap);
+        this.#vouch(shardId, wholeOnes(copies, taken));
         return;
       }
       await this.#wait(backoff.nextMs(), either);
@@ -296,8 +298,8 @@ export class Repair {
     const isComplete = [...taken.values()].some(({ missing }) => missing.length === 0);
     if (isComplete || errors.length === 0) {
       // What the others turned out to have is here; what all of them lack, nobody has.
-      await shard.closeGaps(ALWAYS);
-      if (!isComplete) this.#inherit(id, copies, taken);
+      await shard.closeGaps(ALWAYS, isComplete ? [] : this.#lackedByAll(copies, taken));
+      if (!isComplete) this.#vouch(id, wholeOnes(copies, taken));
       state.refilled = shard;
       state.lossBackoff.reset();
       const samples = state.samples - before;
@@ -309,12 +311,9 @@ export class Repair {
   }
 
   /** What no copy is known to have is a gap here as it is there. Copies that are being filled themselves know no better than this one. */
-  #inherit(id: number, copies: readonly Copy[], taken: ReadonlyMap<string, Taken>): void {
-    const whole = copies.filter(({ state }) => state !== 'joining').flatMap((copy) => taken.get(nameOf(copy)) ?? []);
-    const [first, ...others] = whole.map(({ missing }) => missing);
-    const gaps = others.reduce((found, missing) => common(found, missing), first ?? []);
-    for (const gap of gaps) this.#find(id)?.reportGap(gap);
-    this.#vouch(id, whole);
+  #lackedByAll(copies: readonly Copy[], taken: ReadonlyMap<string, Taken>): ShardCoverage[] {
+    const [first, ...others] = wholeOnes(copies, taken).map(({ missing }) => missing);
+    return others.reduce<ShardCoverage[]>((found, missing) => common(found, missing), [...(first ?? [])]);
   }
 
   /** What all of these copies vouch for, each but for what it lacks, is here, but for what all of them lack. */
@@ -473,6 +472,10 @@ export class Repair {
       signal.addEventListener('abort', end);
     });
   }
+}
+
+function wholeOnes(copies: readonly Copy[], taken: ReadonlyMap<string, Taken>): Taken[] {
+  return copies.filter(({ state }) => state !== 'joining').flatMap((copy) => taken.get(nameOf(copy)) ?? []);
 }
 
 /** Failures of this copy: asking another one does not help. */

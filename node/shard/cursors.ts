@@ -2,14 +2,13 @@
  * How far each other copy of a shard has this shard's log. A cursor is a position in the log, durable here once the records
  * before it are durable there; the log keeps its segments until every cursor is past them, unless it outgrows its budget.
  *
- * `cursors` in the shard's directory: magic "SILVCUR" and version 1, u32 length and u32 CRC of what follows, JSON. It is
- * replaced as a whole, now and then: an older one repeats records, which changes nothing. Before the log lets segments go that
- * cursors are past, the newest is made to stay. A lost or damaged one makes cursors start at the oldest record, and what was
- * before that counts as lost.
+ * `cursors` in the shard's directory (jsonfile.ts, magic "SILVCUR" and version 1) is replaced as a whole, now and then: an older
+ * one repeats records, which changes nothing. Before the log lets segments go that cursors are past, the newest is made to
+ * stay. A lost or damaged one makes cursors start at the oldest record, and what was before that counts as lost.
  */
-import { crc32 } from 'node:zlib';
 import type { Env } from '../../core/env/env.ts';
 import { SilverbackError } from '../../core/errors.ts';
+import { DAMAGED, type JsonFile, readJson, writeJson } from './jsonfile.ts';
 import type { Log, Position, Reader } from './log.ts';
 import type { Incarnation } from './segment.ts';
 import type { Peers } from './sender.ts';
@@ -27,8 +26,7 @@ interface Stored extends Destination {
   readonly caughtUpMs: number;
 }
 
-const MAGIC = Buffer.from('SILVCUR\x01', 'latin1');
-const HEADER_BYTES = 16;
+const MAGIC = 'SILVCUR\x01';
 /** How long an acknowledgement PEER may take, unless told otherwise. */
 const PEER_MS = 5_000;
 /** And at most: clients take a node that is silent for longer than this for one that hangs. */
@@ -118,6 +116,10 @@ export class Cursors implements Peers {
     this.#directory = directory;
     this.#log = log;
     this.#report = report;
+  }
+
+  get #file(): JsonFile {
+    return { directory: this.#directory, name: 'cursors', magic: MAGIC };
   }
 
   get all(): Cursor[] {
@@ -242,43 +244,19 @@ export class Cursors implements Peers {
       lostRecordCount,
       caughtUpMs,
     }));
-    const body = Buffer.from(JSON.stringify(stored));
-    const header = Buffer.alloc(HEADER_BYTES);
-    MAGIC.copy(header);
-    header.writeUInt32LE(body.length, 8);
-    header.writeUInt32LE(crc32(body), 12);
-    const path = `${this.#directory}/cursors`;
-    const file = await this.#env.disk.open(`${path}.new`, 'append');
-    try {
-      await file.truncate(0);
-      await file.write([header, body], 0);
-      // Else a power cut could leave the new name on bytes that never came to the disk, and the old file is gone.
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await this.#env.disk.rename(`${path}.new`, path);
+    await writeJson(this.#env.disk, this.#file, stored);
   }
 
   async #load(): Promise<void> {
-    const path = `${this.#directory}/cursors`;
-    if (!(await this.#env.disk.exists(path))) return;
-    const bytes = Buffer.from(await this.#env.disk.readFile(path));
-    if (bytes.length >= 8 && bytes.subarray(0, 7).equals(MAGIC.subarray(0, 7)) && bytes[7] !== MAGIC[7]) {
-      throw new SilverbackError('VERSION', `${path}: cursors of version ${bytes[7]}, this program reads ${MAGIC[7]}`);
-    }
-    const body = bytes.subarray(HEADER_BYTES);
-    const isSound =
-      bytes.length >= HEADER_BYTES &&
-      bytes.subarray(0, 8).equals(MAGIC) &&
-      bytes.readUInt32LE(8) === body.length &&
-      bytes.readUInt32LE(12) === crc32(body);
-    if (!isSound) {
+    const content = await readJson(this.#env.disk, this.#file);
+    if (content === undefined) return;
+    if (content === DAMAGED) {
+      const path = `${this.#directory}/cursors`;
       this.#report(`${path} is damaged: the other copies are sent the log again from its oldest record on`);
       return;
     }
     // Those of before `caughtUpMs` have none.
-    const known = JSON.parse(body.toString()) as (Omit<Stored, 'caughtUpMs'> & Partial<Stored>)[];
+    const known = content as (Omit<Stored, 'caughtUpMs'> & Partial<Stored>)[];
     for (const { region, node, incarnation, sequence, lostRecordCount, caughtUpMs } of known) {
       const position = { incarnation: incarnation as Incarnation, sequence };
       const rest = { lostRecordCount, caughtUpMs: caughtUpMs ?? this.#env.clock.nowMs() };

@@ -1,13 +1,17 @@
 /**
- * What a shard knows that it lacks: ranges whose samples were lost before it was opened, and windows whose block was found
- * unsound. The block store owns the latter, since they stay over a restart; the former are found again, if they still are
- * there, whenever the shard is opened.
+ * What a shard knows that it lacks: ranges whose samples were lost, or that no copy had when this one was filled, and windows
+ * whose block was found unsound. The block store owns the latter, as files in quarantine.
+ *
+ * `gaps` in the shard's directory (jsonfile.ts, magic "SILVGAP" and version 1): the ranges. It is on disk before anything
+ * depends on it: what a damaged log held is known as lost before the shard serves, what a copy inherits before it counts as
+ * filled. A gap that is closed may come back by a power cut; repair closes it again.
  */
 
-import type { Clock } from '../../core/env/env.ts';
+import type { Env } from '../../core/env/env.ts';
 import { messageOf } from '../../core/errors.ts';
 import { WINDOW_MS } from '../../core/kernel/shard.ts';
 import { type BlockStore, isUnsound, type SealedBlock } from './blocks.ts';
+import { DAMAGED, type JsonFile, readJson, writeJson } from './jsonfile.ts';
 import type { ShardSettings } from './options.ts';
 import type { Problems } from './problems.ts';
 
@@ -23,36 +27,89 @@ export interface ShardCoverage extends TimeRange {
   readonly reason: string;
 }
 
+const MAGIC = 'SILVGAP\x01';
+/** More become one that covers them all. */
+const MAX_GAPS = 256;
+
 export class Gaps {
-  readonly #clock: Clock;
+  readonly #env: Pick<Env, 'clock' | 'disk'>;
+  readonly #directory: string;
   readonly #settings: Pick<ShardSettings, 'maxSampleAgeMs' | 'maxFutureMs'>;
   readonly #blocks: BlockStore;
   readonly #problems: Problems;
   #lost: ShardCoverage[] = [];
+  #isSaved = true;
+  #saving: Promise<void> = Promise.resolve();
 
   constructor(
-    clock: Clock,
+    env: Pick<Env, 'clock' | 'disk'>,
+    directory: string,
     settings: Pick<ShardSettings, 'maxSampleAgeMs' | 'maxFutureMs'>,
     blocks: BlockStore,
     problems: Problems,
   ) {
-    this.#clock = clock;
+    this.#env = env;
+    this.#directory = directory;
     this.#settings = settings;
     this.#blocks = blocks;
     this.#problems = problems;
   }
 
   /** Samples are gone and it is not known from when: everything that could have been in the log has a gap. */
-  lost(message: string, nowMs = this.#clock.nowMs()): void {
+  lost(message: string, nowMs = this.#env.clock.nowMs()): void {
     this.#problems.report(message);
     const { maxSampleAgeMs, maxFutureMs } = this.#settings;
     const fromMs = Math.max(0, nowMs - maxSampleAgeMs);
-    this.#lost.push({ fromMs, toMs: nowMs + maxFutureMs, state: 'missing', reason: message });
+    this.report({ fromMs, toMs: nowMs + maxFutureMs, state: 'missing', reason: message });
   }
 
   /** Samples of this range are gone, or may be. */
   report(gap: ShardCoverage): void {
-    this.#lost.push(gap);
+    // Found again with every opening, as long as the log has it.
+    const same = this.#lost.filter((known) => known.reason === gap.reason && touch(known, gap));
+    this.#lost = [...this.#lost.filter((known) => !same.includes(known)), covering([gap, ...same])];
+    const [first, ...others] = this.#lost;
+    if (first !== undefined && others.length >= MAX_GAPS) this.#lost = [covering([first, ...others])];
+    this.#isSaved = false;
+  }
+
+  /** Those of earlier openings. @throws VERSION, and what the disk throws. */
+  async load(): Promise<void> {
+    const content = await readJson(this.#env.disk, this.#file);
+    if (content === undefined) return;
+    if (content === DAMAGED) this.lost(`${this.#directory}/gaps is damaged: what it said to be missing is not known`);
+    else this.#lost.push(...(content as ShardCoverage[]));
+    this.#dropOld();
+  }
+
+  /** Resolves when what is known now survives a power cut. */
+  save(): Promise<void> {
+    const result = this.#saving.then(() => this.#save());
+    this.#saving = result.catch(() => undefined);
+    return result;
+  }
+
+  async #save(): Promise<void> {
+    if (this.#isSaved) return;
+    this.#dropOld();
+    this.#isSaved = true;
+    try {
+      await writeJson(this.#env.disk, this.#file, this.#lost);
+      await this.#env.disk.syncDirectory(this.#directory);
+    } catch (error) {
+      this.#isSaved = false;
+      throw error;
+    }
+  }
+
+  /** What is past retention lacks nothing. */
+  #dropOld(): void {
+    const keepFromMs = this.#env.clock.nowMs() - this.#settings.maxSampleAgeMs;
+    this.#lost = this.#lost.filter(({ toMs }) => toMs >= keepFromMs);
+  }
+
+  get #file(): JsonFile {
+    return { directory: this.#directory, name: 'gaps', magic: MAGIC };
   }
 
   /** A block could not be read. If it is unsound it leaves, and its window has a gap from now on. */
@@ -65,18 +122,21 @@ export class Gaps {
     }
   }
 
-  /** What was lost in the range is back. Both ends at windows' bounds. */
-  async close({ fromMs, toMs }: TimeRange): Promise<void> {
+  /** What was lost in the range is back, but for `others`. Both ends at windows' bounds. */
+  async close({ fromMs, toMs }: TimeRange, others: readonly ShardCoverage[]): Promise<void> {
     this.#lost = this.#lost.flatMap((gap) => {
       if (gap.fromMs > toMs || gap.toMs < fromMs) return [gap];
+      this.#isSaved = false;
       const left: ShardCoverage[] = [];
       if (gap.fromMs < fromMs) left.push({ ...gap, toMs: fromMs - 1 });
       if (gap.toMs > toMs) left.push({ ...gap, fromMs: toMs + 1 });
       return left;
     });
+    for (const gap of others) this.report(gap);
     for (const { windowStartMs } of this.#blocks.gaps) {
       if (windowStartMs >= fromMs && windowStartMs < toMs) await this.#blocks.closeGap(windowStartMs);
     }
+    await this.save();
   }
 
   /** Those that touch the range, in no order. */
@@ -90,4 +150,15 @@ export class Gaps {
     }
     return found;
   }
+}
+
+function touch(a: TimeRange, b: TimeRange): boolean {
+  return a.fromMs <= b.toMs + 1 && b.fromMs <= a.toMs + 1;
+}
+
+/** One that reaches over all of them. */
+function covering(gaps: readonly [ShardCoverage, ...ShardCoverage[]]): ShardCoverage {
+  const fromMs = Math.min(...gaps.map((gap) => gap.fromMs));
+  const toMs = Math.max(...gaps.map((gap) => gap.toMs));
+  return { ...gaps[0], fromMs, toMs };
 }

@@ -6,6 +6,7 @@
  * shard opens without it.
  */
 import type { Env } from '../../core/env/env.ts';
+import { messageOf } from '../../core/errors.ts';
 import { ShardKernel } from '../../core/kernel/shard.ts';
 import { Annex } from './annex.ts';
 import { BlockStore } from './blocks.ts';
@@ -110,7 +111,7 @@ function createParts(env: Env, directory: string, settings: ShardSettings): Part
     catalogue.restore(identity),
   );
   const problems = new Problems(env.clock);
-  const gaps = new Gaps(env.clock, settings, blocks, problems);
+  const gaps = new Gaps(env, directory, settings, blocks, problems);
   const annex = new Annex(env.clock, settings);
   const deletions = new Deletions();
   return { env, directory, settings, life, kernel, catalogue, blocks, deletions, annex, problems, gaps };
@@ -125,6 +126,7 @@ async function recover(
   slicer: Slicer,
 ): Promise<Opened> {
   const { env, directory, settings, kernel, catalogue, blocks, deletions, problems, gaps } = parts;
+  await gaps.load();
   const recorder = new Recorder(kernel, catalogue, log);
   const cursors = await Cursors.load(env, directory, log, (message) => problems.report(message));
   const windows: Windows = {
@@ -157,6 +159,8 @@ async function recover(
   }
   if (replayed.unsoundCount > 0) gaps.lost(`${replayed.unsoundCount} log records cannot be used`, nowMs);
   if (replayed.unnamedCount > 0) gaps.lost(`${replayed.unnamedCount} runs in the log lack their series`, nowMs);
+  // What was set aside now is not found again.
+  await gaps.save().catch((error: unknown) => problems.report(`writing down gaps failed: ${messageOf(error)}`));
   const found = {
     isNew,
     recordCount: replayed.recordCount,

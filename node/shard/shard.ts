@@ -220,19 +220,21 @@ export class Shard {
     return this.#opened.found.isNew;
   }
 
-  /** Other copies have what should be here. All that may be kept has a gap, until `closeGaps`. */
-  reportLoss(message: string): void {
+  /** Other copies have what should be here. All that may be kept has a gap, until `closeGaps`. Resolves when that is on disk. */
+  reportLoss(message: string): Promise<void> {
     this.#gaps.lost(message);
+    return this.#gaps.save();
   }
 
-  /** No copy is known to have all of this range. */
-  reportGap(gap: ShardCoverage): void {
+  /** No copy is known to have all of this range. Resolves when that is on disk. */
+  reportGap(gap: ShardCoverage): Promise<void> {
     this.#gaps.report(gap);
+    return this.#gaps.save();
   }
 
-  /** Another copy, complete in this range, has nothing in it that is not here, too: what was lost is back. Both ends at windows' bounds. */
-  closeGaps(range: TimeRange): Promise<void> {
-    return this.#gaps.close(range);
+  /** Another copy, complete in this range, has nothing in it that is not here, too: what was lost is back, but for `others`. Both ends at windows' bounds. */
+  closeGaps(range: TimeRange, others: readonly ShardCoverage[] = []): Promise<void> {
+    return this.#gaps.close(range, others);
   }
 
   /** How far other copies have the log. */

@@ -125,8 +125,8 @@ describe('repair', { timeout: 3 * WAIT_MS }, () => {
       state: 'missing' as const,
       reason: 'records are lost',
     });
-    east.shard(0).reportGap(gap(minute(0), minute(400)));
-    west.shard(0).reportGap(gap(minute(300), minute(600)));
+    await east.shard(0).reportGap(gap(minute(0), minute(400)));
+    await west.shard(0).reportGap(gap(minute(300), minute(600)));
     await north.repair.fill(0, new AbortController().signal);
     expect(shard.gaps(all)).toMatchObject([{ fromMs: minute(300), toMs: minute(400), state: 'missing' }]);
     expect(shard.gaps(all)[0]?.reason).toContain('records are lost');

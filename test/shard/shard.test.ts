@@ -489,7 +489,44 @@ describe('damage is found, set aside and reported; the shard opens:', () => {
     );
     expect(bench.shard.stats().problems[0]?.message).toMatch(/the log is damaged|torn|unfinished/);
     expect((await bench.contents()).lines().length).toBeGreaterThan(0);
-    expect(bench.shard.gaps(EVERYTHING)).toMatchObject([{ state: 'missing' }]);
+    const gaps = bench.shard.gaps(EVERYTHING);
+    expect(gaps).toMatchObject([{ state: 'missing' }]);
+    // The gap is known after the next restarts, too, whatever ends a process.
+    bench.sim.kill();
+    await bench.open();
+    expect(bench.shard.gaps(EVERYTHING)).toEqual(gaps);
+    bench.sim.crash();
+    await bench.open();
+    expect(bench.shard.gaps(EVERYTHING)).toEqual(gaps);
+    // In part, once repair has brought that back.
+    const cutMs = Date.UTC(2026, 0, 1);
+    await bench.sim.settle(bench.shard.closeGaps({ fromMs: 0, toMs: cutMs - 1 }));
+    bench.sim.crash();
+    await bench.open();
+    expect(bench.shard.gaps(EVERYTHING)).toMatchObject([{ fromMs: cutMs, state: 'missing' }]);
+    await bench.sim.settle(bench.shard.closeGaps(EVERYTHING));
+    bench.sim.crash();
+    await bench.open();
+    expect(bench.shard.gaps(EVERYTHING)).toEqual([]);
+  });
+
+  test('what is known to be missing', async () => {
+    const bench = await new Bench().open();
+    const gap = { fromMs: bench.nowMs - HOUR, toMs: bench.nowMs, state: 'missing' as const, reason: 'no copy has it' };
+    for (let i = 0; i < 3; i++) await bench.sim.settle(bench.shard.reportGap(gap));
+    expect(bench.shard.gaps(EVERYTHING)).toEqual([gap]);
+    for (let i = 0; i < 1_000; i++) {
+      await bench.sim.settle(bench.shard.reportGap({ ...gap, reason: String(i), toMs: gap.toMs + i }));
+    }
+    expect(bench.shard.gaps(EVERYTHING).length).toBeLessThan(300);
+    expect(Math.max(...bench.shard.gaps(EVERYTHING).map(({ toMs }) => toMs))).toBe(gap.toMs + 999);
+    bench.sim.kill();
+    const path = bench.sim.disk.paths().find((name) => name.endsWith('/gaps')) as string;
+    bench.sim.disk.flip(path, 40, 1);
+    await bench.open();
+    expect(bench.shard.gaps(EVERYTHING)).toMatchObject([
+      { state: 'missing', reason: expect.stringMatching(/gaps is damaged/) },
+    ]);
   });
 
   test('a block that is read from the disk', async () => {
