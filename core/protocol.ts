@@ -258,6 +258,7 @@ export interface FetchRequest {
   readonly windowMs: number;
   readonly buckets: Uint8Array;
   readonly block: boolean;
+  readonly annex: boolean;
 }
 
 export interface FetchReply {

@@ -13,7 +13,7 @@ import type { ShardCoverage, TimeRange } from '../shard/gaps.ts';
 import type { Shard } from '../shard/shard.ts';
 import type { Buckets } from '../shard/window.ts';
 import type { Digests } from './digests.ts';
-import type { Peer } from './peer.ts';
+import type { Peer, Wish } from './peer.ts';
 import { everyBucket, lacking, type Vouched, wayOf } from './plan.ts';
 
 /** What happened so far. */
@@ -44,6 +44,8 @@ export interface HealOptions {
   readonly spend: (byteCount: number) => number;
   /** This copy began empty though others may not have: what it lacks was lost, and is a gap until it is here. */
   readonly isLost: boolean;
+  /** Exemplars and metadata are taken, too. */
+  readonly withAnnex: boolean;
   readonly tally: Tally;
   readonly progress?: (doneCount: number, windowCount: number) => void;
   readonly signal: AbortSignal;
@@ -105,6 +107,10 @@ class Healer {
     if (this.#options.isLost && past.length > 0 && past.every((startMs) => own.get(startMs) === '')) {
       await shard.reportLoss(`this copy began empty, and ${peer.name} has ${past.length} windows of it`);
     }
+    if (this.#options.withAnnex) {
+      const all = { windowMs: 0, buckets: new Uint8Array(0), block: false, annex: true };
+      await this.#fetch(all, async () => undefined);
+    }
     const failed = new Set<number>();
     let failure: unknown;
     progress?.(candidates.length - wanted.length, candidates.length);
@@ -159,7 +165,7 @@ class Healer {
     const { shard, origin, tally } = this.#options;
     const graft = shard.graft(origin);
     try {
-      const deleted = await this.#fetch({ windowMs, buckets, block: false }, async ({ page }) => {
+      const deleted = await this.#fetch({ windowMs, buckets, block: false, annex: false }, async ({ page }) => {
         if (page.length > 0) tally.samples += await graft.take(windowMs, page);
       });
       await graft.durable();
@@ -174,7 +180,9 @@ class Healer {
     const { shard, tally } = this.#options;
     const incoming = await shard.receiveBlock(windowMs);
     try {
-      await this.#fetch({ windowMs, buckets: new Uint8Array(0), block: true }, ({ block }) => incoming.write(block));
+      await this.#fetch({ windowMs, buckets: new Uint8Array(0), block: true, annex: false }, ({ block }) =>
+        incoming.write(block),
+      );
       const sampleCount = await shard.adopt(incoming);
       tally.samples += sampleCount ?? 0;
       return sampleCount !== undefined;
@@ -186,11 +194,8 @@ class Healer {
     }
   }
 
-  /** Takes the deletions, and hands the rest on. Returns whether there were any that were not known. */
-  async #fetch(
-    wish: { readonly windowMs: number; readonly buckets: Uint8Array; readonly block: boolean },
-    receive: (reply: FetchReply) => Promise<void>,
-  ): Promise<boolean> {
+  /** Takes the deletions, or whatever comes as records, and hands the rest on. Returns whether there were any that were not known. */
+  async #fetch(wish: Omit<Wish, 'shard'>, receive: (reply: FetchReply) => Promise<void>): Promise<boolean> {
     const { id, shard, origin, peer, tally, signal } = this.#options;
     const replica = shard.replica(origin);
     let sequence = 0;

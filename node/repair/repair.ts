@@ -84,6 +84,7 @@ interface Extent {
   readonly isAll: boolean;
   readonly bytesPerSecond: number;
   readonly isLost?: boolean;
+  readonly withAnnex?: boolean;
   readonly progress?: (doneCount: number, windowCount: number) => void;
 }
 
@@ -352,7 +353,7 @@ export class Repair {
   /** Takes all that a copy has, also what is being written. */
   async #takeAll(id: number, copy: Copy, extent: Extent, signal: AbortSignal): Promise<Taken> {
     for (let pass = 1; ; pass++) {
-      const healing = await this.#healFrom(id, copy, extent, signal);
+      const healing = await this.#healFrom(id, copy, { ...extent, withAnnex: pass === 1 }, signal);
       if (healing.windowCount === 0 || pass === MAX_FILL_PASSES) return healing;
     }
   }
@@ -389,6 +390,7 @@ export class Repair {
       bytesPerSecond: extent.bytesPerSecond,
       spend: (byteCount) => this.#options.pace?.spend(byteCount) ?? 0,
       isLost: extent.isLost === true,
+      withAnnex: extent.withAnnex === true,
       tally: state,
       ...(extent.progress !== undefined && { progress: extent.progress }),
       signal,

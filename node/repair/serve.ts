@@ -89,6 +89,12 @@ export async function serveFetch(
   checkWindow(request.windowMs);
   const { windowMs, block } = request;
   const shard = node.find(request.shard);
+  if (request.annex) {
+    for await (const records of shard.annexRecords(call.signal)) {
+      await call.send({ deletions: records, page: NO_BYTES, block: NO_BYTES });
+    }
+    return;
+  }
   const buckets = block ? everyBucket() : request.buckets;
   if (buckets.length !== BUCKETS_BYTES) {
     throw new SilverbackError('INVALID_ARGUMENT', `a set of buckets has ${BUCKETS_BYTES} bytes, not ${buckets.length}`);

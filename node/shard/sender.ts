@@ -200,10 +200,8 @@ export class Intake {
     const startedMs = this.#clock.monotonicMs();
     try {
       if (ack === 'FSYNC') await this.#log.synced(sequence);
-      else {
-        await this.#log.written(sequence);
-        this.#settings.committed(this.#clock.monotonicMs() - startedMs);
-      }
+      else await this.#log.written(sequence);
+      if (ack !== 'FSYNC') this.#settings.committed(this.#clock.monotonicMs() - startedMs);
       if (ack === 'PEER') await this.#peers.reached(sequence, peerWaitMs);
       return undefined;
     } catch (error) {

@@ -46,7 +46,7 @@ import { identityPages, type SelectLimits, type Source, selectPages } from './se
 import { Intake, type Sender } from './sender.ts';
 import { type Interrupt, Slicer } from './slicer.ts';
 import { type ShardStats, shardStats } from './stats.ts';
-import { type Buckets, windowDeletions, windowPages } from './window.ts';
+import { asRecord, type Buckets, windowDeletions, windowPages } from './window.ts';
 
 export interface ShardSelect extends TimeRange, SelectLimits {
   readonly matchers: readonly Matcher[];
@@ -407,6 +407,11 @@ export class Shard {
   /** What is deleted of them there, as records for `Replica.apply`. */
   windowDeletions(windowStartMs: number, buckets: Buckets, signal?: Interrupt): AsyncGenerator<Uint8Array> {
     return windowDeletions(this.#source, windowStartMs, buckets, this.#slicer(signal));
+  }
+
+  /** Exemplars and metadata, in order of arrival, as records for `Replica.apply`. */
+  async *annexRecords(signal?: Interrupt): AsyncGenerator<Uint8Array> {
+    for await (const [kind, bytes] of this.#annex.pages(this.#slicer(signal))) yield asRecord(kind, bytes);
   }
 
   /** The window's block file, in parts. Throws NOT_FOUND where there is none. */

@@ -47,8 +47,8 @@ export async function* windowDeletions(
   let byteCount = 0;
   const take = () => {
     const records = Buffer.concat([
-      record(RecordKind.DEFINITION, Buffer.concat(definitions)),
-      record(RecordKind.DELETION, encodeDeletions(listed)),
+      asRecord(RecordKind.DEFINITION, Buffer.concat(definitions)),
+      asRecord(RecordKind.DELETION, encodeDeletions(listed)),
     ]);
     definitions = [];
     listed = [];
@@ -76,7 +76,7 @@ function isOf({ kernel }: Source, id: SeriesId, buckets: Buckets): boolean {
   return kernel.has(id) && hasBucket(buckets, kernel.bucket(id));
 }
 
-function record(kind: RecordKind, payload: Uint8Array): Uint8Array {
+export function asRecord(kind: RecordKind, payload: Uint8Array): Uint8Array {
   const bytes = Buffer.alloc(RECORD_OVERHEAD_BYTES + payload.length);
   bytes[0] = kind;
   bytes.writeUInt32LE(payload.length, 2);

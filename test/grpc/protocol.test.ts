@@ -166,7 +166,7 @@ describe('protocol', () => {
     const compared = { windows: [summary], settledMs: 3, gaps: [coverage], frontiers: [known] };
     const { Compare, Fetch, Repair } = shardsService;
     expect(Compare.responseDeserialize(Compare.responseSerialize(compared))).toEqual(compared);
-    const fetch = { hello: null, shard: 1, windowMs: 2, buckets: Buffer.from('b'), block: true };
+    const fetch = { hello: null, shard: 1, windowMs: 2, buckets: Buffer.from('b'), block: true, annex: true };
     expect(Fetch.requestDeserialize(Fetch.requestSerialize(fetch))).toEqual(fetch);
     const fetched = { deletions: Buffer.from('d'), page: Buffer.from('p'), block: Buffer.from('b') };
     expect(Fetch.responseDeserialize(Fetch.responseSerialize(fetched))).toEqual(fetched);

@@ -1,6 +1,9 @@
 /** Repair between real nodes over real connections. */
 import { afterEach, describe, expect, it } from 'vitest';
+import { ExemplarList } from '../../core/exemplars.ts';
 import { Channel } from '../../core/grpc.ts';
+import { encodeIdentity, makeLabels } from '../../core/labels.ts';
+import { encodeMetadata } from '../../core/metadata.ts';
 import type { Copy, Placement } from '../../core/placement.ts';
 import { shardsService } from '../../core/protocol.ts';
 import type { Batch } from '../../node/shard/sender.ts';
@@ -110,6 +113,24 @@ describe('repair', { timeout: 3 * WAIT_MS }, () => {
     expect(samples).toBe(700 * 30);
     expect(filledWindows).toBe(fillWindows);
     expect(west.shard(1).windows()).toEqual([]);
+  });
+
+  it('fills it with exemplars and metadata, too', async () => {
+    const [east, west] = (await apart('east', 'west')) as [Region, Region];
+    const identity = encodeIdentity(makeLabels({ __name__: 'm' }));
+    const list = new ExemplarList();
+    for (const value of [1, 2])
+      list.add(identity, { labels: encodeIdentity(makeLabels({ trace: 'a' })), timestampMs: START_MS + value, value });
+    const metadata = encodeMetadata([{ name: 'm', type: 1, unit: 's', help: 'h' }]);
+    const sender = east.shard(0).attach();
+    expect(await sender.append({ ...batchOf(0, 3, ''), exemplars: list.take(), metadata }, 'LOCAL')).toMatchObject({
+      code: 'OK',
+    });
+    for (let times = 0; times < 2; times++) {
+      await west.repair.fill(0, new AbortController().signal);
+      expect(west.shard(0).stats()).toMatchObject({ exemplarCount: 2, metadataCount: 1 });
+      expect(west.shard(0).metadata('m')).toEqual(east.shard(0).metadata('m'));
+    }
   });
 
   it('has a gap where no copy is known to have everything, until one is', async () => {

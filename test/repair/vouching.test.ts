@@ -104,14 +104,14 @@ const BUGS: Record<string, Edit> = {
   },
   'it counts though nothing was taken yet': {
     file: 'repair.ts',
-    replace: 'const healing = await this.#healFrom(id, copy, extent, signal);',
+    replace: 'const healing = await this.#healFrom(',
     by: `
       const { env, node, frontiers } = this.#options;
       const peer = this.#peer(copy);
       await peer.compare({ shard: id, recoveredRecords: 0, fromMs: 0, windows: [], buckets: false }, signal, (reply) => {
         for (const known of reply.frontiers) frontiers.relay(id, known, env.clock.monotonicMs() - known.ageMs);
       });
-      const healing = await this.#healFrom(id, copy, extent, signal);
+      const healing = await this.#healFrom(
     `,
   },
 };

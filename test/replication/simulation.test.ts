@@ -87,7 +87,8 @@ const BUGS: Record<string, { readonly edits: readonly Edit[]; readonly seen: Reg
         by: 'return this.#read;',
       },
     ],
-    seen: /before its frontier/,
+    // At the end nobody is asked before all frontiers are young: it is the same claim.
+    seen: /before its frontier|lacks what was acknowledged at any time/,
   },
   'a segment let go before a copy has it': {
     edits: [
