@@ -49,6 +49,11 @@ export class Frontiers {
     return !this.isSilent(this.#clock.monotonicMs() - frontier.monotonicMs);
   }
 
+  /** The shard is closed. What was there before may be gone when it opens again: the words about it count no more. */
+  forget(shard: number): void {
+    this.#origins.delete(shard);
+  }
+
   /**
    * The origin's frontier was not before `atMs`, of this process's monotonic clock, but for `lostRecordCount` records; the
    * origin's wall clock showed `wallMs` then.

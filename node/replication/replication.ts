@@ -101,6 +101,7 @@ export class Replication {
   /** The shard is about to close. */
   closing(id: number): void {
     this.#shards.delete(id);
+    this.frontiers.forget(id);
     for (const { link } of this.#links.values()) link.remove(id);
   }
 

@@ -99,6 +99,19 @@ describe('replication', () => {
     await same(east, west);
   });
 
+  it('knows of no other copy any more in a shard that was closed, and may have been let go', async () => {
+    const [east, west] = await twoRegions();
+    const both = placementOf([east, west]);
+    await write(east, [0, 5], 10);
+    await same(east, west);
+    const unconfirmed = () => east.replication.unconfirmed(1, { fromMs: 0, toMs: 2 ** 45 }).map(({ reason }) => reason);
+    await eventually(() => expect(unconfirmed()).toEqual([]), WAIT_MS);
+    await west.stop();
+    await east.follow({ ...both, copies: [both.copies[0] ?? [], [west.copy]] });
+    await east.follow(both);
+    expect(unconfirmed()).toEqual(['the copy in west/n may have more: nothing was heard of it']);
+  });
+
   it('brings exemplars and metadata too, also to a region that was away, and sends nothing back', async () => {
     const [east, west] = await twoRegions();
     const identity = encodeIdentity(makeLabels({ __name__: 'm' }));
