@@ -64,7 +64,7 @@ module.exports = {
       'cli-is-a-client',
       'The command line asks as everybody does; of the coordinator it knows the shape of the answers.',
       { path: '^coordinator/cli/' },
-      { path: '^coordinator/(?!cli/|local/(ready|build)\\.js$|cluster/(report|digests)\\.ts$)' },
+      { path: '^coordinator/(?!cli/|local/(ready|build)\\.js$|cluster/(report|digests|moves|plan)\\.ts$)' },
     ),
     forbid(
       'browser-stands-alone',

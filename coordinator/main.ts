@@ -24,7 +24,8 @@ import { ETCD_SETTINGS, etcdOptions } from '../core/meta/flags.ts';
 import { follow } from '../core/meta/follow.ts';
 import { KEYS } from '../core/meta/keys.ts';
 import type { Member } from '../core/meta/member.ts';
-import { keepPlacement, removeLostNode, setCordon, switchMoves } from '../core/meta/placer.ts';
+import * as operate from '../core/meta/operate.ts';
+import { keepPlacement } from '../core/meta/placer.ts';
 import { addMetaService } from '../core/meta/service.ts';
 import { openView } from '../core/meta/view.ts';
 import { memberReachedAt, viewReachedAt } from '../core/peers.ts';
@@ -139,7 +140,7 @@ async function main(): Promise<void> {
   const survey = new Survey({
     channels,
     placement: reached,
-    cordonOf: (from, name) => placement.cordonOf(from, name),
+    regions: () => placement.regions(),
     members: () => {
       const entries = members.entries();
       return entries && [...entries.values()].map(({ value }) => memberReachedAt(JSON.parse(value) as Member, peers));
@@ -206,7 +207,7 @@ async function main(): Promise<void> {
   });
 
   const removeNode = async (from: string, name: string): Promise<void> => {
-    await removeLostNode(meta, from, name);
+    await operate.removeLostNode(meta, from, name);
     log.warn({ region: from, node: name }, 'declared lost: nobody waits for it any more');
   };
   const metrics = new Metrics({ ofProcess: true });
@@ -229,8 +230,12 @@ async function main(): Promise<void> {
           env,
           eraser,
           removeLostNode: removeNode,
-          switchMoves: (from, moves) => switchMoves(meta, from, moves),
-          setCordon: (from, name, cordon) => setCordon(meta, from, name, cordon),
+          removeNode: (from, name) => operate.removeNode(meta, from, name),
+          switchMoves: (from, moves) => operate.switchMoves(meta, from, moves),
+          switchMove: (from, id, mode) => operate.switchMove(meta, from, id, mode),
+          orderMoves: (from, order) => operate.orderMoves(meta, from, order),
+          rebalance: (from) => operate.rebalance(meta, from),
+          setCordon: (from, name, cordon) => operate.setCordon(meta, from, name, cordon),
         }
       : undefined,
     corsOrigin: settings.corsOrigin,

@@ -277,6 +277,13 @@ const SETTINGS = {
     default: '5m',
     help: 'about how often copies are compared, or off',
   },
+  moveBytesPerSecond: {
+    name: 'move-rate',
+    operand: 'SIZE',
+    schema: size,
+    default: '32MiB',
+    help: 'what a node gives a second to copies that move or are repaired; a quarter of it while writes are under way',
+  },
   seriesPerShard: {
     name: 'series-per-shard',
     operand: 'N',

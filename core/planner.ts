@@ -35,6 +35,7 @@ interface Zone {
  * @param shardCount shards 0 to shardCount - 1 are placed
  * @param copies of every shard; where there are fewer nodes, each has one
  * @param current names of the holders by shard; a name that is not among `nodes` is gone
+ * @param pins names by shard of holders that others are moved away for first
  * @returns names of the holders by shard, those that stay first
  */
 export function planCopies(
@@ -42,6 +43,7 @@ export function planCopies(
   shardCount: number,
   copies: number,
   current: readonly (readonly string[])[] = [],
+  pins: readonly (readonly string[])[] = [],
 ): string[][] {
   if (nodes.length === 0) throw new RangeError('planCopies: there are no nodes');
   if (!(copies >= 1)) throw new RangeError(`planCopies: ${copies} copies, expected at least 1`);
@@ -52,7 +54,7 @@ export function planCopies(
   const each = Math.min(copies, nodes.length);
   const plan = new Plan(nodes, shardCount, each);
   plan.keep(current);
-  if (plan.complete()) return plan.result();
+  if (plan.complete(pins)) return plan.result();
   // What stays is in the way of the rules: without it there is always an answer.
   const fresh = new Plan(nodes, shardCount, each);
   if (!fresh.complete()) throw new Error('planCopies: the targets do not fit the shards');
@@ -121,10 +123,11 @@ class Plan {
   }
 
   /** Places every copy that is missing. @returns false when that could not be done with what stays */
-  complete(): boolean {
+  complete(pins: readonly (readonly string[])[] = []): boolean {
     this.#aim();
     for (const holder of this.#holders) {
-      for (const shard of [...holder.shards].reverse()) {
+      const isPinned = (shard: number) => Number(pins[shard]?.includes(holder.name) ?? false);
+      for (const shard of [...holder.shards].reverse().sort((a, b) => isPinned(a) - isPinned(b))) {
         if (holder.shards.size <= holder.target) break;
         this.#take(holder, shard);
       }

@@ -309,6 +309,7 @@ export interface StatusReply {
   readonly lags: readonly LagStatus[];
   readonly callers: readonly CallerStatus[];
   readonly seriesPerShard: number;
+  readonly moveBytesPerSecond: number;
 }
 
 export interface CallerStatus {

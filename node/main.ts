@@ -20,6 +20,7 @@ import { claimDirectory } from './directory.ts';
 import { serveHttp } from './http.ts';
 import { Metrics } from './metrics.ts';
 import { Node } from './node.ts';
+import { Pace } from './repair/pace.ts';
 import { connectPeer } from './repair/peer.ts';
 import { Repair } from './repair/repair.ts';
 import { Replication } from './replication/replication.ts';
@@ -58,6 +59,7 @@ async function main(): Promise<void> {
       'logBudgetBytes',
       'catchUpBytesPerSecond',
       'repairIntervalMs',
+      'moveBytesPerSecond',
       'frontierBoundMs',
       'leaseTtlMs',
       'logLevel',
@@ -134,6 +136,8 @@ async function main(): Promise<void> {
   const inFlight = new InFlight(IN_FLIGHT);
   const callers = new Callers(() => env.clock.monotonicMs());
   const metrics = new Metrics({ node, inFlight, callers, replication, repair });
+  const isBusy = () => inFlight.count > 0;
+  const pace = new Pace({ env, bytesPerSecond: settings.moveBytesPerSecond, isBusy });
   const server = new RpcServer({ warn: (message) => log.warn({}, message) });
   addShardsService(server, {
     node,
@@ -144,6 +148,7 @@ async function main(): Promise<void> {
     monotonicMs: () => env.clock.monotonicMs(),
     replication: { env, origins: replication.origins, frontiers: replication.frontiers, pace: replication.pace },
     repair,
+    pace,
     version: VERSION,
     facts: () => ({
       region: settings.region,
@@ -152,6 +157,7 @@ async function main(): Promise<void> {
       uptimeMs: process.uptime() * 1_000,
       residentBytes: process.memoryUsage.rss(),
       lags: replication.lags(),
+      moveBytesPerSecond: pace.bytesPerSecond,
     }),
   });
   const port = await server.listen(settings.listen);

@@ -5,6 +5,7 @@ import type { Callers } from './callers.ts';
 import { serveClean, serveDelete } from './erase.ts';
 import type { Node } from './node.ts';
 import { ReadBound, serveReads } from './read.ts';
+import type { Pace } from './repair/pace.ts';
 import type { Repair } from './repair/repair.ts';
 import { serveCompare, serveFetch, serveRepair } from './repair/serve.ts';
 import { type SinkContext, serveReplication } from './replication/sink.ts';
@@ -24,6 +25,8 @@ export interface ShardsOptions {
   readonly repair?: Repair;
   /** Where what callers do is counted. */
   readonly callers: Callers;
+  /** How fast it gives to others. */
+  readonly pace?: Pace;
   /** Of this program. */
   readonly version: string;
   /** What an operator wants to know of the process. */
@@ -52,7 +55,7 @@ export function addShardsService(server: RpcServer, options: ShardsOptions): voi
     server.duplex(shardsService.Replicate, (call) => serveReplication(call, { ...replication, node }));
   }
   if (replication !== undefined && repair !== undefined) {
-    const context = { node, frontiers: replication.frontiers, digests: repair.digests };
+    const context = { node, frontiers: replication.frontiers, digests: repair.digests, pace: options.pace };
     server
       .stream(shardsService.Compare, (request, call) => serveCompare(request, call, context))
       .stream(shardsService.Fetch, (request, call) => serveFetch(request, call, context))

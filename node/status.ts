@@ -12,9 +12,19 @@ export interface ProcessFacts {
   readonly uptimeMs: number;
   readonly residentBytes: number;
   readonly lags: readonly Lag[];
+  /** 0: not bounded. */
+  readonly moveBytesPerSecond: number;
 }
 
-const UNKNOWN: ProcessFacts = { region: '', zone: '', pid: 0, uptimeMs: 0, residentBytes: 0, lags: [] };
+const UNKNOWN: ProcessFacts = {
+  region: '',
+  zone: '',
+  pid: 0,
+  uptimeMs: 0,
+  residentBytes: 0,
+  lags: [],
+  moveBytesPerSecond: 0,
+};
 
 export function statusOf(
   node: Pick<Node, 'name' | 'ready' | 'budget' | 'status' | 'maxSeriesCount'>,

@@ -1,9 +1,8 @@
 /** `silverback nodes cordon` and `uncordon`: a node that gets no copies, while it keeps those it has. */
 import type { Command } from 'commander';
-import type { NodeReport } from '../cluster/report.ts';
 import { agreed, changing } from './confirm.ts';
 import { type Context, coordinatorOf, examples, show } from './context.ts';
-import { pickNode } from './remove.ts';
+import { knownNode } from './remove.ts';
 
 /** By command: what it says to the placement, and to people. */
 const COMMANDS = {
@@ -23,8 +22,7 @@ export function addCordon(nodes: Command, context: Context): void {
       .addHelpText('after', examples(`nodes ${command} node-2`, `nodes ${command} west-1 --region west --yes`))
       .action(async (name: string, options: { region?: string }, command: Command) => {
         const coordinator = coordinatorOf(command);
-        const { data: known } = await coordinator.get<readonly NodeReport[]>('/cluster/nodes');
-        const { region, node } = pickNode(known, name, options.region);
+        const { region, node } = await knownNode(coordinator, name, options.region);
         const plan = { region, node, mode };
         if (!(await agreed(context, command, { data: plan, text: `${description}: ${region}/${node}\n` }))) return;
         await coordinator.post('/admin/nodes/cordon', { region, name: node, mode });

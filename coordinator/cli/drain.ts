@@ -1,43 +1,28 @@
 /** `silverback nodes drain`: a node's copies move to others, and then it is proved that nothing needs the node any more. */
 import type { Command } from 'commander';
 import { SilverbackError } from '../../core/errors.ts';
-import { type Move, nextMoves } from '../../core/meta/moves.ts';
+import { nextMoves } from '../../core/meta/moves.ts';
 import type { CopyState } from '../../core/placement.ts';
-import type { VerifyReport } from '../cluster/digests.ts';
-import type { LagReport, NodeReport, ShardReport } from '../cluster/report.ts';
+import { bytesOf, type Estimate, estimate, type PlannedMove } from '../cluster/plan.ts';
+import type { NodeReport, ShardReport, StatusReport } from '../cluster/report.ts';
 import { agreed, changing } from './confirm.ts';
 import { type Context, coordinatorOf, examples, show } from './context.ts';
 import type { Coordinator } from './coordinator.ts';
+import { evidence, missingOf, placedOn, singleOf } from './evidence.ts';
+import { estimateText } from './moving.ts';
+import { patiently, pause } from './patience.ts';
 import { progress } from './progress.ts';
 import { pickNode } from './remove.ts';
-import { bytes, count, facts, plural, ranges } from './table.ts';
-import { compare, differenceText } from './verify.ts';
+import { facts, plural, ranges } from './table.ts';
 
 /** Where the copies of a node are to go. */
-export interface DrainPlan {
+export interface DrainPlan extends Estimate {
   readonly region: string;
   readonly node: string;
   readonly copies: readonly number[];
-  readonly samples: number;
-  /** In memory and in files of windows that are over. */
-  readonly bytes: number;
   /** Shards that something happens to already have no move yet. */
-  readonly moves: readonly Move[];
+  readonly moves: readonly PlannedMove[];
 }
-
-/** What the node and the others say of it after its copies are gone from the placement. */
-interface Evidence {
-  readonly node: NodeReport | undefined;
-  readonly placed: readonly number[];
-  readonly lags: readonly LagReport[];
-  readonly verified: readonly VerifyReport[];
-}
-
-const POLL_MS = 1_000;
-/** How often in a row the coordinator may not answer: one that restarts goes on where it was. */
-const MOST_FAILURES = 60;
-/** How often a node without copies is asked whether it has closed them all. */
-const MOST_CLOSING = 60;
 
 export function addDrain(nodes: Command, context: Context): void {
   changing(
@@ -59,20 +44,29 @@ export function addDrain(nodes: Command, context: Context): void {
       if (!(await agreed(context, command, { data: plan, text: drainText(plan, context.columns) }))) return;
       await coordinator.post('/admin/nodes/cordon', { region, name: node, mode: 'drain' });
       await emptied(context, coordinator, plan);
-      const missing = missingOf(region, node, await evidence(context, coordinator, region, node));
+      const found = await evidence(context, coordinator, region, node);
+      const missing = missingOf(region, node, found);
+      const single = singleOf(found);
       const safe = missing.length === 0;
       const text = () =>
-        safe ? `${region}/${node} is safe to power off\n` : missing.map((one) => `${one}\n`).join('');
+        safe
+          ? `${region}/${node} is safe to power off${single.length === 0 ? '' : onlyOne(single)}\n`
+          : missing.map((one) => `${one}\n`).join('');
       show(context, command, { data: { region, node, safe, missing }, text });
       if (!safe) throw new SilverbackError('UNAVAILABLE', `${region}/${node} is not proved safe to power off`);
     });
+}
+
+function onlyOne(shards: readonly number[]): string {
+  const of = shards.length === 1 ? 'shard' : 'shards';
+  return `: all that it took was delivered; of ${of} ${ranges(shards)} there is one copy, and nothing to compare it with`;
 }
 
 /** @throws SilverbackError CONFLICT when there are too few other nodes */
 export function drainPlan(
   region: string,
   node: string,
-  known: readonly Pick<NodeReport, 'region' | 'node' | 'zone' | 'registered' | 'cordon'>[],
+  known: readonly Pick<NodeReport, 'region' | 'node' | 'zone' | 'registered' | 'cordon' | 'moveBytesPerSecond'>[],
   shards: readonly ShardReport[],
 ): DrainPlan {
   const own = shards.map(({ copies }) => copies.filter((copy) => copy.region === region));
@@ -86,20 +80,26 @@ export function drainPlan(
     throw new SilverbackError('CONFLICT', message);
   }
   const cordons = Object.fromEntries(living.flatMap((one) => (one.cordon === null ? [] : [[one.node, one.cordon]])));
-  const moves = nextMoves(
-    living.map(({ node: name, zone }) => ({ name, zone })),
-    own.map((copies) => copies.map((copy) => ({ node: copy.node, state: copy.state as CopyState, epoch: copy.epoch }))),
-    wanted,
-    { ...cordons, [node]: 'draining' },
-    Number.POSITIVE_INFINITY,
-  );
+  const moves = nextMoves({
+    nodes: living.map(({ node: name, zone }) => ({ name, zone })),
+    shards: own.map((copies) =>
+      copies.map((copy) => ({ node: copy.node, state: copy.state as CopyState, epoch: copy.epoch })),
+    ),
+    copies: wanted,
+    cordons: { ...cordons, [node]: 'draining' },
+    isUnbounded: true,
+  })
+    .filter(({ from }) => from === node)
+    .map((move): PlannedMove => {
+      const copy = own[move.shard]?.find((one) => one.node === node);
+      return { ...move, samples: copy?.samples ?? null, bytes: bytesOf(copy) };
+    });
   return {
     region,
     node,
     copies: own.flatMap((copies, shard) => (copies.some((copy) => copy.node === node) ? [shard] : [])),
-    samples: held.reduce((sum, { samples }) => sum + (samples ?? 0), 0),
-    bytes: held.reduce((sum, { memoryBytes, diskBytes }) => sum + (memoryBytes ?? 0) + (diskBytes ?? 0), 0),
-    moves: moves.filter(({ from }) => from === node),
+    moves,
+    ...estimate(region, moves, known),
   };
 }
 
@@ -113,8 +113,7 @@ export function drainText(plan: DrainPlan, width: number): string {
     rows.push([`To ${to}`, `${plural(shards.length, 'shard')}: ${ranges(shards)}`]);
   }
   if (open.length > 0) rows.push(['Later', `${plural(open.length, 'shard')} on the way already: ${ranges(open)}`]);
-  const samples = `${count(plan.samples)} samples, ${bytes(plan.bytes)} in memory and on disk`;
-  rows.push(['Moves', copies.length === 0 ? 'nothing: it has no copies' : samples]);
+  rows.push(['Moves', copies.length === 0 ? 'nothing: it has no copies' : estimateText(plan)]);
   return facts(rows, width);
 }
 
@@ -122,10 +121,14 @@ export function drainText(plan: DrainPlan, width: number): string {
 async function emptied(context: Context, coordinator: Coordinator, { region, node, copies }: DrainPlan): Promise<void> {
   const bar = progress(context, copies.length);
   try {
-    for (;;) {
+    for (let said = ''; ; ) {
       const left = await placedOn(context, coordinator, region, node);
       if (left.length === 0) return;
-      bar.update(Math.max(0, copies.length - left.length), `copies moved; left: ${ranges(left)}`);
+      const why = await obstacle(context, coordinator, region, node);
+      const what = why === '' ? `copies moved; left: ${ranges(left)}` : `moved, waiting: ${why}`;
+      bar.update(Math.max(0, copies.length - left.length), what);
+      if (why !== said && why !== '') bar.say(`waiting: ${why}`);
+      said = why;
       await pause(context);
       const { data: known } = await patiently(context, () => coordinator.get<readonly NodeReport[]>('/cluster/nodes'));
       if (known.find((one) => one.region === region && one.node === node)?.registered !== false) continue;
@@ -137,60 +140,9 @@ async function emptied(context: Context, coordinator: Coordinator, { region, nod
   }
 }
 
-async function evidence(context: Context, coordinator: Coordinator, region: string, node: string): Promise<Evidence> {
-  let state: NodeReport | undefined;
-  for (let tries = 0; tries < MOST_CLOSING; tries++) {
-    const { data } = await patiently(context, () => coordinator.get<readonly NodeReport[]>('/cluster/nodes'));
-    state = data.find((one) => one.region === region && one.node === node);
-    if (state?.serving === 0) break;
-    await pause(context);
-  }
-  const { data: lags } = await patiently(context, () => coordinator.get<readonly LagReport[]>('/cluster/lag'));
-  const verified = await compare(context, coordinator);
-  // Last: nothing may have come back meanwhile.
-  return { node: state, placed: await placedOn(context, coordinator, region, node), lags, verified };
-}
-
-/** What stands between the node and the switch; empty: nothing. */
-export function missingOf(region: string, node: string, found: Evidence): string[] {
-  const missing: string[] = [];
-  if (found.placed.length > 0) missing.push(`shards ${ranges(found.placed)}: a copy is placed there`);
-  // A node closes a shard, and removes its log, only when every cursor has reached its end.
-  if (found.node === undefined || found.node.serving === null)
-    missing.push('it does not say whether its logs are delivered');
-  else if (found.node.serving > 0) missing.push(`${plural(found.node.serving, 'shard')} not closed there yet`);
-  for (const { shard, from, to, records } of found.lags) {
-    if (from.region !== region || from.node !== node || records === 0) continue;
-    missing.push(`shard ${shard}: ${plural(records, 'record')} not at ${to.region}/${to.node} yet`);
-  }
-  for (const { shard, compared, differing, unasked } of found.verified) {
-    for (const one of unasked) {
-      if (one.region !== region) continue;
-      missing.push(`shard ${shard}: ${one.region}/${one.node} could not be compared: ${one.reason}`);
-    }
-    if (compared < 2) missing.push(`shard ${shard}: one copy, nothing to compare it with`);
-    for (const one of differing) if (one.settled) missing.push(`shard ${shard}: ${differenceText(one)}`);
-  }
-  return missing;
-}
-
-async function placedOn(context: Context, coordinator: Coordinator, region: string, node: string): Promise<number[]> {
-  const ask = () => coordinator.get<readonly ShardReport[]>('/cluster/shards', { region, node });
-  const { data } = await patiently(context, ask);
-  return data.filter(({ copies }) => copies.length > 0).map(({ shard }) => shard);
-}
-
-async function patiently<T>(context: Context, ask: () => Promise<T>): Promise<T> {
-  for (let failures = 1; ; failures++) {
-    try {
-      return await ask();
-    } catch (error) {
-      if (failures >= MOST_FAILURES) throw error;
-      await pause(context);
-    }
-  }
-}
-
-function pause(context: Context): Promise<void> {
-  return new Promise((resolve) => void context.env.timers.after(POLL_MS, resolve));
+/** Why nothing moves away from the node now; empty while something does. */
+async function obstacle(context: Context, coordinator: Coordinator, region: string, node: string): Promise<string> {
+  const { data } = await patiently(context, () => coordinator.get<StatusReport>('/cluster/status'));
+  const moves = data.moves?.find((one) => one.region === region);
+  return moves?.draining.find((one) => one.node === node)?.waitsFor ?? '';
 }

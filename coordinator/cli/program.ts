@@ -5,6 +5,7 @@ import { addCardinality } from './cardinality.ts';
 import { addCompletion } from './completion.ts';
 import { type Context, examples } from './context.ts';
 import { addLag } from './lag.ts';
+import { addRebalance } from './move.ts';
 import { addMoves } from './moves.ts';
 import { addNodes } from './nodes.ts';
 import { addQuery } from './query.ts';
@@ -37,6 +38,7 @@ export function createProgram(context: Context): Command {
   addNodes(program, context);
   addShards(program, context);
   addMoves(program, context);
+  addRebalance(program, context);
   addLag(program, context);
   addCardinality(program, context);
   addVerify(program, context);

@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import type { CopyReport, ShardReport } from '../cluster/report.ts';
 import { type Context, coordinatorOf, examples, show, wholeNumber } from './context.ts';
+import { addMove } from './move.ts';
 import { bytes, type Column, count, table, wrap } from './table.ts';
 
 interface Row extends CopyReport {
@@ -22,19 +23,24 @@ const COLUMNS: readonly Column<Row>[] = [
 ];
 
 export function addShards(program: Command, context: Context): void {
-  program
+  const shards = program
     .command('shards')
+    .helpCommand(false)
     .description('each copy of each shard: where it is, how it is, what it holds')
     .option('--shard <N>', 'this shard only', wholeNumber(0, 65_535))
     .option('--region <NAME>', 'copies in this region only')
     .option('--node <NAME>', 'copies on this node only')
-    .addHelpText('after', examples('shards', 'shards --region east --node east-1', 'shards --shard 3 --output json'))
+    .addHelpText(
+      'after',
+      examples('shards', 'shards --region east --node east-1', 'shards move 3 --to east-2 --dry-run'),
+    )
     .action(async (options: { shard?: number; region?: string; node?: string }, command: Command) => {
       const { shard, region, node } = options;
       const filters = { shard: shard?.toString(), region, node };
       const { data, warnings } = await coordinatorOf(command).get<readonly ShardReport[]>('/cluster/shards', filters);
       show(context, command, { data, warnings, text: () => shardsText(data, context.columns) });
     });
+  addMove(shards, context);
 }
 
 /** What it is in the placement, and what it is in the node where that is something else. */

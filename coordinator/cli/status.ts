@@ -38,6 +38,7 @@ export function statusText(report: StatusReport, width: number): string {
           .concat(...listed(nodesDown.map(({ region, node, reason }) => `${region}/${node}: ${reason}`))),
       ],
       ['Shards', shardsText(report)],
+      ...movesRows(report),
       ...(incomplete.length === 0
         ? []
         : ([
@@ -51,6 +52,29 @@ export function statusText(report: StatusReport, width: number): string {
     ],
     width,
   );
+}
+
+/** Only of what there is something to say of. */
+function movesRows({ moves = [] }: Partial<Pick<StatusReport, 'moves'>>): [string, string][] {
+  const lines: string[] = [];
+  for (const { region, moves: mode, joining, leaving, waiting, draining, cordons } of moves) {
+    const counts = [
+      ...(joining > 0 ? [`${joining} joining`] : []),
+      ...(leaving > 0 ? [`${leaving} leaving`] : []),
+      ...(waiting > 0 ? [`${waiting} waiting`] : []),
+    ];
+    if (mode !== 'on') counts.push(`moves are ${mode} (silverback moves resume)`);
+    if (counts.length > 0) lines.push(`${region}: ${counts.join(', ')}`);
+    for (const { node, cordon } of cordons) {
+      const left = draining.find((one) => one.node === node);
+      if (left === undefined || left.shards.length === 0) lines.push(`${region}/${node} is ${cordon}`);
+      else {
+        const why = left.waitsFor === '' ? '' : `, waiting: ${left.waitsFor}`;
+        lines.push(`${region}/${node} is ${cordon}, left: ${ranges(left.shards)}${why}`);
+      }
+    }
+  }
+  return lines.length === 0 ? [] : [['Moves', lines.join('\n')]];
 }
 
 function shardsText({ shardCount, placementRevision, shardsWithoutCompleteCopy: { length } }: StatusReport): string {

@@ -5,6 +5,7 @@
 import type { Cordon } from '../../core/meta/region.ts';
 import type { Copy } from '../../core/placement.ts';
 import type { ShardStatus } from '../../core/protocol.ts';
+import { type RegionMoves, regionMoves } from './moves.ts';
 import type { Found, Surveyed } from './survey.ts';
 
 /** What only the coordinator knows. */
@@ -34,6 +35,7 @@ export interface StatusReport {
   readonly nodes: { readonly known: number; readonly up: number; readonly recovering: number; readonly down: number };
   readonly nodesDown: readonly { readonly region: string; readonly node: string; readonly reason: string }[];
   readonly shardsWithoutCompleteCopy: readonly { readonly shard: number; readonly reason: string }[];
+  readonly moves: readonly RegionMoves[];
 }
 
 export type NodeState = 'up' | 'recovering' | 'down';
@@ -62,6 +64,8 @@ export interface NodeReport {
   /** By samples and indexes, of the budget. */
   readonly memoryBytes: number | null;
   readonly memoryBudgetBytes: number | null;
+  /** What it gives at most, a second, to copies that are filled or repaired; null: also where its version does not say. */
+  readonly moveBytesPerSecond: number | null;
   /** Of the whole process. */
   readonly residentBytes: number | null;
 }
@@ -219,6 +223,7 @@ export function statusReport(found: Found, facts: ClusterFacts): StatusReport {
     shardsWithoutCompleteCopy: shardReports(found)
       .filter(({ complete }) => !complete)
       .map(({ shard, copies }) => ({ shard, reason: whyIncomplete(copies) })),
+    moves: regionMoves(found),
   };
 }
 
@@ -247,6 +252,7 @@ export function nodeReports({ placement, nodes }: Found): NodeReport[] {
       samples: shards?.reduce((sum, { samples }) => sum + samples, 0) ?? null,
       memoryBytes: status?.memoryUsedBytes ?? null,
       memoryBudgetBytes: status?.memoryBudgetBytes ?? null,
+      moveBytesPerSecond: status?.moveBytesPerSecond || null,
       residentBytes: status?.residentBytes ?? null,
     };
   });

@@ -6,7 +6,7 @@
 import type { Channels } from '../../core/channels.ts';
 import type { SilverbackError } from '../../core/errors.ts';
 import type { Member } from '../../core/meta/member.ts';
-import type { Cordon } from '../../core/meta/region.ts';
+import type { Cordon, RegionPlacement } from '../../core/meta/region.ts';
 import type { Placement, PlacementView } from '../../core/placement.ts';
 import { type StatusReply, shardsService } from '../../core/protocol.ts';
 
@@ -15,7 +15,8 @@ export interface SurveyOptions {
   readonly placement: PlacementView;
   /** Nodes that are registered now; undefined: not known. */
   readonly members?: () => readonly Member[] | undefined;
-  readonly cordonOf?: (region: string, node: string) => Cordon | undefined;
+  /** The regions' placements; undefined: not known. */
+  readonly regions?: () => readonly RegionPlacement[];
   /** How long a node may take to say how it is. Default 2 s. */
   readonly timeoutMs?: number;
 }
@@ -33,6 +34,8 @@ export interface Surveyed extends Member {
 
 export interface Found {
   readonly placement: Placement | undefined;
+  /** Empty: not known. */
+  readonly regions?: readonly RegionPlacement[];
   /** By region, then name. */
   readonly nodes: readonly Surveyed[];
 }
@@ -53,6 +56,7 @@ export class Survey {
   /** Never rejects; takes as long as the slowest node, and no longer than `timeoutMs`. */
   async ask(): Promise<Found> {
     const placement = this.#options.placement.current();
+    const regions = this.#options.regions?.() ?? [];
     const members = this.#options.members?.();
     const known = new Map<string, Member>();
     for (const { region, zone, node, address } of placement?.copies.flat() ?? []) {
@@ -68,7 +72,8 @@ export class Survey {
     this.#options.channels.keepOnly(new Set([...known.values()].map(({ address }) => address)));
     const nodes = await Promise.all(
       [...known].map(async ([key, placed]): Promise<Surveyed> => {
-        const member = { ...placed, cordon: this.#options.cordonOf?.(placed.region, placed.name) };
+        const cordon = regions.find(({ region }) => region === placed.region)?.cordons?.[placed.name];
+        const member = { ...placed, cordon };
         const isRegistered = members === undefined ? undefined : registered.has(key);
         try {
           const status = await this.#status(member.address);
@@ -82,7 +87,7 @@ export class Survey {
         }
       }),
     );
-    return { placement, nodes: nodes.sort((a, b) => order(a.region, b.region) || order(a.name, b.name)) };
+    return { placement, regions, nodes: nodes.sort((a, b) => order(a.region, b.region) || order(a.name, b.name)) };
   }
 
   #status(address: string): Promise<StatusReply> {

@@ -1,26 +1,34 @@
 /**
  * Prometheus's TSDB admin API, as far as there is something to it here: deleting series, and taking out what is deleted;
- * declaring nodes lost, keeping copies away from nodes, and holding moves. Only where it is switched on.
+ * removing nodes, keeping copies away from them, moving copies and holding that. Only where it is switched on.
  */
 import type { Eraser } from '../../client/eraser.ts';
 import type { Env } from '../../core/env/env.ts';
 import { SilverbackError } from '../../core/errors.ts';
+import type { OrderedMove } from '../../core/meta/operate.ts';
+import type { MoveOrder } from '../../core/meta/orders.ts';
 import type { Cordon, Moves } from '../../core/meta/region.ts';
-import { type Answer, failure } from './answer.ts';
+import { type Answer, failure, plainData, success } from './answer.ts';
+import { shardList } from './cluster.ts';
 import { invalid, type Params } from './params.ts';
 
 export interface AdminOptions {
   readonly env: Env;
   readonly eraser: Pick<Eraser, 'delete' | 'clean'>;
   readonly removeLostNode: (region: string, name: string) => Promise<void>;
+  readonly removeNode: (region: string, name: string) => Promise<void>;
   readonly switchMoves: (region: string, moves: Moves) => Promise<void>;
+  readonly switchMove: (region: string, id: string, mode: Moves) => Promise<void>;
+  readonly orderMoves: (region: string, order: MoveOrder) => Promise<readonly OrderedMove[]>;
+  readonly rebalance: (region: string) => Promise<readonly OrderedMove[]>;
   readonly setCordon: (region: string, name: string, cordon: Cordon | undefined) => Promise<void>;
 }
 
 export interface AdminRow {
   /** Below `/api/v1`; with POST or PUT. */
   readonly path: string;
-  readonly run: (options: AdminOptions, params: Params, signal: AbortSignal) => Promise<void>;
+  /** Resolves with what there is to say of it; undefined: nothing. */
+  readonly run: (options: AdminOptions, params: Params, signal: AbortSignal) => Promise<unknown>;
 }
 
 export const ADMIN_ROWS: readonly AdminRow[] = [
@@ -29,6 +37,8 @@ export const ADMIN_ROWS: readonly AdminRow[] = [
   { path: '/admin/nodes/remove', run: removeNode },
   { path: '/admin/nodes/cordon', run: cordonNode },
   { path: '/admin/moves', run: switchMoves },
+  { path: '/admin/shards/move', run: moveShards },
+  { path: '/admin/rebalance', run: rebalance },
 ];
 
 /** Answers a call; never rejects. Undefined: the admin API is switched off. */
@@ -43,7 +53,8 @@ export async function administer(
     return { ...failure(new SilverbackError('UNAVAILABLE', 'admin APIs disabled')), status: 403 };
   }
   try {
-    await row.run(options, params, signal);
+    const said = await row.run(options, params, signal);
+    if (said !== undefined) return success(plainData(said), false);
     return { status: 204, contentType: 'application/json', headers: {}, pieces: [] };
   } catch (error) {
     return failure(error);
@@ -63,10 +74,11 @@ async function deleteSeries({ env, eraser }: AdminOptions, params: Params, signa
 
 async function removeNode(options: AdminOptions, params: Params): Promise<void> {
   const [region, name] = [given(params, 'region'), given(params, 'name')];
-  if (params.text('lost') !== 'true') {
-    throw invalid('lost', 'only a lost node can be removed, which gives up what it did not deliver: lost=true says so');
-  }
-  await options.removeLostNode(region, name);
+  const lost = params.text('lost');
+  if (lost !== '' && lost !== 'true' && lost !== 'false')
+    throw invalid('lost', `expected true or false, got "${lost}"`);
+  if (lost === 'true') await options.removeLostNode(region, name);
+  else await options.removeNode(region, name);
 }
 
 async function cordonNode(options: AdminOptions, params: Params): Promise<void> {
@@ -81,7 +93,20 @@ const CORDONS = { on: 'cordoned', drain: 'draining', off: undefined } as const;
 async function switchMoves(options: AdminOptions, params: Params): Promise<void> {
   const [region, mode] = [given(params, 'region'), given(params, 'mode')];
   if (!MOVES.includes(mode as Moves)) throw invalid('mode', `expected ${MOVES.join(', ')}, got "${mode}"`);
-  await options.switchMoves(region, mode as Moves);
+  const id = params.text('id');
+  if (id === '') await options.switchMoves(region, mode as Moves);
+  else await options.switchMove(region, id, mode as Moves);
+}
+
+async function moveShards(options: AdminOptions, params: Params): Promise<object> {
+  const [region, shards, to] = [given(params, 'region'), given(params, 'shards'), given(params, 'to')];
+  const from = params.text('from');
+  const order = { shards: shardList(shards), to, ...(from !== '' && { from }) };
+  return { moves: await options.orderMoves(region, order) };
+}
+
+async function rebalance(options: AdminOptions, params: Params): Promise<object> {
+  return { moves: await options.rebalance(given(params, 'region')) };
 }
 
 const MOVES: readonly Moves[] = ['on', 'paused', 'off'];

@@ -2,7 +2,9 @@
 import { type Cardinality, KEPT_COUNT } from '../../core/cardinality.ts';
 import { SilverbackError } from '../../core/errors.ts';
 import type { Placement } from '../../core/placement.ts';
+import { moveReports } from '../cluster/moves.ts';
 import type { Operations } from '../cluster/operations.ts';
+import { type Idea, parseShards, planReport } from '../cluster/plan.ts';
 import {
   type CardinalityReport,
   type ClusterFacts,
@@ -83,6 +85,8 @@ export const CLUSTER_ROWS: readonly ClusterRow[] = [
       }))
       .filter(({ copies }) => copies.length > 0 || (region === '' && node === ''));
   }),
+  row('/cluster/plan', (found, params) => planReport(found, ideaOf(params))),
+  { path: '/cluster/moves', post: false, gated: false, find: moves },
   row('/cluster/lag', (found) => lagReports(found)),
   { path: '/cluster/verify', post: false, gated: false, find: verify },
   { path: '/cluster/repair', post: false, gated: false, find: repairs },
@@ -102,6 +106,12 @@ async function repairs(server: Server, { params }: Call): Promise<Found> {
   const { survey, operations } = operationOf(server);
   const { copies, problems } = await operations.repairs(shardOf(params, survey.placement()));
   return { ...plainData(copies), warnings: problems };
+}
+
+async function moves(server: Server): Promise<Found> {
+  const { survey, operations } = operationOf(server);
+  const [found, { copies, problems }] = await Promise.all([survey.ask(), operations.repairs()]);
+  return { ...plainData(moveReports(found, copies)), warnings: problems };
 }
 
 async function runRepair(server: Server, { params }: Call): Promise<Found> {
@@ -135,6 +145,26 @@ async function cardinality({ options }: Server, { params, signal }: Call): Promi
     fullShards: fullShards(surveyed),
   };
   return { ...plainData(report), coverage };
+}
+
+function ideaOf(params: Params): Idea {
+  const [region, shards, to, from] = [
+    params.text('region'),
+    params.text('shards'),
+    params.text('to'),
+    params.text('from'),
+  ];
+  if (region === '') throw invalid('region', 'one has to be named');
+  if (shards === '' && to === '') return { region, order: undefined };
+  if (to === '') throw invalid('to', 'a node has to be named');
+  return { region, order: { shards: shardList(shards), to, ...(from !== '' && { from }) } };
+}
+
+/** @throws SilverbackError INVALID_ARGUMENT */
+export function shardList(text: string): number[] {
+  const shards = parseShards(text);
+  if (shards !== undefined) return shards;
+  throw invalid('shards', `${JSON.stringify(text)} is not a list of shards such as 3 or 0-3,7`);
 }
 
 function shardOf(params: Params, placement: Placement | undefined): number | undefined {

@@ -11,6 +11,9 @@
  *   longer than the grace: a short absence moves the routing of writes, no data. Where copies are just fewer than wanted,
  *   another node joins after the grace.
  * - What is more than wanted leaves, and goes once it is drained.
+ * - A move whose target is gone waits for it for the grace; then it is called off, and is asked for again if it was asked for.
+ * - Moves that were asked for begin, in their order, as soon as their nodes are there and free and nothing else happens to
+ *   their shards.
  * - With everything else in order, copies move until every node holds its share (moves.ts), a node that joined among them.
  *   Until that one has been there for the grace, none begin.
  * - A node with a cordon gets no copies, and what was on its way to it is called off. From one that is draining, all move.
@@ -20,8 +23,15 @@
  */
 import { planCopies, spreadFirsts } from '../planner.ts';
 import type { Member } from './member.ts';
-import { isMove, nextMoves } from './moves.ts';
-import type { CopyReports, Cordon, Moves, RegionCopy, RegionPlacement } from './region.ts';
+import { isAsked, isHeld, isMove, Load, nextMoves } from './moves.ts';
+import {
+  type AskedMove,
+  type CopyReports,
+  type Cordon,
+  isEmptied,
+  type RegionCopy,
+  type RegionPlacement,
+} from './region.ts';
 
 export interface DecideOptions {
   readonly clusterId: string;
@@ -52,6 +62,8 @@ export interface Memory {
   readonly quietUntilMs: number;
   /** Of each node that lives or has copies: whether it was registered at the last look, and since when. */
   readonly nodes: ReadonlyMap<string, { readonly isLiving: boolean; readonly sinceMs: number }>;
+  /** Removed nodes that are not there: since when. */
+  readonly removed: ReadonlyMap<string, number>;
   /** What was found to need no moves: planning is dear. */
   readonly balanced: { readonly shards: RegionPlacement['shards']; readonly nodes: string } | undefined;
 }
@@ -68,7 +80,7 @@ export interface Decision {
 
 /** Of a placer that was just elected, or saw its store come back. */
 export function beginning(options: Pick<DecideOptions, 'leaseTtlMs'>, nowMs: number): Memory {
-  return { quietUntilMs: nowMs + 2 * options.leaseTtlMs, nodes: new Map(), balanced: undefined };
+  return { quietUntilMs: nowMs + 2 * options.leaseTtlMs, nodes: new Map(), removed: new Map(), balanced: undefined };
 }
 
 export function decide(options: DecideOptions, situation: Situation, memory: Memory): Decision {
@@ -90,29 +102,6 @@ export function decide(options: DecideOptions, situation: Situation, memory: Mem
   };
   const reason = `placed ${options.shardCount} shards on ${Object.keys(nodes).sort().join(', ')}`;
   return { ...unchanged, placement, reasons: [reason] };
-}
-
-/** The placement without a node that an operator declared lost; undefined when it has no copy there. Nobody waits for it any more. */
-export function withoutNode(current: RegionPlacement, name: string): RegionPlacement | undefined {
-  const { [name]: lost, ...nodes } = current.nodes;
-  if (lost === undefined) return undefined;
-  return { ...current, nodes, shards: current.shards.map((copies) => copies.filter(({ node }) => node !== name)) };
-}
-
-/** The placement with moves switched; undefined when they are that already. */
-export function withMoves(current: RegionPlacement, moves: Moves): RegionPlacement | undefined {
-  return current.moves === moves ? undefined : { ...current, moves };
-}
-
-/** The placement with a node cordoned otherwise, or no more; undefined when it is that already. */
-export function withCordon(
-  current: RegionPlacement,
-  name: string,
-  cordon: Cordon | undefined,
-): RegionPlacement | undefined {
-  const { [name]: before, ...others } = current.cordons ?? {};
-  if (before === cordon) return undefined;
-  return { ...current, cordons: cordon === undefined ? others : { ...others, [name]: cordon } };
 }
 
 /** How many nodes of so many may vanish at once before that is taken for something else. */
@@ -160,24 +149,26 @@ class Places {
     return this.copies.filter(({ state }) => state !== 'leaving');
   }
 
-  turn(copy: RegionCopy, state: RegionCopy['state'], fill = false): void {
-    const next: RegionCopy = { node: copy.node, state, epoch: ++this.#epoch, ...(fill && { fill: true }) };
+  turn(copy: RegionCopy, state: RegionCopy['state'], rest: Pick<RegionCopy, 'fill' | 'move' | 'pinned'> = {}): void {
+    const pinned = rest.pinned ?? copy.pinned;
+    const next: RegionCopy = { node: copy.node, state, epoch: ++this.#epoch, ...rest, ...(pinned && { pinned }) };
     this.copies = this.copies.map((one) => (one === copy ? next : one));
+  }
+
+  /** The copy that moves here is active, and the one that it comes in place of leaves. */
+  finish(copy: RegionCopy, source: RegionCopy): void {
+    this.turn(copy, 'active', copy.cause === 'order' ? { pinned: true } : {});
+    const left: RegionCopy = { node: source.node, state: 'leaving', epoch: ++this.#epoch };
+    const next = { ...left, ...(copy.move !== undefined && { move: copy.move }) };
+    this.copies = this.copies.map((one) => (one === source ? next : one));
   }
 
   fill(copy: RegionCopy): void {
     this.copies = this.copies.map((one) => (one === copy ? { ...copy, fill: true } : one));
   }
 
-  add(node: string, fill: boolean, from?: string): void {
-    const epoch = ++this.#epoch;
-    this.copies.push({
-      node,
-      state: 'joining',
-      epoch,
-      ...(fill && { fill: true }),
-      ...(from !== undefined && { from }),
-    });
+  add(node: string, fill: boolean, moving: Pick<RegionCopy, 'from' | 'move' | 'cause'> = {}): void {
+    this.copies.push({ node, state: 'joining', epoch: ++this.#epoch, ...(fill && { fill: true }), ...moving });
   }
 
   remove(copy: RegionCopy): void {
@@ -200,6 +191,9 @@ class Round {
   readonly #reasons = new Reasons();
   /** Shards that need further copies: how many, and whether these are to bring the past at once. */
   readonly #lacks = new Map<Places, { readonly count: number; readonly fill: boolean }>();
+  /** Moves that were asked for and have not begun. */
+  #asked: readonly AskedMove[];
+  #lastMove: number;
 
   constructor(options: DecideOptions, situation: Situation, current: RegionPlacement, before: Memory) {
     const { members, nowMs } = situation;
@@ -207,6 +201,8 @@ class Round {
     this.#situation = situation;
     this.#current = current;
     this.#wanted = options.copies ?? current.copies;
+    this.#asked = current.asked ?? [];
+    this.#lastMove = current.lastMove ?? 0;
     this.#living = new Map(members.map((member) => [member.name, member]));
     this.#takers = new Set(current.shards.flat().flatMap(({ node, state }) => (state === 'leaving' ? [] : [node])));
     const nodes = new Map<string, { isLiving: boolean; sinceMs: number }>();
@@ -218,7 +214,10 @@ class Round {
       const sinceMs = isOld ? Number.NEGATIVE_INFINITY : nowMs;
       nodes.set(name, known?.isLiving === isLiving ? known : { isLiving, sinceMs });
     }
-    this.#memory = { ...before, nodes };
+    const removed = Object.entries(current.cordons ?? {}).flatMap(([name, cordon]) =>
+      cordon === 'removed' && !this.#living.has(name) ? [[name, before.removed.get(name) ?? nowMs] as const] : [],
+    );
+    this.#memory = { ...before, nodes, removed: new Map(removed) };
     this.#alarm = this.#vanished();
     this.#isActing = nowMs >= before.quietUntilMs && this.#alarm === '';
   }
@@ -227,18 +226,45 @@ class Round {
     const all = this.#current.shards.map((copies, shard) => new Places(shard, copies));
     for (const places of all) this.#settle(places);
     this.#supply(all);
+    if (this.#isActing && this.#current.moves !== 'paused') this.#begin(all);
     if (this.#isActing && this.#lacks.size === 0 && this.#current.moves === 'on') this.#move(all);
+    const { asked: askedBefore = [], lastMove: _, cordons, ...rest } = this.#current;
     const changed = all.some(({ copies, shard }) => !isSame(copies, this.#current.shards[shard] as RegionCopy[]));
     const shards = changed ? all.map(({ copies }) => copies) : this.#current.shards;
     const { nodes, isMoved } = this.#nodes(shards);
-    const reasons = [...this.#reasons.all, ...(isMoved ? ['placement follows changed node addresses'] : [])];
-    const isOther = changed || isMoved || this.#wanted !== this.#current.copies;
+    const forgotten = this.#forgotten();
+    const reasons = [
+      ...this.#reasons.all,
+      ...(isMoved ? ['placement follows changed node addresses'] : []),
+      ...forgotten.map((name) => `${name} was removed, and is forgotten`),
+    ];
+    const isAskedOther =
+      this.#asked.length !== askedBefore.length || this.#asked.some((move, i) => move !== askedBefore[i]);
+    const isOther = changed || isMoved || isAskedOther || forgotten.length > 0 || this.#wanted !== this.#current.copies;
+    const kept = Object.entries(cordons ?? {}).filter(([name]) => !forgotten.includes(name));
     return {
-      placement: isOther ? { ...this.#current, copies: this.#wanted, nodes, shards } : undefined,
+      placement: isOther
+        ? {
+            ...rest,
+            copies: this.#wanted,
+            nodes,
+            shards,
+            ...(kept.length > 0 && { cordons: Object.fromEntries(kept) }),
+            ...(this.#asked.length > 0 && { asked: this.#asked }),
+            ...(this.#lastMove > 0 && { lastMove: this.#lastMove }),
+          }
+        : undefined,
       reasons,
       memory: this.#memory,
       alarm: this.#alarm,
     };
+  }
+
+  /** Removed nodes that have been away for the grace. */
+  #forgotten(): string[] {
+    const { nowMs } = this.#situation;
+    const { graceMs } = this.#options;
+    return [...this.#memory.removed].flatMap(([name, sinceMs]) => (nowMs - sinceMs < graceMs ? [] : [name]));
   }
 
   /** Why nothing may be concluded from the nodes that are gone now; empty when something may. */
@@ -285,15 +311,18 @@ class Round {
     for (const copy of places.copies) {
       if (copy.state !== 'joining' || this.#reportOf(shard, copy)?.filled !== true) continue;
       const source = isMove(copy, places.copies) ? places.copies.find(({ node }) => node === copy.from) : undefined;
-      if (source !== undefined && this.#current.moves !== 'on') continue;
-      places.turn(copy, 'active');
-      if (source !== undefined) places.turn(source, 'leaving');
+      if (source !== undefined && isHeld(copy, this.#current.moves)) continue;
+      if (source === undefined) places.turn(copy, 'active', copy.cause === 'order' ? { pinned: true } : {});
+      else places.finish(copy, source);
       const place = source === undefined ? '' : ` in place of ${source.node}`;
       this.#reasons.add(`${copy.node} holds the past now and is active${place}`, shard);
     }
     if (this.#isActing) {
       for (const copy of places.takers) {
         if (!this.#isAbsent(copy.node)) continue;
+        // The copy that it comes in place of is active, so nobody lacks it.
+        if (isMove(copy, places.copies) && this.#isUnsettled(copy.node)) continue;
+        this.#askAgain(shard, copy);
         places.turn(copy, 'leaving');
         this.#reasons.add(`${copy.node} is gone`, shard);
       }
@@ -311,11 +340,12 @@ class Round {
   /** Lets go what is more than wanted, and what is drained. */
   #release(places: Places): void {
     const { shard } = places;
-    const isDraining = ({ node }: RegionCopy) => this.#cordonOf(node) === 'draining';
+    const isDraining = ({ node }: RegionCopy) => isEmptied(this.#cordonOf(node));
     for (const copy of places.copies.toReversed().sort((a, b) => Number(isDraining(b)) - Number(isDraining(a)))) {
       if (copy.state === 'leaving' || places.count('active') < this.#wanted) continue;
       if (copy.state === 'active' && places.count('active') === this.#wanted) continue;
-      const isCalledOff = this.#current.moves === 'off' || this.#cordonOf(copy.node) !== undefined;
+      const isOff = this.#current.moves === 'off' && !isAsked(copy);
+      const isCalledOff = isOff || this.#cordonOf(copy.node) !== undefined;
       if (isMove(copy, places.copies) && !isCalledOff) continue;
       places.turn(copy, 'leaving');
       this.#reasons.add(`${copy.node} is not needed any more`, shard);
@@ -338,7 +368,7 @@ class Round {
       // It is here already, and was on its way to hold the past.
       const report = copy.state === 'leaving' ? this.#reportOf(shard, copy) : undefined;
       if (report === undefined || report.filled || places.takers.length + waitedFor >= this.#wanted) continue;
-      places.turn(copy, 'joining', waitedFor === 0);
+      places.turn(copy, 'joining', waitedFor === 0 ? { fill: true } : {});
       this.#reasons.add(`${copy.node} is back and takes writes`, shard);
     }
     if (waitedFor === 0) {
@@ -372,6 +402,34 @@ class Round {
     }
   }
 
+  /** A move that was asked for, and whose target is gone for longer, is done when that is back. */
+  #askAgain(shard: number, { node: to, from, move, cause, held }: RegionCopy): void {
+    if (from === undefined || move === undefined || (cause !== 'order' && cause !== 'rebalance')) return;
+    this.#asked = [...this.#asked, { move, shard, from, to, cause, ...(held && { held }) }];
+  }
+
+  /** Begins with moves that were asked for. */
+  #begin(all: readonly Places[]): void {
+    if (this.#asked.length === 0) return;
+    const load = new Load(all.map(({ copies }) => copies));
+    const isThere = (node: string) => this.#living.has(node) && this.#cordonOf(node) === undefined;
+    this.#asked = this.#asked.filter((asked) => {
+      const { move, shard, from, to, cause, held } = asked;
+      const places = all[shard] as Places;
+      const stateOf = (name: string) => places.copies.find(({ node }) => node === name)?.state;
+      if (stateOf(from) === undefined || stateOf(to) === 'active') {
+        this.#reasons.add(`its move from ${from} to ${to} has nothing left to do`, shard);
+        return false;
+      }
+      const isQuiet = places.copies.every(({ state }) => state === 'active');
+      if (held || !isQuiet || !this.#living.has(from) || !isThere(to) || !load.takes(from, to)) return true;
+      load.add(from, to);
+      places.add(to, true, { from, move, cause });
+      this.#reasons.add(`moves from ${from} to ${to}, as was asked for`, shard);
+      return false;
+    });
+  }
+
   /** Begins moves, unless a node is away that may be back, or is about to take part: of several that come, all get their share at once. */
   #move(all: readonly Places[]): void {
     for (const [name, { isLiving }] of this.#memory.nodes) {
@@ -382,9 +440,11 @@ class Round {
     const { shards } = this.#current;
     if (this.#memory.balanced?.shards === shards && this.#memory.balanced.nodes === named) return;
     const copies = all.map((places) => places.copies);
-    const moves = nextMoves(nodes, copies, this.#wanted, this.#current.cordons);
+    const { cordons } = this.#current;
+    const moves = nextMoves({ nodes, shards: copies, copies: this.#wanted, cordons, asked: this.#asked });
     for (const { shard, from, to } of moves) {
-      (all[shard] as Places).add(to, true, from);
+      const cause = isEmptied(cordons?.[from]) ? 'drain' : 'balance';
+      (all[shard] as Places).add(to, true, { from, move: ++this.#lastMove, cause });
       this.#reasons.add(`moves from ${from} to ${to}`, shard);
     }
     if (moves.length === 0) this.#memory = { ...this.#memory, balanced: { shards, nodes: named } };
@@ -426,13 +486,7 @@ class Round {
   }
 }
 
+/** What changes is made anew. */
 function isSame(one: readonly RegionCopy[], other: readonly RegionCopy[]): boolean {
-  return (
-    one.length === other.length &&
-    one.every((copy, i) => {
-      const { node, state, epoch, fill, from } = other[i] as RegionCopy;
-      const isPlaced = copy.node === node && copy.state === state && copy.epoch === epoch;
-      return isPlaced && copy.fill === fill && copy.from === from;
-    })
-  );
+  return one.length === other.length && one.every((copy, i) => copy === other[i]);
 }

@@ -7,7 +7,7 @@ import { Backoff } from './backoff.ts';
 import { KEYS } from './keys.ts';
 import { holdLease } from './lease.ts';
 import type { CopyReports } from './region.ts';
-import type { Change, LeaseId, MetaStore } from './store.ts';
+import type { Change, Entry, LeaseId, MetaStore } from './store.ts';
 
 export interface Member {
   /** Unique in its region, and the same over restarts: shards belong to names. */
@@ -16,6 +16,10 @@ export interface Member {
   readonly zone: string;
   /** host:port of the gRPC listener. */
   readonly address: string;
+}
+
+export function readMember({ value }: Pick<Entry, 'value'>): Member {
+  return JSON.parse(value) as Member;
 }
 
 export interface Registration {

@@ -5,13 +5,13 @@
  */
 import type { Env, Timer } from '../env/env.ts';
 import { SilverbackError } from '../errors.ts';
-import { beginning, type DecideOptions, decide, type Memory, withCordon, withMoves, withoutNode } from './decide.ts';
+import { beginning, type DecideOptions, decide, type Memory } from './decide.ts';
 import { type Campaign, campaign, type Leadership } from './election.ts';
 import { type Follower, follow } from './follow.ts';
 import { KEYS } from './keys.ts';
-import type { Member } from './member.ts';
-import type { CopyReports, Cordon, Moves, RegionPlacement } from './region.ts';
-import type { Condition, Entry, MetaStore } from './store.ts';
+import { readMember } from './member.ts';
+import type { CopyReports, RegionPlacement } from './region.ts';
+import type { Entry, MetaStore } from './store.ts';
 import { readPlacement, writePlacement } from './written.ts';
 
 export interface PlacerOptions extends DecideOptions {
@@ -169,89 +169,6 @@ export function keepPlacement(env: Env, store: MetaStore, options: PlacerOptions
       await office.close();
     },
   };
-}
-
-/**
- * Takes a node that will not come back out of the placement: what its log held and nobody else has is given up, and nobody
- * waits for it any more. Any process may do it; whoever keeps the placement goes on from there.
- * @throws SilverbackError NOT_FOUND without such a node, CONFLICT while it is registered, UNAVAILABLE
- */
-export function removeLostNode(store: MetaStore, region: string, name: string): Promise<void> {
-  return amend(store, region, [{ key: KEYS.node(region, name), revision: 0 }], async (current) => {
-    if ((await store.get(KEYS.node(region, name))) !== undefined) {
-      const message = `node ${name} of region ${region} is registered: only a node that is gone can be declared lost`;
-      throw new SilverbackError('CONFLICT', message);
-    }
-    const next = withoutNode(current, name);
-    if (next !== undefined) return next;
-    throw new SilverbackError('NOT_FOUND', `region ${region} has no copies on a node ${name}`);
-  });
-}
-
-/**
- * Lets copies move, holds the moves, or calls them off; see `Moves`.
- * @throws SilverbackError NOT_FOUND without a placement, UNAVAILABLE
- */
-export function switchMoves(store: MetaStore, region: string, moves: Moves): Promise<void> {
-  return amend(store, region, [], async (current) => withMoves(current, moves));
-}
-
-/**
- * Keeps copies away from a node, or no longer (undefined); see `Cordon`.
- * @throws SilverbackError NOT_FOUND without such a node or a placement, CONFLICT when a node cannot be drained, UNAVAILABLE
- */
-export function setCordon(store: MetaStore, region: string, name: string, cordon: Cordon | undefined): Promise<void> {
-  return amend(store, region, [], async (current) => {
-    const { entries } = await store.range(KEYS.nodesOf(region));
-    const living = entries.map((entry) => readMember(entry).name);
-    const isKnown = living.includes(name) || name in current.nodes || name in (current.cordons ?? {});
-    if (!isKnown) throw new SilverbackError('NOT_FOUND', `region ${region} has no node ${name}`);
-    if (cordon === 'draining' && current.cordons?.[name] !== 'draining') {
-      const others = living.filter((one) => one !== name && current.cordons?.[one] === undefined).length;
-      checkDrain(current, region, name, others);
-    }
-    return withCordon(current, name, cordon);
-  });
-}
-
-function checkDrain(current: RegionPlacement, region: string, name: string, others: number): void {
-  const { copies, moves } = current;
-  const what = `node ${name} of region ${region} cannot be drained`;
-  if (others < copies) {
-    const need = `its copies need ${copies} other ${copies === 1 ? 'node' : 'nodes'} without a cordon`;
-    throw new SilverbackError('CONFLICT', `${what}: ${need}, and there ${others === 1 ? 'is' : 'are'} ${others}`);
-  }
-  if (moves === 'on') return;
-  throw new SilverbackError('CONFLICT', `${what}: moves are ${moves} (silverback moves resume)`);
-}
-
-/** Changes a placement under the hands of whoever keeps it. */
-async function amend(
-  store: MetaStore,
-  region: string,
-  conditions: readonly Condition[],
-  change: (current: RegionPlacement) => Promise<RegionPlacement | undefined>,
-): Promise<void> {
-  const key = KEYS.placement(region);
-  for (;;) {
-    const entry = await store.get(key);
-    if (entry === undefined) throw new SilverbackError('NOT_FOUND', `region ${region} has no placement`);
-    const next = await change(readPlacement(entry));
-    if (next === undefined) return;
-    try {
-      await store.commit(
-        [{ key, revision: entry.revision }, ...conditions],
-        [{ put: key, value: writePlacement(next) }],
-      );
-      return;
-    } catch (error) {
-      if (!(error instanceof SilverbackError) || error.code !== 'CONFLICT') throw error;
-    }
-  }
-}
-
-function readMember(entry: Entry): Member {
-  return JSON.parse(entry.value) as Member;
 }
 
 function readReports(entry: Entry): CopyReports {

@@ -11,6 +11,10 @@ export interface RegionPlacement {
   readonly moves: Moves;
   /** Nodes that get no copies, by name. They need not be there. */
   readonly cordons?: { readonly [name: string]: Cordon };
+  /** Moves that somebody asked for and that have not begun, in the order of their turns. */
+  readonly asked?: readonly AskedMove[];
+  /** Number of the latest move; they count up for the life of the region. */
+  readonly lastMove?: number;
   /** Every node that holds a copy, as it last registered. */
   readonly nodes: { readonly [name: string]: { readonly zone: string; readonly address: string } };
   /** Index is the shard. The first copy that can takes its writes. */
@@ -25,16 +29,44 @@ export interface RegionCopy {
   readonly fill?: true;
   /** A joining copy that is to take the place of the active one on this node. */
   readonly from?: string;
+  /** Number of the move that it is part of: a joining copy with `from`, and then the one that leaves for it. */
+  readonly move?: number;
+  /** Of a joining copy with `from`. */
+  readonly cause?: MoveCause;
+  /** Its move goes no further until somebody lets it. */
+  readonly held?: true;
+  /** Somebody wants it here: it does not move to even things out, until somebody asks for that. */
+  readonly pinned?: true;
+}
+
+/** Why a copy moves. `order`: it was named. `rebalance`: evening out was asked for. `balance`: that began by itself. */
+export type MoveCause = 'order' | 'rebalance' | 'balance' | 'drain';
+
+export interface AskedMove {
+  readonly move: number;
+  readonly shard: number;
+  readonly from: string;
+  readonly to: string;
+  readonly cause: 'order' | 'rebalance';
+  readonly held?: true;
 }
 
 /**
- * Whether copies move so that every node holds its share. `paused`: nothing begins, and nothing that is under way is
- * finished. `off`: what is under way is called off.
+ * Whether copies move so that every node holds its share. `paused`: no move begins or goes on, whoever asked for it. `off`:
+ * none begins but those that somebody asks for.
  */
 export type Moves = 'on' | 'paused' | 'off';
 
-/** `cordoned`: the node keeps what it has. `draining`: what it has moves to others. */
-export type Cordon = 'cordoned' | 'draining';
+/**
+ * `cordoned`: the node keeps what it has. `draining`: what it has moves to others. `removed`: it has nothing, and is
+ * forgotten when it has been away for the grace; should its name return after that, it is a new node.
+ */
+export type Cordon = 'cordoned' | 'draining' | 'removed';
+
+/** Nothing is to stay on such a node. */
+export function isEmptied(cordon: Cordon | undefined): boolean {
+  return cordon === 'draining' || cordon === 'removed';
+}
 
 /** The value under `KEYS.copies(region, node)`: those copies that are not simply active, by shard. */
 export type CopyReports = { readonly [shard: string]: CopyReport };

@@ -4,14 +4,16 @@ import { SilverbackError } from '../errors.ts';
 import type { Copy, Placement, PlacementView } from '../placement.ts';
 import { follow } from './follow.ts';
 import { KEYS } from './keys.ts';
-import type { Cordon } from './region.ts';
-import type { Entry, MetaStore } from './store.ts';
+import { isHeld, isMove } from './moves.ts';
+import type { RegionPlacement } from './region.ts';
+import type { MetaStore } from './store.ts';
 import { readPlacement } from './written.ts';
 
 export interface MetaPlacementView extends PlacementView {
   /** Resolves with the first placement there is; at once when there is one. */
   ready(): Promise<Placement>;
-  cordonOf(region: string, node: string): Cordon | undefined;
+  /** Each region's placement as its keeper has it, by name of the region. */
+  regions(): readonly RegionPlacement[];
   close(): void;
 }
 
@@ -19,10 +21,15 @@ export interface MetaPlacementView extends PlacementView {
 export function openView(env: Env, store: MetaStore): MetaPlacementView {
   const listeners = new Set<(placement: Placement) => void>();
   let placement: Placement | undefined;
+  let regions: readonly RegionPlacement[] = [];
   const followed = follow(env, store, KEYS.placements, (entries) => {
-    const next = combine([...entries.values()]);
+    const sorted = [...entries.values()].sort((a, b) => (a.key < b.key ? -1 : 1));
+    const revision = sorted.reduce((most, entry) => Math.max(most, entry.revision), 0);
+    const read = sorted.map(readPlacement);
+    const next = combine(read, revision);
     if (next === undefined || next.revision === placement?.revision) return;
     placement = next;
+    regions = read;
     for (const listener of [...listeners]) listener(next);
   });
   return {
@@ -49,27 +56,24 @@ export function openView(env: Env, store: MetaStore): MetaPlacementView {
         listeners.add(first);
       });
     },
-    cordonOf(region, node) {
-      const entry = followed.entries()?.get(KEYS.placement(region));
-      return entry && readPlacement(entry).cordons?.[node];
-    },
+    regions: () => regions,
     close: () => followed.close(),
   };
 }
 
-/** Copies of a shard stand in the order of their regions' names. */
-function combine(entries: readonly Entry[]): Placement | undefined {
-  const first = entries[0];
+/** Copies of a shard stand in the order of the regions. */
+function combine(regions: readonly RegionPlacement[], revision: number): Placement | undefined {
+  const first = regions[0];
   if (first === undefined) return undefined;
-  const { clusterId, shardCount } = readPlacement(first);
+  const { clusterId, shardCount } = first;
   const copies: Copy[][] = Array.from({ length: shardCount }, () => []);
-  let revision = 0;
-  for (const entry of [...entries].sort((a, b) => (a.key < b.key ? -1 : 1))) {
-    const { region, nodes, shards } = readPlacement(entry);
-    revision = Math.max(revision, entry.revision);
+  for (const { region, nodes, shards, moves } of regions) {
     for (const [shard, own] of shards.entries()) {
-      for (const { node, state, epoch, fill, from } of own) {
+      for (const copy of own) {
+        const { node, state, epoch, from } = copy;
         const { zone, address } = nodes[node]!;
+        // What is held is not brought on, either.
+        const fill = copy.fill === true && !(isMove(copy, own) && isHeld(copy, moves));
         const rest = { ...(fill && { fill }), ...(from !== undefined && { from }) };
         copies[shard]?.push({ region, zone, node, address, state, epoch, ...rest });
       }

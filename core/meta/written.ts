@@ -8,7 +8,10 @@ import { VALUE_BYTES_MOST } from './bounds.ts';
 import type { RegionCopy, RegionPlacement } from './region.ts';
 import type { Entry } from './store.ts';
 
-type Large = Pick<RegionPlacement, 'nodes' | 'shards'>;
+type Large = Pick<RegionPlacement, 'nodes' | 'shards' | 'asked'>;
+
+/** What few copies have. */
+type Rest = Omit<RegionCopy, 'node' | 'epoch' | 'state' | 'fill' | 'from'>;
 
 /** What is deflated, as JSON. Of copies: all of the first shard, then all of the second, and so on. */
 interface Columns {
@@ -26,6 +29,9 @@ interface Columns {
   readonly kinds: readonly number[];
   /** 0, or 1 + the node that it moves from. */
   readonly froms: readonly number[];
+  /** Of copies, by number, that have anything else. Absent: none has. */
+  readonly rests?: readonly (readonly [copy: number, rest: Rest])[];
+  readonly asked?: RegionPlacement['asked'];
 }
 
 const KINDS: readonly Pick<RegionCopy, 'state' | 'fill'>[] = [
@@ -37,7 +43,7 @@ const KINDS: readonly Pick<RegionCopy, 'state' | 'fill'>[] = [
 /** Of inflated columns: far above what the largest cluster needs. */
 const INFLATED_MOST_BYTES = 64 << 20;
 
-function pack({ nodes, shards }: Large): string {
+function pack({ nodes, shards, asked }: Large): string {
   const numbers = new Map<string, number>();
   const numberOf = (name: string): number => {
     const known = numbers.get(name) ?? numbers.size;
@@ -54,18 +60,25 @@ function pack({ nodes, shards }: Large): string {
     froms: copies.map(({ from }) => (from === undefined ? 0 : 1 + numberOf(from))),
   };
   const names = [...numbers.keys()];
+  const rests = copies.flatMap(({ node: _, epoch, state, fill, from, ...rest }, i) =>
+    Object.keys(rest).length === 0 ? [] : [[i, rest] as const],
+  );
   const all: Columns = {
     names,
     zones: names.map((name) => nodes[name]?.zone ?? null),
     addresses: names.map((name) => nodes[name]?.address ?? null),
     ...columns,
+    ...(rests.length > 0 && { rests }),
+    ...(asked !== undefined && { asked }),
   };
   return deflateRawSync(JSON.stringify(all)).toString('base64');
 }
 
 function unpack(packed: string): Large {
   const inflated = inflateRawSync(Buffer.from(packed, 'base64'), { maxOutputLength: INFLATED_MOST_BYTES });
-  const { names, zones, addresses, counts, holders, epochs, kinds, froms } = JSON.parse(inflated.toString()) as Columns;
+  const columns = JSON.parse(inflated.toString()) as Columns;
+  const { names, zones, addresses, counts, holders, epochs, kinds, froms, asked } = columns;
+  const rests = new Map(columns.rests);
   const nodes: Record<string, { zone: string; address: string }> = {};
   for (const [i, name] of names.entries()) {
     const [zone, address] = [zones[i], addresses[i]];
@@ -75,9 +88,10 @@ function unpack(packed: string): Large {
   const copy = (): RegionCopy => {
     const i = at++;
     const from = froms[i]! > 0 ? { from: names[froms[i]! - 1]! } : {};
-    return { node: names[holders[i]!]!, epoch: epochs[i]!, ...KINDS[kinds[i]!]!, ...from };
+    return { node: names[holders[i]!]!, epoch: epochs[i]!, ...KINDS[kinds[i]!]!, ...from, ...rests.get(i) };
   };
-  return { nodes, shards: counts.map((count) => Array.from({ length: count }, copy)) };
+  const shards = counts.map((count) => Array.from({ length: count }, copy));
+  return { nodes, shards, ...(asked !== undefined && { asked }) };
 }
 
 /** A placement of more copies is packed; a smaller one is there for people to read. */
@@ -90,10 +104,10 @@ type Written = Omit<RegionPlacement, 'nodes' | 'shards'> & Partial<Pick<RegionPl
  * @throws SilverbackError TOO_LARGE
  */
 export function writePlacement(placement: RegionPlacement): string {
-  const { nodes, shards, ...rest } = placement;
+  const { nodes, shards, asked, ...rest } = placement;
   const copyCount = shards.reduce((sum, own) => sum + own.length, 0);
   if (copyCount <= PLAIN_COPIES_MOST) return JSON.stringify(placement);
-  const value = JSON.stringify({ ...rest, packed: pack({ nodes, shards }) });
+  const value = JSON.stringify({ ...rest, packed: pack({ nodes, shards, ...(asked !== undefined && { asked }) }) });
   if (value.length <= VALUE_BYTES_MOST) return value;
   const what = `region ${rest.region}: ${copyCount} copies of ${shards.length} shards on ${Object.keys(nodes).length} nodes`;
   const message = `${what} take ${value.length} bytes in the meta store, at most ${VALUE_BYTES_MOST} are kept: fewer shards or copies`;
@@ -107,11 +121,11 @@ export function readPlacement(entry: Entry): RegionPlacement {
   const known = read.get(entry);
   if (known !== undefined) return known;
   const { packed, ...rest } = JSON.parse(entry.value) as Written & { readonly packed?: string };
-  const { nodes = {}, shards = [] } = packed === undefined ? rest : unpack(packed);
+  const { nodes = {}, shards = [], ...more } = packed === undefined ? rest : unpack(packed);
   // Placements of the first version do not say it.
   const moves = rest.moves ?? 'on';
   const copies = rest.copies ?? shards.reduce((most, own) => Math.max(most, own.length), 1);
-  const placement = { ...rest, moves, copies, nodes, shards };
+  const placement = { ...rest, ...more, moves, copies, nodes, shards };
   read.set(entry, placement);
   return placement;
 }

@@ -17,6 +17,7 @@ import { coverageOf } from '../read.ts';
 import type { Frontiers } from '../replication/frontiers.ts';
 import type { Destination } from '../shard/cursors.ts';
 import type { Digests } from './digests.ts';
+import type { Pace } from './pace.ts';
 import { everyBucket, settledMs } from './plan.ts';
 import type { Repair } from './repair.ts';
 
@@ -24,6 +25,8 @@ export interface ServeContext {
   readonly node: Pick<Node, 'find' | 'gaps' | 'clusterId' | 'name' | 'nowMs'>;
   readonly frontiers: Frontiers;
   readonly digests: Digests;
+  /** Undefined: as fast as it goes. */
+  readonly pace?: Pace | undefined;
 }
 
 interface Call<Reply> {
@@ -83,7 +86,7 @@ export async function serveCompare(
 export async function serveFetch(
   request: FetchRequest,
   call: Call<FetchReply>,
-  { node }: Pick<ServeContext, 'node'>,
+  { node, pace }: Pick<ServeContext, 'node' | 'pace'>,
 ): Promise<void> {
   checkHello(request.hello, node);
   checkWindow(request.windowMs);
@@ -105,6 +108,7 @@ export async function serveFetch(
   if (block) {
     for await (const part of shard.blockFile(windowMs, BLOCK_PART_BYTES)) {
       await call.send({ deletions: NO_BYTES, page: NO_BYTES, block: part });
+      await pace?.spend(part.length, call.signal);
     }
     return;
   }
@@ -114,6 +118,7 @@ export async function serveFetch(
       throw new SilverbackError('TOO_LARGE', `shard ${request.shard}: ${what}`);
     }
     await call.send({ deletions: NO_BYTES, page, block: NO_BYTES });
+    await pace?.spend(page.length, call.signal);
   }
 }
 

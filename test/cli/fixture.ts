@@ -46,6 +46,7 @@ function reply(node: string, region: string, shards: readonly ShardStatus[], lag
       { caller: `billing-${region}`, newSeries: 120_000, newSeriesLastHour: 60_000, refusedSamples: 777 },
     ],
     seriesPerShard: 4_000,
+    moveBytesPerSecond: 2 ** 25,
   };
 }
 

@@ -1,9 +1,10 @@
 /** What people see, to the letter, in a terminal of 80 columns. */
 import { describe, expect, test } from 'vitest';
 import { cardinalityText } from '../../coordinator/cli/cardinality.ts';
-import { drainPlan, drainText, missingOf } from '../../coordinator/cli/drain.ts';
+import { drainPlan, drainText } from '../../coordinator/cli/drain.ts';
+import { missingOf, singleOf } from '../../coordinator/cli/evidence.ts';
 import { furthest, lagText } from '../../coordinator/cli/lag.ts';
-import { changedCopies, movesText, movingCopies } from '../../coordinator/cli/moves.ts';
+import { changedCopies, movesText } from '../../coordinator/cli/moves.ts';
 import { nodesText } from '../../coordinator/cli/nodes.ts';
 import { resultText } from '../../coordinator/cli/query.ts';
 import { planOf, planText } from '../../coordinator/cli/remove.ts';
@@ -13,6 +14,7 @@ import { statusText } from '../../coordinator/cli/status.ts';
 import { bytes, count, duration, ranges } from '../../coordinator/cli/table.ts';
 import { verifyText } from '../../coordinator/cli/verify.ts';
 import { directoryText } from '../../coordinator/cli/verify-directory.ts';
+import { type MoveReport, moveReports } from '../../coordinator/cluster/moves.ts';
 import {
   callerReports,
   fullShards,
@@ -21,6 +23,8 @@ import {
   shardReports,
   statusReport,
 } from '../../coordinator/cluster/report.ts';
+import type { Found } from '../../coordinator/cluster/survey.ts';
+import type { RegionPlacement } from '../../core/meta/region.ts';
 import { FACTS, found } from './fixture.ts';
 
 function fits(text: string): string {
@@ -193,21 +197,78 @@ test('a data directory', () => {
   `);
 });
 
+/** The cluster, with placements in which copies of region west are on their way. */
+function moving(rest: Partial<RegionPlacement> = {}): Found {
+  const nodes = { 'west-1': { zone: 'a', address: 'a:1' }, 'west-2': { zone: 'b', address: 'b:1' } };
+  const west: RegionPlacement = {
+    clusterId: 'c',
+    shardCount: 4,
+    region: 'west',
+    copies: 1,
+    moves: 'on',
+    nodes,
+    shards: [
+      [
+        { node: 'west-2', state: 'active', epoch: 1 },
+        { node: 'west-1', state: 'joining', epoch: 2, fill: true, from: 'west-2', move: 7, cause: 'order' },
+      ],
+      [{ node: 'west-1', state: 'joining', epoch: 1, fill: true }],
+      [
+        { node: 'west-1', state: 'active', epoch: 3 },
+        { node: 'west-2', state: 'leaving', epoch: 4, move: 5 },
+      ],
+      [{ node: 'west-1', state: 'active', epoch: 1 }],
+    ],
+    asked: [{ move: 8, shard: 3, from: 'west-1', to: 'west-2', cause: 'rebalance' }],
+    lastMove: 8,
+    ...rest,
+  };
+  return { ...found(), regions: [west] };
+}
+
 test('copies on their way', () => {
-  const shards = shardReports(found()).map((report) => ({
-    ...report,
-    copies: report.copies.map((copy) => ({ ...copy, state: copy.region === 'west' ? 'joining' : 'active' })),
-  }));
-  expect(fits(movesText(movingCopies(shards, []), 80))).toMatchInlineSnapshot(`
+  const repair = { shard: 0, region: 'west', node: 'west-1', filledWindows: 3, fillWindows: 13, bytes: 2 ** 20 };
+  expect(fits(movesText(moveReports(moving(), [repair]), 80))).toMatchInlineSnapshot(`
     "
-    SHARD  COPY         STATE    WINDOWS  SAMPLES
-        0  west/west-1  joining      0/?        0
-        1  west/west-2  joining      0/?        0
-        2  west/west-1  joining      0/?    3.70M
-        3  west/west-2  joining      0/?        0
+    ID      SHARD  COPY         FROM    STATE    WINDOWS  SAMPLES  BROUGHT
+    west/7      0  west/west-1  west-2  joining     3/13        0    1.00M
+    -           1  west/west-1  -       joining      0/?        0       0B
+    west/5      2  west/west-2  -       leaving      0/?        0       0B
+    west/8      3  west/west-2  west-1  waiting      0/?        0       0B
+
+    shard 2, west/west-2: west-2 is gone
+    shard 3, west/west-2: west-2 is gone
+    "
+  `);
+  expect(fits(movesText(moveReports(moving({ moves: 'paused' }), []), 80))).toMatchInlineSnapshot(`
+    "
+    ID      SHARD  COPY         FROM    STATE          WINDOWS  SAMPLES  BROUGHT
+    west/7      0  west/west-1  west-2  joining, held      0/?        0       0B
+    -           1  west/west-1  -       joining            0/?        0       0B
+    west/5      2  west/west-2  -       leaving            0/?        0       0B
+    west/8      3  west/west-2  west-1  waiting, held      0/?        0       0B
+
+    shard 0, west/west-1: moves are paused (silverback moves resume)
+    shard 2, west/west-2: west-2 is gone
+    shard 3, west/west-2: moves are paused (silverback moves resume)
     "
   `);
   expect(movesText([], 80)).toBe('no copy is on its way\n');
+});
+
+test('moves and cordons, in the status', () => {
+  const cordons = { 'west-1': 'draining', 'west-9': 'cordoned' } as const;
+  const report = statusReport(moving({ moves: 'paused', cordons }), FACTS);
+  const text = statusText(report, 80);
+  expect(fits(text.slice(text.indexOf('Moves'), text.indexOf('Incomplete')))).toMatchInlineSnapshot(`
+    "
+    Moves       west: 2 joining, 1 leaving, 1 waiting, moves are paused (silverback
+                moves resume)
+                west/west-1 is draining, left: 0-3, waiting: moves are paused
+                (silverback moves resume)
+                west/west-9 is cordoned
+    "
+  `);
 });
 
 test('what a lost node takes with it', () => {
@@ -222,13 +283,14 @@ test('what a lost node takes with it', () => {
 });
 
 test('what happens to copies on their way', () => {
-  const copy = { shard: 1, region: 'r', node: 'a', state: 'joining', filledWindows: 0, windows: 3, samples: 0 };
+  const [copy, , other] = moveReports(moving(), []) as [MoveReport, MoveReport, MoveReport];
   const further = { ...copy, filledWindows: 2, samples: 9 };
-  const other = { ...copy, node: 'b', state: 'leaving' };
   expect(changedCopies([], [copy, other])).toEqual([copy, other]);
   expect(changedCopies([copy, other], [{ ...copy, samples: 7 }, other])).toEqual([]);
   expect(changedCopies([copy, other], [further, other])).toEqual([further]);
   expect(changedCopies([further, other], [other])).toEqual([{ ...further, state: 'done' }]);
+  const held = { ...further, held: true };
+  expect(changedCopies([further], [held])).toEqual([held]);
 });
 
 describe('a node that is drained', () => {
@@ -238,20 +300,27 @@ describe('a node that is drained', () => {
     state,
     samples: 1_000,
     memoryBytes: 1_024,
-    diskBytes: 2_048,
+    logBytes: 2_048,
   });
   const shards = [['a'], ['b'], ['a'], ['c']].map((names, shard) => ({
     shard,
     copies: names.map((name) => copy(name)),
   }));
   const known = (...names: string[]) =>
-    names.map((node) => ({ region: 'r', node, zone: node, registered: true, cordon: null }));
+    names.map((node) => ({
+      region: 'r',
+      node,
+      zone: node,
+      registered: true,
+      cordon: null,
+      moveBytesPerSecond: 1_024,
+    }));
 
   test('goes to the others, but not to one that is cordoned', () => {
     const plan = drainPlan('r', 'a', known('a', 'b', 'c'), shards as never);
     expect(drainText(plan, 80)).toBe(
       'Drains  r/a: it gets no copies, and those it has move\n' +
-        'To b    1 shard: 0\nTo c    1 shard: 2\nMoves   2000 samples, 6.00K in memory and on disk\n',
+        'To b    1 shard: 0\nTo c    1 shard: 2\nMoves   2000 samples, 6.00K in memory and logs; about 6s (estimate: a node gives\n        at most 1.00K a second)\n',
     );
     const nodes = [...known('a', 'b'), { ...known('c')[0], cordon: 'cordoned' }];
     expect(drainPlan('r', 'a', nodes as never, shards as never).moves.map(({ to }) => to)).toEqual(['b', 'b']);
@@ -275,9 +344,9 @@ describe('a node that is drained', () => {
     expect(missingOf('r', 'a', { ...fine, node: { serving: 2 } as never })).toEqual(['2 shards not closed there yet']);
     const lag = { shard: 1, from: { region: 'r', node: 'a' }, to: { region: 'r', node: 'b' }, records: 4 } as never;
     expect(missingOf('r', 'a', { ...fine, lags: [lag] })).toEqual(['shard 1: 4 records not at r/b yet']);
-    expect(missingOf('r', 'a', { ...fine, verified: [{ ...verified, compared: 1 }] })).toEqual([
-      'shard 1: one copy, nothing to compare it with',
-    ]);
+    expect(missingOf('r', 'a', { ...fine, verified: [{ ...verified, compared: 1 }] })).toEqual([]);
+    expect(singleOf({ verified: [{ ...verified, compared: 1 }, verified] })).toEqual([1]);
+    expect(missingOf('r', 'a', { ...fine, verified: [{ ...verified, compared: 0 }] })).toEqual(['shard 1: no copy']);
     const unasked = [{ region: 'r', node: 'b', reason: 'gone' }];
     expect(missingOf('r', 'a', { ...fine, verified: [{ ...verified, unasked }] })).toEqual([
       'shard 1: r/b could not be compared: gone',

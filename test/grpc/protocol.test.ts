@@ -138,6 +138,7 @@ describe('protocol', () => {
       ...process,
       lags: [lag],
       callers: [caller],
+      moveBytesPerSecond: 32 * 2 ** 20,
       seriesPerShard: 7,
     };
     expect(shardsService.Status.responseDeserialize(shardsService.Status.responseSerialize(status))).toEqual(status);

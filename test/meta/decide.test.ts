@@ -1,14 +1,7 @@
 /** The rules of placement, one by one; region.test.ts has them all at once. */
 import { describe, expect, test } from 'vitest';
-import {
-  beginning,
-  type Decision,
-  decide,
-  type Memory,
-  withCordon,
-  withMoves,
-  withoutNode,
-} from '../../core/meta/decide.ts';
+import { beginning, type Decision, decide, type Memory } from '../../core/meta/decide.ts';
+import { withCordon, withMoves, withoutNode } from '../../core/meta/orders.ts';
 import type { CopyReports, RegionPlacement } from '../../core/meta/region.ts';
 
 const TTL_MS = 10_000;

@@ -88,8 +88,8 @@ describe('planted: found by the region in trouble', () => {
     [
       'a takeover that forgets the old tail',
       {
-        replace: "if (!this.#isAbsent(copy.node)) continue;\n        places.turn(copy, 'leaving');",
-        by: 'if (!this.#isAbsent(copy.node)) continue;\n        places.remove(copy);',
+        replace: "this.#askAgain(shard, copy);\n        places.turn(copy, 'leaving');",
+        by: 'places.remove(copy);',
       },
     ],
     [

@@ -3,15 +3,8 @@
  * a placer that is stopped, clients and nodes that look at an old placement. Writes are numbers; what is acknowledged must
  * always lie in a copy that the placement names, and in the end in all of them.
  */
-import {
-  type beginning,
-  type DecideOptions,
-  type Decision,
-  type decide,
-  type Memory,
-  withCordon,
-  type withoutNode,
-} from '../../core/meta/decide.ts';
+import type { beginning, DecideOptions, Decision, decide, Memory } from '../../core/meta/decide.ts';
+import { withCordon, withoutNode } from '../../core/meta/orders.ts';
 import type { CopyReport, CopyReports, Cordon, RegionCopy, RegionPlacement } from '../../core/meta/region.ts';
 import { nextTenure, type Tenure } from '../../node/tenure.ts';
 import { Seeded } from '../sim/random.ts';
@@ -19,7 +12,6 @@ import { Seeded } from '../sim/random.ts';
 export interface Rules {
   readonly decide: typeof decide;
   readonly beginning: typeof beginning;
-  readonly withoutNode: typeof withoutNode;
 }
 
 const STEP_MS = 500;
@@ -166,7 +158,7 @@ export class SimRegion {
   lose(name: string): void {
     const node = this.node(name);
     if (node.isAlive || node.leaseUntilMs > this.nowMs || this.placement === undefined) return;
-    const next = this.#rules.withoutNode(this.placement, name);
+    const next = withoutNode(this.placement, name);
     if (next === undefined) return;
     this.placement = next;
     for (const [shard, writes] of this.acknowledged.entries()) {
