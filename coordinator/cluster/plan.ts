@@ -73,7 +73,7 @@ export function estimate(
   return { samples: sum(({ samples }) => samples), bytes: sum(({ bytes }) => bytes), bytesPerSecond, seconds };
 }
 
-export function regionOf({ regions = [] }: Pick<Found, 'regions'>, region: string): RegionPlacement {
+function regionOf({ regions = [] }: Pick<Found, 'regions'>, region: string): RegionPlacement {
   const found = regions.find((one) => one.region === region);
   if (found !== undefined) return found;
   const names = regions.map((one) => one.region).join(', ') || 'none';
