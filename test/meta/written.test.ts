@@ -34,8 +34,18 @@ describe('a placement', () => {
       epoch: fc.nat(),
       fill: fc.boolean(),
       from: fc.option(name, { nil: undefined }),
+      rest: fc.record(
+        {
+          move: fc.nat(),
+          cause: fc.constantFrom('order' as const, 'rebalance' as const, 'balance' as const, 'drain' as const),
+          held: fc.constant(true as const),
+          pinned: fc.constant(true as const),
+        },
+        { requiredKeys: [] },
+      ),
     })
-    .map(({ node, state, epoch, fill, from }) => ({
+    .map(({ node, state, epoch, fill, from, rest }) => ({
+      ...rest,
       node,
       state,
       epoch,
@@ -55,13 +65,14 @@ describe('a placement', () => {
     nodes,
     shards: fc.array(fc.array(copy, { maxLength: 4 }), { maxLength: 8 }),
   });
+  const asked = [{ move: 7, shard: 0, from: 'a', to: 'b', cause: 'order' as const, held: true as const }];
 
   test('is read as it was written, packed or not', () => {
     fc.assert(
       fc.property(placements, fc.boolean(), (placement, isLarge) => {
         const filler: RegionCopy = { node: 'a', state: 'active', epoch: 3 };
         const shards = isLarge ? [...placement.shards, Array.from({ length: 2_100 }, () => filler)] : placement.shards;
-        const whole = { ...placement, shards, cordons: { a: 'draining' as const } };
+        const whole = { ...placement, shards, cordons: { a: 'draining' as const }, asked };
         const value = writePlacement(whole);
         expect(value.includes('"packed"')).toBe(isLarge);
         expect(readPlacement(entry(value))).toEqual(whole);
