@@ -34,12 +34,17 @@ export interface KeeperParts {
 
 /** At close, a log with more to replay than this is worth a checkpoint. */
 const CLOSING_LOG_BYTES = 4 * 1024 * 1024;
+/** A checkpoint that is made early, because the log is larger than it may be, takes in at least so much of it. */
+const EARLY_LOG_BYTES = 16 * 1024 * 1024;
+/** Between the beginnings of two of them. */
+const EARLY_MS = 10_000;
 
 export class Keeper {
   readonly #parts: KeeperParts;
   readonly #log: Log;
   readonly #cursors: Cursors;
   #nextAtMs: number;
+  #earlyAtMs = 0;
   /** `log.tail().sequence` at the last checkpoint. */
   #checkpointedSequence = 0;
   /** No recovery needs what the log holds before this. */
@@ -68,7 +73,19 @@ export class Keeper {
   }
 
   get checkpointDue(): boolean {
-    return this.#parts.env.clock.monotonicMs() >= this.#nextAtMs && this.#hasNews && this.#log.failure === undefined;
+    if (!this.#hasNews || this.#log.failure !== undefined) return false;
+    return this.#parts.env.clock.monotonicMs() >= this.#nextAtMs || this.#isEarlyDue;
+  }
+
+  /** The log is larger than it may be, and part of what makes it so is there for recovery: a checkpoint can let go of that. */
+  get #isEarlyDue(): boolean {
+    const allowance = this.#parts.settings.logAllowanceBytes();
+    if (this.#log.byteCount <= allowance || this.#parts.env.clock.monotonicMs() < this.#earlyAtMs) return false;
+    let newBytes = 0;
+    for (const { endSequence, byteCount } of this.#log.segments()) {
+      if (endSequence > this.#checkpointedSequence) newBytes += byteCount;
+    }
+    return newBytes > Math.max(allowance / 4, EARLY_LOG_BYTES);
   }
 
   /** Would the next opening be much faster for a checkpoint at close? */
@@ -84,6 +101,7 @@ export class Keeper {
   async checkpoint(slicer: Slicer): Promise<void> {
     const { env, directory, settings, kernel, deletions, annex, problems, closed } = this.#parts;
     this.#nextAtMs = env.clock.monotonicMs() + settings.checkpointIntervalMs;
+    this.#earlyAtMs = env.clock.monotonicMs() + EARLY_MS;
     // All that was appended before this position is in open runs or blocks now, and will be in the pages or blocks.
     const position = this.#log.tail();
     try {

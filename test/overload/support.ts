@@ -51,8 +51,9 @@ export class PoliteWriter {
   #stopping = false;
   #running: Promise<void> | undefined;
 
-  constructor(endpoint: string, caller = 'polite') {
-    this.client = new Client({ endpoints: [endpoint], caller, batchAgeMs: 1, onDrop: () => undefined });
+  constructor(endpoint: string, caller = 'polite', region?: string) {
+    const home = region === undefined ? {} : { region };
+    this.client = new Client({ endpoints: [endpoint], caller, batchAgeMs: 1, onDrop: () => undefined, ...home });
   }
 
   async tick(): Promise<void> {
@@ -86,8 +87,8 @@ export class PoliteWriter {
   }
 
   /** Samples that are there, by a query. */
-  async storedCount(url: string): Promise<number> {
-    const [found] = await query(url, 'sum(count_over_time(polite[1h]))', this.#nowMs + 1_000);
+  async storedCount(url: string, region = ''): Promise<number> {
+    const [found] = await query(url, 'sum(count_over_time(polite[1h]))', this.#nowMs + 1_000, region);
     return Number(found?.value[1] ?? 0);
   }
 
