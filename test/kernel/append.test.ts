@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { startOfBatch } from '../../core/kernel/batch.ts';
-import type { SeriesId } from '../../core/kernel/shard.ts';
+import { type SeriesId, WINDOW_MS } from '../../core/kernel/shard.ts';
 import { ANY_AGE, Bench, bitsOf, columnsOf, identityOf, type Sample, T0 } from './support.ts';
 
 const at = (ref: number, offset: number, value = 1): Sample => ({ ref, ms: T0 + BigInt(offset), bits: bitsOf(value) });
@@ -48,6 +48,26 @@ describe('append', () => {
     expect(id).toBe(bench.id(1));
     bench.kernel.defineRef(bench.refs, 1, id);
     expect(undefinedOf([at(1, 4), at(2, 4)])).toEqual([1]);
+  });
+
+  it('stops at the end of a window that closes while it is released', () => {
+    // Memory that is used again holds anything.
+    const bench = new Bench(200, {}, (kernel) => {
+      for (const bytes of [(4 << 20) - 64, 8 << 20]) kernel.loadDigest(new Uint8Array(bytes).fill(0xff));
+    });
+    const { kernel } = bench;
+    const inWindow = (number: number) => bench.ids.map((_, ref) => at(ref, number * WINDOW_MS));
+    for (const number of [0, 1]) bench.append(inWindow(number));
+    const release = (number: number): number => {
+      for (const id of bench.ids) kernel.seal(id, T0_MS + number * WINDOW_MS, undefined);
+      return kernel.releaseSealed(T0_MS + number * WINDOW_MS).freed.length;
+    };
+    expect(release(1)).toBe(200);
+    for (const id of bench.ids.slice(1)) kernel.seal(id, T0_MS, undefined);
+    expect(kernel.releaseSealed(T0_MS).freed.length).toBe(199);
+    // Its first run is the last one now, with the places of all others behind it.
+    expect(release(0)).toBe(1);
+    expect(kernel.windows()).toEqual([]);
   });
 
   it('takes no number of a free slot for a segment', () => {

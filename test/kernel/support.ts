@@ -67,8 +67,14 @@ export class Bench {
   readonly refs: RefTable;
   readonly ids: SeriesId[] = [];
 
-  constructor(seriesCount: number, options: Partial<ShardKernelOptions> = {}) {
+  /** `first`: what is done to the kernel before all else. */
+  constructor(
+    seriesCount: number,
+    options: Partial<ShardKernelOptions> = {},
+    first: (kernel: ShardKernel) => void = () => undefined,
+  ) {
     this.kernel = ShardKernel.create({ maxSeriesCount: 10_000, maxMemoryBytes: 2 ** 28, ...options });
+    first(this.kernel);
     this.refs = this.kernel.createRefs();
     for (let ref = 0; ref < seriesCount; ref++) {
       const { id } = this.kernel.intern(identityOf(ref));

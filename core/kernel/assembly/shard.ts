@@ -164,14 +164,15 @@ export function releaseSealed(startMs: f64): bool {
   if (window == null) return true;
   let position = window.releaseAt;
   const end = min(window.length, position + LISTED);
-  for (; position < end; position++) {
+  // When the last run goes, the window's list is gone with it, and what lies where it was is another's.
+  for (; position < end && window.runs != 0; position++) {
     const run = listedRun(window, position);
     if (run == null || (run.meta & SEALED) == 0) continue;
     const sid = load<u32>(listEntry(window, position), 4);
     pushListed(sid);
     freeRun(slotOf(sid), run, window, position);
   }
-  // When the last run went, the window's list is gone too: its length is 0.
+  // Of a window that is gone the length is 0.
   listNext = position < window.length ? position : 0;
   window.releaseAt = listNext;
   return true;
