@@ -17,6 +17,8 @@ import { WINDOW_MS } from '../core/kernel/shard.ts';
 import { encodeIdentity, makeLabels } from '../core/labels.ts';
 import type { Copy } from '../core/placement.ts';
 import { shardsService } from '../core/protocol.ts';
+import { SPOKEN } from '../core/versions.ts';
+import { Refused } from '../node/hello.ts';
 import { connectPeer } from '../node/repair/peer.ts';
 import { Repair } from '../node/repair/repair.ts';
 import { serveCompare, serveFetch } from '../node/repair/serve.ts';
@@ -59,6 +61,8 @@ class Side {
     const node = {
       name,
       clusterId: 'bench',
+      spoken: SPOKEN,
+      refused: new Refused(() => 0),
       nowMs: env.clock.nowMs(),
       find: () => shard,
       assigned: () => [0],

@@ -6,7 +6,8 @@
 import { nodeEnv } from '../core/env/node.ts';
 import { Channel, fromStatus } from '../core/grpc.ts';
 import { encodeIdentity, makeLabels } from '../core/labels.ts';
-import { PROTOCOL_VERSION, type ShardBatch, shardsService, type WriteReply } from '../core/protocol.ts';
+import { type ShardBatch, shardsService, type WriteReply } from '../core/protocol.ts';
+import { helloOf, SPOKEN } from '../core/versions.ts';
 
 const [address = '', connections, samples, caller = 'flooder'] = process.argv.slice(2);
 const sampleCount = Number(samples);
@@ -59,7 +60,7 @@ async function flood(connection: number): Promise<void> {
     }
   });
   const shards = [batch(connection)];
-  const hello = { version: PROTOCOL_VERSION, clusterId: '', caller };
+  const hello = helloOf(SPOKEN, '', caller);
   for (let batchId = 1; !stopping && !call.destroyed; batchId++) {
     const isTaken = call.write({ hello, batchId, ack: 'LOCAL', peerWaitMs: 0, shards });
     // The node reads slower than this writes, at times not at all.

@@ -12,6 +12,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ run(args: string[]): Prom
   promql: () => import('./promql.ts'),
   query: () => import('./query.ts'),
   recovery: () => import('./recovery.ts'),
+  rolling: () => import('./rolling.ts'),
   replication: () => import('./replication.ts'),
   sdk: () => import('./sdk.ts'),
   shard: () => import('./shard.ts'),

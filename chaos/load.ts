@@ -37,8 +37,9 @@ export function labelsOf(series: number): Record<string, string> {
 }
 
 /** A client as chaos uses it. Losses are told to the writes themselves. */
-export function openClient(endpoint: string, ack: AckLevel, retryMs: number): Client {
-  return new Client({ endpoints: [endpoint], ack, retryMs, caller: 'chaos', onDrop: () => undefined });
+export function openClient(endpoint: string, ack: AckLevel, retryMs: number, region?: string): Client {
+  const home = region === undefined ? {} : { region };
+  return new Client({ endpoints: [endpoint], ack, retryMs, caller: 'chaos', onDrop: () => undefined, ...home });
 }
 
 export class Load {

@@ -1,6 +1,6 @@
 /**
- * A cluster of one region: a coordinator and nodes, as `npm start` runs them (coordinator/local/cluster.ts). Ports stay the same
- * over restarts.
+ * A cluster, of one region unless more are asked for: a coordinator and nodes, as `npm start` runs them
+ * (coordinator/local/cluster.ts). Ports stay the same over restarts.
  */
 import { nodeEnv } from '../core/env/node.ts';
 import { Channel } from '../core/grpc.ts';
@@ -15,8 +15,11 @@ const STATUS_MS = 15_000;
 export interface ProcessesOptions {
   /** Everything lies below it: `<name>/` per process, `logs/`. */
   readonly dataDir: string;
+  /** Of each region. */
   readonly nodeCount: number;
   readonly shardCount: number;
+  /** Default: one, `local`. The coordinator is in the first. */
+  readonly regions?: readonly string[];
   /** Further arguments of the nodes. */
   readonly nodeArgs?: readonly string[];
   /** And of the coordinator. */
@@ -37,7 +40,7 @@ export class Processes extends Fleet {
 
   /** Finds free ports. Starts nothing. */
   static async create(options: ProcessesOptions): Promise<Processes> {
-    return new Processes(options, await freeHttpPort(options.nodeCount));
+    return new Processes(options, await freeHttpPort(options.nodeCount * (options.regions?.length ?? 1)));
   }
 
   private constructor(options: ProcessesOptions, httpPort: number) {
@@ -83,22 +86,28 @@ function grpcOf(httpPort: number): string {
   return `${HOST}:${httpPort + 5}`;
 }
 
-/** The coordinator first. */
+/** The coordinator first, then the nodes, region by region. */
 function programsOf(
-  { nodeCount, shardCount, nodeArgs = [], coordinatorArgs = [] }: ProcessesOptions,
+  { nodeCount, shardCount, regions = ['local'], nodeArgs = [], coordinatorArgs = [] }: ProcessesOptions,
   port: number,
 ): Program[] {
-  const shared = ['--region', 'local', '--http-host', HOST];
+  const shared = ['--http-host', HOST];
   const counts = ['--nodes', String(nodeCount), '--shards', String(shardCount)];
   const listens = ['--http-port', String(port), '--listen', grpcOf(port)];
-  const nodes = Array.from({ length: nodeCount }, (_, i): Program => {
+  const places = ['--region', regions[0] as string, '--place-regions', regions.join(',')];
+  const nodes = Array.from({ length: regions.length * nodeCount }, (_, i): Program => {
     const number = i + 1;
+    const place = ['--region', regions[Math.floor(i / nodeCount)] as string, '--zone', `zone-${number}`];
     const ports = ['--listen', `${HOST}:${port + 10 + number}`, '--http-port', String(port + 110 + number)];
-    const args = [...shared, ...ports, '--meta', grpcOf(port), '--zone', `zone-${number}`, ...nodeArgs];
+    const args = [...shared, ...place, ...ports, '--meta', grpcOf(port), ...nodeArgs];
     return { name: `node-${number}`, kind: 'node', args };
   });
   return [
-    { name: 'coordinator', kind: 'coordinator', args: [...shared, ...listens, ...counts, ...coordinatorArgs] },
+    {
+      name: 'coordinator',
+      kind: 'coordinator',
+      args: [...shared, ...places, ...listens, ...counts, ...coordinatorArgs],
+    },
     ...nodes,
   ];
 }

@@ -8,7 +8,8 @@ import { type ErrorCode, SilverbackError } from '../core/errors.ts';
 import type { Channel, ChannelCredentials } from '../core/grpc.ts';
 import type { Matcher } from '../core/matchers.ts';
 import type { PlacementView } from '../core/placement.ts';
-import { type EraseReply, type Hello, PROTOCOL_VERSION, shardsService } from '../core/protocol.ts';
+import { type EraseReply, shardsService } from '../core/protocol.ts';
+import { type Hello, helloOf, SPOKEN } from '../core/versions.ts';
 import { toWire } from './reader.ts';
 
 export interface EraserOptions {
@@ -75,7 +76,7 @@ export class Eraser {
     ask: (channel: Channel, hello: Hello, shards: readonly number[]) => Promise<EraseReply>,
   ): Promise<void> {
     const { clusterId, copies } = await this.#options.placement.refresh();
-    const hello = { version: PROTOCOL_VERSION, clusterId, caller: this.#options.caller };
+    const hello = helloOf(SPOKEN, clusterId, this.#options.caller);
     const failures: Failure[] = [];
     const shardsOf = new Map<string, number[]>();
     for (const [shard, places] of copies.entries()) {

@@ -12,6 +12,7 @@ import type { Matcher } from '../core/matchers.ts';
 import type { Copy, Placement, PlacementView } from '../core/placement.ts';
 import type { Aggregation } from '../core/promql/groups.ts';
 import type { LabelsRequest, ReadReply, SelectRequest, WireCoverage, WireMatcher } from '../core/protocol.ts';
+import type { Spoken } from '../core/versions.ts';
 import { preferred } from './placement.ts';
 import { type Asked, type Question, Reads, type ReplyReceiver } from './reads.ts';
 
@@ -74,6 +75,8 @@ export interface ReaderOptions {
   /** The home region: its copies are preferred. */
   readonly region?: string;
   readonly credentials?: ChannelCredentials;
+  /** What the nodes may answer in. Default: all that this program speaks. */
+  readonly spoken?: Spoken;
 }
 
 const DEFAULT_TIMEOUT_MS = 120_000;
@@ -270,9 +273,10 @@ export class Reader {
   #reads(address: string): Reads {
     let node = this.#nodes.get(address);
     if (node === undefined) {
-      const { env, caller, credentials, placement } = this.#options;
+      const { env, caller, credentials, placement, spoken } = this.#options;
       const channel = new Channel(address, { clock: env.clock, caller, ...(credentials && { credentials }) });
-      const reads = new Reads({ channel, caller, clusterId: () => placement.current()?.clusterId ?? '' });
+      const clusterId = () => placement.current()?.clusterId ?? '';
+      const reads = new Reads({ channel, caller, clusterId, ...(spoken && { spoken }) });
       node = { channel, reads };
       this.#nodes.set(address, node);
     }

@@ -4,14 +4,8 @@
  */
 import { SilverbackError } from '../core/errors.ts';
 import { type Channel, type ClientDuplexStream, fromStatus, MAX_MESSAGE_BYTES } from '../core/grpc.ts';
-import {
-  type Method,
-  PROTOCOL_VERSION,
-  type ReadReply,
-  type ReadRequest,
-  shardsService,
-  type WireCoverage,
-} from '../core/protocol.ts';
+import { type Method, type ReadReply, type ReadRequest, shardsService, type WireCoverage } from '../core/protocol.ts';
+import { helloOf, SPOKEN, type Spoken } from '../core/versions.ts';
 
 /** Replies with content that a node may send ahead of the receiver. */
 const CREDIT = 4;
@@ -40,6 +34,8 @@ export interface ReadsOptions {
   readonly caller: string;
   /** Of the placement that named the node. */
   readonly clusterId: () => string;
+  /** What the node may answer in. Default: all that this program speaks. */
+  readonly spoken?: Spoken;
 }
 
 // Encoded here: a message that is too large must fail its read, not the stream.
@@ -91,8 +87,8 @@ export class Reads {
       },
     });
     const isFirst = this.#call === undefined;
-    const { clusterId, caller } = this.#options;
-    const hello = isFirst ? { version: PROTOCOL_VERSION, clusterId: clusterId(), caller } : null;
+    const { clusterId, caller, spoken = SPOKEN } = this.#options;
+    const hello = isFirst ? helloOf(spoken, clusterId(), caller) : null;
     const bytes = shardsService.Read.requestSerialize({ ...BLANK, ...question, hello, id, credit: CREDIT });
     if (bytes.length > MAX_MESSAGE_BYTES) {
       const message = `a request of ${bytes.length} bytes, at most ${MAX_MESSAGE_BYTES} are accepted`;

@@ -2,7 +2,7 @@
  * One `Write` stream to one node: requests in, outcomes out, with a bounded window of requests under
  * way, and what the node knows of our references on it.
  *
- * Invariants: a reference is used in a request only after its definition went out on the same stream; a
+ * Invariants: nothing is sent before the node has said what it speaks; a reference is used in a request only after its definition went out on the same stream; a
  * stream that broke has defined nothing; every shipment is answered exactly once.
  */
 
@@ -12,12 +12,12 @@ import { type Channel, type ClientDuplexStream, fromStatus, wasNeverSent } from 
 import {
   type AckLevel,
   type Method,
-  PROTOCOL_VERSION,
   type ShardBatch,
   type ShardOutcome,
   shardsService,
   type WriteReply,
 } from '../core/protocol.ts';
+import { agree, helloOf, SPOKEN, type Spoken } from '../core/versions.ts';
 import { annexBytes, type ColumnBatch, type ReferenceSource } from './columns.ts';
 
 /** A stream whose oldest request has waited this long is given up: the node hangs, and others may have taken over. */
@@ -68,6 +68,8 @@ export interface NodeStreamOptions {
   readonly source: ReferenceSource;
   readonly caller: string;
   readonly clusterId: string;
+  /** Default: all that this program speaks. */
+  readonly spoken?: Spoken;
   readonly maxInFlightCount: number;
   readonly maxInFlightBytes: number;
 }
@@ -83,6 +85,9 @@ export class NodeStream {
   #call: ClientDuplexStream<Buffer, WriteReply> | undefined;
   #defined = new Map<number, RefSet>();
   #watch: Timer | undefined;
+  /** The node has said what it speaks, and there is a version of everything in common. */
+  #isAgreed = false;
+  #openedMs = 0;
   /** Calls opened since the stream was made. */
   openCount = 0;
 
@@ -116,9 +121,11 @@ export class NodeStream {
   }
 
   #pump(): void {
-    while (this.#waiting.length > 0 && this.#hasRoom(this.#waiting[0] as Entry)) {
+    if (this.#waiting.length === 0) return;
+    const call = this.#call ?? this.#open();
+    while (this.#isAgreed && this.#waiting.length > 0 && this.#hasRoom(this.#waiting[0] as Entry)) {
       const entry = this.#waiting.shift() as Entry;
-      if (entry.shipment.isWanted()) this.#ship(entry);
+      if (entry.shipment.isWanted()) this.#ship(entry, call);
       else entry.answer({ error: new SilverbackError('TIMEOUT', 'given up before it was sent'), mayBeStored: false });
     }
   }
@@ -129,15 +136,11 @@ export class NodeStream {
     return this.#inFlight.size < maxInFlightCount && this.#inFlightBytes + next.sampleBytes <= maxInFlightBytes;
   }
 
-  #ship(entry: Entry): void {
-    const isFirst = this.#call === undefined;
-    const call = this.#call ?? this.#open();
+  #ship(entry: Entry, call: ClientDuplexStream<Buffer, WriteReply>): void {
     const { shipment } = entry;
     const batchId = this.#nextBatchId++;
     const request = shardsService.Write.requestSerialize({
-      hello: isFirst
-        ? { version: PROTOCOL_VERSION, clusterId: this.#options.clusterId, caller: this.#options.caller }
-        : null,
+      hello: null,
       batchId,
       ack: shipment.ack,
       peerWaitMs: shipment.peerWaitMs(),
@@ -195,6 +198,8 @@ export class NodeStream {
     this.#call = call;
     this.openCount++;
     this.#defined = new Map();
+    this.#isAgreed = false;
+    this.#openedMs = this.#options.env.clock.monotonicMs();
     this.#watch = this.#options.env.timers.every(1_000, () => this.#checkStalled());
     const broke = (error: SilverbackError, mayBeStored: boolean) => {
       if (this.#call !== call) return;
@@ -207,10 +212,29 @@ export class NodeStream {
     call.on('error', (error) => broke(fromStatus(error), !wasNeverSent(error)));
     // A stream that ended well has no `error`; its node is stopping.
     call.on('status', () => broke(new SilverbackError('UNAVAILABLE', 'the node ended the stream'), true));
+    const { spoken = SPOKEN, clusterId, caller } = this.#options;
+    const hello = helloOf(spoken, clusterId, caller);
+    call.write(shardsService.Write.requestSerialize({ hello, batchId: 0, ack: 'LOCAL', peerWaitMs: 0, shards: [] }));
     return call;
   }
 
+  /** At the first reply. */
+  #agree({ speaks }: WriteReply): void {
+    const { spoken = SPOKEN, caller } = this.#options;
+    try {
+      agree(spoken, speaks, ['protocol', 'batch'], { us: caller, them: 'the node' });
+      this.#isAgreed = true;
+    } catch (error) {
+      this.#break(error as SilverbackError, false);
+    }
+    this.#pump();
+  }
+
   #take(reply: WriteReply): void {
+    if (!this.#isAgreed) {
+      this.#agree(reply);
+      return;
+    }
     const entry = this.#inFlight.get(reply.batchId);
     if (entry === undefined) return;
     this.#inFlight.delete(reply.batchId);
@@ -226,6 +250,9 @@ export class NodeStream {
 
   #break(error: SilverbackError, mayBeStored: boolean): void {
     const call = this.#call;
+    // Who waits for a node that does not even greet is told, so that another one can be tried.
+    const unsent = this.#isAgreed ? [] : this.#waiting.splice(0);
+    this.#isAgreed = false;
     this.#call = undefined;
     this.#watch?.cancel();
     const open = [...this.#inFlight.values()];
@@ -233,11 +260,13 @@ export class NodeStream {
     this.#inFlightBytes = 0;
     call?.cancel();
     for (const entry of open) entry.answer({ error, mayBeStored });
+    for (const entry of unsent) entry.answer({ error, mayBeStored: false });
   }
 
   #checkStalled(): void {
     const [oldest] = this.#inFlight.values();
-    if (oldest === undefined || this.#options.env.clock.monotonicMs() - oldest.sentMs < STALLED_MS) return;
+    const sinceMs = this.#isAgreed ? oldest?.sentMs : this.#openedMs;
+    if (sinceMs === undefined || this.#options.env.clock.monotonicMs() - sinceMs < STALLED_MS) return;
     this.#break(new SilverbackError('UNAVAILABLE', `the node has not answered for ${STALLED_MS} ms`), true);
     this.#pump();
   }

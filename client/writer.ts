@@ -16,6 +16,7 @@ import { Channel, type ChannelCredentials, MAX_MESSAGE_BYTES } from '../core/grp
 import { decodeIdentity, type Labels } from '../core/labels.ts';
 import { isArriving, type PlacementView } from '../core/placement.ts';
 import type { AckLevel, ExemplarRefusal, ShardOutcome } from '../core/protocol.ts';
+import type { Spoken } from '../core/versions.ts';
 import { backoffMs } from './backoff.ts';
 import {
   annexBytes,
@@ -92,6 +93,8 @@ export interface WriterOptions {
   readonly region?: string;
   /** Default: none (loopback). */
   readonly credentials?: ChannelCredentials;
+  /** What may be written in. Default: all that this program speaks. */
+  readonly spoken?: Spoken;
   /** Requests not yet answered, per node. Default 32. */
   readonly maxInFlightPerNode?: number;
   /** Bytes of batches the writer holds for all callers; a write past it is answered RESOURCE_EXHAUSTED at once. Default 256 MiB. */
@@ -278,8 +281,9 @@ export class Writer {
       const { code, message } = answer.error;
       const error = new SilverbackError(code, `${address}: ${message}`, { cause: answer.error });
       for (const parcel of parcels) {
-        // A node that refuses the request as such would refuse it again; one that broke off may be gone.
-        if (error.retryable) parcel.detour(error);
+        // A node that refuses the request as such would refuse it again; one that broke off may be gone. Another node, or
+        // the same after its restart, may speak what this program does.
+        if (error.retryable || error.code === 'VERSION') parcel.detour(error);
         else job.settle(parcel, error);
       }
       return;
@@ -381,7 +385,7 @@ export class Writer {
   #stream(address: string): NodeStream {
     let node = this.#nodes.get(address);
     if (node === undefined) {
-      const { env, source, caller, credentials } = this.#options;
+      const { env, source, caller, credentials, spoken } = this.#options;
       const channel = new Channel(address, { clock: env.clock, caller, ...(credentials && { credentials }) });
       const stream = new NodeStream({
         env,
@@ -389,6 +393,7 @@ export class Writer {
         source,
         caller,
         clusterId: this.#options.placement.current()?.clusterId ?? '',
+        ...(spoken && { spoken }),
         maxInFlightCount: this.#options.maxInFlightPerNode ?? 32,
         maxInFlightBytes: 2 * MAX_MESSAGE_BYTES,
       });

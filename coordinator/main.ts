@@ -27,6 +27,7 @@ import type { Member } from '../core/meta/member.ts';
 import * as operate from '../core/meta/operate.ts';
 import { keepPlacement } from '../core/meta/placer.ts';
 import { addMetaService } from '../core/meta/service.ts';
+import { decodeValue } from '../core/meta/values.ts';
 import { openView } from '../core/meta/view.ts';
 import { memberReachedAt, viewReachedAt } from '../core/peers.ts';
 import { regionsOf } from '../core/placement.ts';
@@ -111,7 +112,7 @@ async function main(): Promise<void> {
   );
   process.off('disconnect', orphaned);
   clearInterval(alive);
-  const placement = openView(env, meta);
+  const placement = openView(env, meta, (message) => log.error(message));
   placement.onChange(({ revision }) => log.info({ revision }, 'placement changed'));
   // Each region has a placement and an election of its own.
   const placedRegions = settings.placedRegions ?? [region];
@@ -143,7 +144,7 @@ async function main(): Promise<void> {
     regions: () => placement.regions(),
     members: () => {
       const entries = members.entries();
-      return entries && [...entries.values()].map(({ value }) => memberReachedAt(JSON.parse(value) as Member, peers));
+      return entries && [...entries.values()].map((entry) => memberReachedAt(decodeValue<Member>(entry), peers));
     },
   });
   const operations = new Operations({

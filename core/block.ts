@@ -32,6 +32,7 @@
 import { crc32 } from 'node:zlib';
 import { SilverbackError } from './errors.ts';
 import { pack, unpack } from './lz4.ts';
+import { checkHeaderVersion, newest } from './versions.ts';
 
 /** What a block is read from: a `File`, or `bytesSource(bytes)`. */
 export interface BlockSource {
@@ -53,7 +54,6 @@ export interface BlockIndex {
   readonly chunkStart: Uint32Array;
 }
 
-const VERSION = 1;
 const MAGIC = Buffer.from('SILVBLK');
 const END_MAGIC = Buffer.from('SILVBLKE');
 const HEADER_BYTES = 48;
@@ -314,7 +314,7 @@ export class BlockWriter {
   private encodeHeader(): Buffer {
     const bytes = Buffer.alloc(HEADER_BYTES);
     MAGIC.copy(bytes);
-    bytes[7] = VERSION;
+    bytes[7] = newest('block');
     bytes.writeUInt32LE(this.header.shard, 8);
     bytes.writeUInt32LE(this.seriesCount, 12);
     putU64(bytes, this.header.windowStartMs, 16);
@@ -506,15 +506,14 @@ export async function openBlock(source: BlockSource, name: string): Promise<Bloc
     throw new SilverbackError('CORRUPT', `${name}: ${size} bytes are no block`);
   }
   const header = asBuffer(await source.read(0, HEADER_BYTES));
+  const isBlock = header.subarray(0, 7).equals(MAGIC);
+  if (isBlock) checkHeaderVersion('block', header, HEADER_BYTES - 4, name);
   if (
     header.length < HEADER_BYTES ||
-    !header.subarray(0, 7).equals(MAGIC) ||
+    !isBlock ||
     crc32(header.subarray(0, HEADER_BYTES - 4)) !== header.readUInt32LE(HEADER_BYTES - 4)
   ) {
     throw new SilverbackError('CORRUPT', `${name}: the header is damaged at offset 0`);
-  }
-  if (header[7] !== VERSION) {
-    throw new SilverbackError('VERSION', `${name}: block of version ${header[7]}, this program reads ${VERSION}`);
   }
   const footerOffset = size - FOOTER_BYTES;
   const footer = asBuffer(await source.read(footerOffset, FOOTER_BYTES));

@@ -13,6 +13,7 @@
  */
 import { type ErrorCode, SilverbackError } from './errors.ts';
 import { decodeIdentity, type LabelLimits, type Labels } from './labels.ts';
+import { checkVersion, newest } from './versions.ts';
 
 export interface Exemplar {
   /** In the form of an identity. */
@@ -32,7 +33,6 @@ const LIMITS: LabelLimits = {
   maxValueBytes: MAX_LABEL_BYTES,
 };
 
-const FORMAT = 1;
 const HEADER_BYTES = 8;
 const ENTRY_BYTES = 24;
 const U32 = 0x1_0000_0000;
@@ -90,7 +90,7 @@ export class ExemplarList {
   /** The list so far; the next one begins. */
   take(): Uint8Array {
     const bytes = this.#bytes.subarray(0, this.#used);
-    bytes.writeUInt32LE(FORMAT, 0);
+    bytes.writeUInt32LE(newest('list of exemplars'), 0);
     bytes.writeUInt32LE(this.count, 4);
     this.#bytes = Buffer.allocUnsafe(1024);
     this.#used = HEADER_BYTES;
@@ -111,9 +111,7 @@ export function readExemplars(
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const timeMs = (at: number) => view.getUint32(at, true) + view.getUint32(at + 4, true) * U32;
   for (let start = 0; start < bytes.length; ) {
-    if (bytes[start] !== FORMAT) {
-      throw new SilverbackError('VERSION', `list of exemplars of format ${bytes[start]}, this program reads ${FORMAT}`);
-    }
+    checkVersion('list of exemplars', bytes[start] as number);
     const broken = () =>
       new SilverbackError(code, `a list of exemplars is cut short or damaged, at byte ${start} of ${bytes.length}`);
     if (start + HEADER_BYTES > bytes.length) throw broken();

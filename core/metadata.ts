@@ -12,6 +12,7 @@
 import { type ErrorCode, SilverbackError } from './errors.ts';
 import { fingerprint, shardOf } from './fingerprint.ts';
 import { encodeIdentity, makeLabels } from './labels.ts';
+import { checkVersion, newest } from './versions.ts';
 
 export interface MetricMetadata {
   /** Of the metric family. */
@@ -41,7 +42,6 @@ const MAX_UNIT_BYTES = 64;
 const MAX_NAME_BYTES = 1024;
 const CUT = '...';
 
-const FORMAT = 1;
 const HEADER_BYTES = 8;
 const ENTRY_BYTES = 8;
 
@@ -88,7 +88,7 @@ export function metadataShard(name: string, shardCount: number): number {
 /** Of entries as `keptMetadata` gives them. */
 export function encodeMetadata(entries: readonly MetricMetadata[]): Uint8Array {
   const header = Buffer.alloc(HEADER_BYTES);
-  header[0] = FORMAT;
+  header[0] = newest('list of metadata');
   header.writeUInt32LE(entries.length, 4);
   const parts: Uint8Array[] = [header];
   for (const { type, ...texts } of entries) {
@@ -112,9 +112,7 @@ export function readMetadata(bytes: Uint8Array, code: ErrorCode): MetricMetadata
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const broken = () => new SilverbackError(code, `a list of metadata of ${bytes.length} bytes is cut short or damaged`);
   if (bytes.length < HEADER_BYTES) throw broken();
-  if (bytes[0] !== FORMAT) {
-    throw new SilverbackError('VERSION', `list of metadata of format ${bytes[0]}, this program reads ${FORMAT}`);
-  }
+  checkVersion('list of metadata', bytes[0] as number);
   const entries: MetricMetadata[] = [];
   let at = HEADER_BYTES;
   for (let i = view.getUint32(4, true); i > 0; i--) {

@@ -9,22 +9,13 @@
 import { fileURLToPath } from 'node:url';
 import { loadSync } from '@grpc/proto-loader';
 import type { WireErrorCode } from './errors.ts';
-
-/** The version that `Hello` carries. A node refuses any other. */
-export const PROTOCOL_VERSION = 1;
+import type { Hello, WireVersions } from './versions.ts';
 
 /** `LOCAL`: in one log by write(2). `FSYNC`: on the disk. `PEER`: in the logs of two failure zones. */
 export type AckLevel = 'LOCAL' | 'FSYNC' | 'PEER';
 
 /** The codes that travel: those of core/errors.ts that a write or a read can end with, and OK. */
 export type WireCode = 'OK' | WireErrorCode;
-
-export interface Hello {
-  readonly version: number;
-  /** Empty: any. */
-  readonly clusterId: string;
-  readonly caller: string;
-}
 
 export interface WriteRequest {
   readonly hello: Hello | null;
@@ -50,6 +41,7 @@ export interface ShardBatch {
 export interface WriteReply {
   readonly batchId: number;
   readonly shards: readonly ShardOutcome[];
+  readonly speaks: readonly WireVersions[];
 }
 
 export interface ShardOutcome {
@@ -187,6 +179,7 @@ export interface ReplicateReply {
   readonly writtenSequence: number;
   readonly durableSequence: number;
   readonly stampMs: number;
+  readonly speaks: readonly WireVersions[];
 }
 
 export interface DigestRequest {
@@ -310,6 +303,8 @@ export interface StatusReply {
   readonly callers: readonly CallerStatus[];
   readonly seriesPerShard: number;
   readonly moveBytesPerSecond: number;
+  readonly speaks: readonly WireVersions[];
+  readonly refused: readonly string[];
 }
 
 export interface CallerStatus {

@@ -7,6 +7,7 @@
 import type { Disk, Env } from '../core/env/env.ts';
 import { SilverbackError } from '../core/errors.ts';
 import { lockDirectory } from '../core/lock.ts';
+import { hasMagic } from '../core/versions.ts';
 
 /** What a data directory belongs to. */
 export interface DirectoryIdentity {
@@ -52,12 +53,8 @@ export async function readIdentity(disk: Disk, directory: string): Promise<Direc
   const path = `${directory}/identity`;
   if (!(await disk.exists(path))) return undefined;
   const text = Buffer.from(await disk.readFile(path)).toString('utf8');
-  if (!text.startsWith(MAGIC.slice(0, -1))) {
+  if (!hasMagic('identity', text, MAGIC.slice(0, -1), path)) {
     throw new SilverbackError('CORRUPT', `${path} is no identity of a data directory`);
-  }
-  if (!text.startsWith(MAGIC)) {
-    const versions = `version ${text.charCodeAt(7)}, this program reads ${MAGIC.charCodeAt(7)}`;
-    throw new SilverbackError('VERSION', `${path} has ${versions}`);
   }
   return parse(path, text.slice(MAGIC.length));
 }

@@ -1,18 +1,18 @@
 /** Deleting, and taking out what is deleted: the asked shards one after the other. One that fails does not keep the others. */
 import { SilverbackError, wireCode } from '../core/errors.ts';
 import type { CleanRequest, DeleteRequest, EraseReply, ShardFailure } from '../core/protocol.ts';
-import { checkHello } from './hello.ts';
+import { type Greeted, greet } from './hello.ts';
 import type { Node } from './node.ts';
 import { fromWire } from './read.ts';
 import type { Shard } from './shard/shard.ts';
 
-type Server = Pick<Node, 'find' | 'clusterId' | 'name' | 'nowMs'>;
+type Server = Greeted & Pick<Node, 'find' | 'nowMs'>;
 
 /** How far the asker's clock may be ahead: up to here, "until now" means until this node's now. */
 const CLOCK_DIFFERENCE_MS = 10_000;
 
 export function serveDelete(request: DeleteRequest, node: Server, signal: AbortSignal): Promise<EraseReply> {
-  checkHello(request.hello, node);
+  greet(request.hello, node);
   const matchers = request.matchers.map(fromWire);
   const { fromMs, toMs } = request;
   const { nowMs } = node;
@@ -23,7 +23,7 @@ export function serveDelete(request: DeleteRequest, node: Server, signal: AbortS
 }
 
 export function serveClean(request: CleanRequest, node: Server): Promise<EraseReply> {
-  checkHello(request.hello, node);
+  greet(request.hello, node);
   return eachShard(request.shards, node, (shard) => shard.clean());
 }
 

@@ -175,7 +175,7 @@ async function main(): Promise<void> {
   const living = await asked;
   if (living !== undefined && !stop.aborted) {
     await claim.record(living);
-    const view = openView(env, meta);
+    const view = openView(env, meta, (message) => log.error({}, message));
     let looked = (): void => undefined;
     view.onChange((placement) => {
       const reached = reachedAt(placement, settings.peerAddresses ?? new Map());
@@ -183,6 +183,7 @@ async function main(): Promise<void> {
       repair.follow(reached);
       node.follow(placement).then(
         () => {
+          refuseUnreadable(node);
           log.info({ shards: node.assigned(), revision: placement.revision }, 'placement followed');
           looked();
         },
@@ -191,6 +192,7 @@ async function main(): Promise<void> {
     });
     // Who is registered is given writes: a node that has data comes first when it can serve it.
     await Promise.race([resumed, aborted(stop)]);
+    refuseUnreadable(node);
     const member = { name: settings.nodeName, region: settings.region, zone: settings.zone, address };
     const registration = register(env, meta, member, settings.leaseTtlMs);
     const custody = new Custody({
@@ -237,6 +239,7 @@ async function waitForCluster(
       const cluster = await readCluster(meta);
       if (cluster !== undefined) return cluster;
     } catch (error) {
+      if (error instanceof SilverbackError && error.code === 'VERSION') throw error;
       if (error instanceof StoreRefused && error.message !== isToldOf) {
         isToldOf = error.message;
         refused(error);
@@ -266,8 +269,14 @@ function aborted(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
 }
 
+/** Before it registers, and before it could write anything: what a later program left is for that program. */
+function refuseUnreadable({ unreadable }: Node): void {
+  if (unreadable !== undefined) throw new SilverbackError('VERSION', unreadable);
+}
+
 function fail(log: { error(fields: object, message: string): void }, error: unknown): never {
-  log.error({ err: error }, 'node cannot go on');
+  const isVersion = error instanceof SilverbackError && error.code === 'VERSION';
+  log.error(isVersion ? {} : { err: error }, isVersion ? error.message : 'node cannot go on');
   process.exit(1);
 }
 

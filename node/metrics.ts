@@ -1,6 +1,7 @@
 /** A node's own metrics, in Prometheus's text format. What shards count is read off them when asked. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { ShardOutcome, ShardRepair } from '../core/protocol.ts';
+import type { Versions } from '../core/versions.ts';
 import type { Callers, Tally } from './callers.ts';
 import type { Node } from './node.ts';
 import type { Repair } from './repair/repair.ts';
@@ -37,6 +38,12 @@ const SHARD_ROWS: readonly Row<ShardStats>[] = [
   ['failed', '1: the shard refuses writes.', (stats) => (stats.failure === undefined ? 0 : 1)],
 ];
 
+/** One row per end of the versions that the node speaks of a format. */
+const VERSION_ROWS: readonly Row<Versions>[] = [
+  ['lowest_version', 'The lowest version of the format that the node speaks.', ([lowest]) => lowest],
+  ['highest_version', 'The highest version of the format that the node speaks.', ([, highest]) => highest],
+];
+
 /** One row per number of a shard at a destination. */
 const LAG_ROWS: readonly Row<Lag>[] = [
   ['lag_records', 'Records in the log not known to be in the copy.', (lag) => lag.recordCount],
@@ -59,6 +66,7 @@ const PEER_ROWS: readonly Row<Peer>[] = [
     'The age of the oldest frontier heard from the node: up to it, all that the node acknowledged is here.',
     (peer) => peer.frontierAgeMs / 1_000,
   ],
+  ['log_version', 'The version of the log records that go to the node; 0: none do.', (peer) => peer.logVersion],
   ['silent_shards', 'Shards of whose copy in the node nothing was heard for long.', (peer) => peer.silentCount],
 ];
 
@@ -146,6 +154,18 @@ export class Metrics implements WriteObserver {
       () => node.budget.seriesBytes,
     );
     gauge('silverback_node_ready', '1: all shards are open.', () => (node.ready ? 1 : 0));
+    new Counter({
+      name: 'silverback_node_refused_versions_total',
+      help: 'Streams and calls of those who have no version in common with the node.',
+      registers,
+      collect() {
+        this.reset();
+        this.inc(node.refused.count);
+      },
+    });
+    this.#watch('silverback_node_', VERSION_ROWS, ['format'], () =>
+      Object.entries(node.spoken).map(([format, versions]) => [{ format }, versions]),
+    );
     this.#watchShards(node);
     this.#watchCallers(callers);
     this.#watchRefusedMetrics(node);

@@ -6,7 +6,9 @@ import type { Env, Timer } from '../core/env/env.ts';
 import { messageOf, SilverbackError } from '../core/errors.ts';
 import { isArriving, type Placement } from '../core/placement.ts';
 import type { ShardStatus } from '../core/protocol.ts';
+import { SPOKEN, type Spoken } from '../core/versions.ts';
 import type { Claim } from './directory.ts';
+import { type Greeted, Refused } from './hello.ts';
 import { Budget } from './shard/budget.ts';
 import type { ShardCoverage, TimeRange } from './shard/gaps.ts';
 import { Shard } from './shard/shard.ts';
@@ -49,6 +51,8 @@ export interface NodeOptions {
   readonly maxExemplarCount?: number;
   /** What the logs of all shards may take together while other copies lag. Default: any size. */
   readonly logBudgetBytes?: number;
+  /** What it speaks. Default: all that this program does. */
+  readonly spoken?: Spoken;
   /** Replication, mostly. */
   readonly watcher?: ShardWatcher;
   readonly log: NodeLog;
@@ -71,6 +75,8 @@ interface Slot {
   shard: Shard | undefined;
   /** Why it failed. */
   problem: string;
+  /** The same, when that is a version that this program does not read. */
+  unreadable: string | undefined;
   loggedProblemCount: number;
   /** What the placement said last; undefined before it said anything. */
   grant: Grant | undefined;
@@ -90,11 +96,13 @@ export interface Holding {
   readonly fill: boolean;
 }
 
-export class Node {
+export class Node implements Greeted {
   readonly name: string;
   readonly clusterId: string;
   readonly shardCount: number;
   readonly budget: Budget;
+  readonly spoken: Spoken;
+  readonly refused: Refused;
   readonly #options: NodeOptions;
   readonly #slots = new Map<number, Slot>();
   readonly #ticker: Timer;
@@ -112,6 +120,8 @@ export class Node {
     this.clusterId = options.clusterId;
     this.shardCount = options.shardCount;
     this.budget = new Budget(options.memoryBudgetBytes);
+    this.spoken = options.spoken ?? SPOKEN;
+    this.refused = new Refused(() => options.env.clock.monotonicMs());
     this.#options = options;
     this.#ticker = options.env.timers.every(TICK_MS, () => this.#tick());
   }
@@ -131,6 +141,13 @@ export class Node {
     if (!this.#assigned) return false;
     for (const { state } of this.#slots.values()) if (state === 'opening') return false;
     return true;
+  }
+
+  /** Why the node must not go on: what lies in a shard's directory is of a version that this program does not read. */
+  get unreadable(): string | undefined {
+    for (const { id, unreadable } of this.#slots.values())
+      if (unreadable !== undefined) return `shard ${id}: ${unreadable}`;
+    return undefined;
   }
 
   /** Serves the shards of which the placement names a copy here. Resolves when they are open. Rejects with INVALID_ARGUMENT another cluster's placement. */
@@ -298,6 +315,7 @@ export class Node {
         state: 'opening',
         shard: undefined,
         problem: '',
+        unreadable: undefined,
         loggedProblemCount: 0,
         grant,
         tenure: undefined,
@@ -340,6 +358,7 @@ export class Node {
     } catch (error) {
       slot.state = 'failed';
       slot.problem = messageOf(error);
+      if (error instanceof SilverbackError && error.code === 'VERSION') slot.unreadable = slot.problem;
       log.error({ shard: slot.id, err: error }, 'shard failed to open');
     }
   }

@@ -20,7 +20,7 @@ import type {
   WireCoverage,
   WireMatcher,
 } from '../core/protocol.ts';
-import { checkHello } from './hello.ts';
+import { type Greeted, greet } from './hello.ts';
 import type { Node } from './node.ts';
 import type { ShardCoverage, TimeRange } from './shard/gaps.ts';
 import type { Shard } from './shard/shard.ts';
@@ -46,7 +46,7 @@ export class ReadBound {
 }
 
 export interface ReadContext {
-  readonly node: Pick<Node, 'find' | 'gaps' | 'assigned' | 'clusterId' | 'name'>;
+  readonly node: Greeted & Pick<Node, 'find' | 'gaps' | 'assigned'>;
   readonly bound: ReadBound;
 }
 
@@ -81,7 +81,7 @@ class ReadStream {
   }
 
   #take(request: ReadRequest): void {
-    if (!this.#greeted) checkHello(request.hello, this.#context.node);
+    if (!this.#greeted) greet(request.hello, this.#context.node, ['page']);
     this.#greeted = true;
     const open = this.#reads.get(request.id);
     if (open !== undefined) {

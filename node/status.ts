@@ -1,5 +1,6 @@
 /** What a node says of itself to whoever looks after the cluster. */
 import type { LagStatus, StatusReply } from '../core/protocol.ts';
+import { toWire } from '../core/versions.ts';
 import type { Callers } from './callers.ts';
 import type { Node } from './node.ts';
 import type { Lag } from './replication/replication.ts';
@@ -27,7 +28,7 @@ const UNKNOWN: ProcessFacts = {
 };
 
 export function statusOf(
-  node: Pick<Node, 'name' | 'ready' | 'budget' | 'status' | 'maxSeriesCount'>,
+  node: Pick<Node, 'name' | 'ready' | 'budget' | 'status' | 'maxSeriesCount' | 'spoken' | 'refused'>,
   callers: Callers,
   { lags, uptimeMs, ...facts }: ProcessFacts = UNKNOWN,
 ): Omit<StatusReply, 'version'> {
@@ -42,6 +43,8 @@ export function statusOf(
     lags: lags.map(lagStatus),
     callers: callers.status(),
     seriesPerShard: node.maxSeriesCount,
+    speaks: toWire(node.spoken),
+    refused: node.refused.words,
   };
 }
 

@@ -6,8 +6,8 @@
  * `tenure` in the shard's directory: magic "SILVTEN" and version 1, then JSON. None: active.
  */
 import type { Disk } from '../core/env/env.ts';
-import { SilverbackError } from '../core/errors.ts';
 import type { CopyState } from '../core/placement.ts';
+import { hasMagic } from '../core/versions.ts';
 
 export interface Tenure {
   readonly state: CopyState;
@@ -54,11 +54,9 @@ export async function readTenure(disk: Disk, directory: string): Promise<Tenure 
   const path = `${directory}/tenure`;
   if (!(await disk.exists(path))) return (await disk.list(`${directory}/log`)).length > 0 ? PLAIN : undefined;
   const text = Buffer.from(await disk.readFile(path)).toString();
-  if (text.startsWith(MAGIC.slice(0, -1)) && !text.startsWith(MAGIC)) {
-    throw new SilverbackError('VERSION', `${path} has version ${text.charCodeAt(7)}, this program reads 1`);
-  }
+  const isTenure = hasMagic('tenure', text, MAGIC.slice(0, -1), path);
   try {
-    if (text.startsWith(MAGIC)) return JSON.parse(text.slice(MAGIC.length)) as Tenure;
+    if (isTenure) return JSON.parse(text.slice(MAGIC.length)) as Tenure;
   } catch {
     // As below.
   }

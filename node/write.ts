@@ -6,8 +6,9 @@ import { SilverbackError } from '../core/errors.ts';
 import type { Duplex } from '../core/grpc.ts';
 import { Pool, type Share } from '../core/pool.ts';
 import type { ShardBatch, ShardOutcome, WireCode, WriteReply, WriteRequest } from '../core/protocol.ts';
+import { toWire } from '../core/versions.ts';
 import type { Callers, Tally } from './callers.ts';
-import { checkHello } from './hello.ts';
+import { type Greeted, greet } from './hello.ts';
 import type { Node } from './node.ts';
 import type { Sender } from './shard/sender.ts';
 import type { Shard } from './shard/shard.ts';
@@ -29,7 +30,7 @@ export interface WriteObserver {
 }
 
 export interface WriteContext {
-  readonly node: Pick<Node, 'taker' | 'clusterId' | 'name'>;
+  readonly node: Greeted & Pick<Node, 'taker'>;
   readonly inFlight: InFlight;
   readonly turns: Turns;
   readonly observer: WriteObserver;
@@ -77,7 +78,14 @@ class WriteStream {
   }
 
   #take(request: WriteRequest): void {
+    const isFirst = this.#tally === undefined;
     const tally = this.#tally ?? this.#greet(request);
+    if (request.shards.length === 0) {
+      // The greeting, for itself: there is nothing to bound.
+      const speaks = isFirst ? toWire(this.#context.node.spoken) : [];
+      this.#call.send({ batchId: request.batchId, shards: [], speaks });
+      return;
+    }
     const share = this.#share as Share;
     const { inFlight, monotonicMs, turns } = this.#context;
     let bytes = 0;
@@ -119,7 +127,7 @@ class WriteStream {
   /** The first request of the stream says whose it is. */
   #greet({ hello }: WriteRequest): Tally {
     const { node, callers, inFlight } = this.#context;
-    checkHello(hello, node);
+    greet(hello, node, ['batch']);
     if (callers.streamCount >= MAX_STREAMS) {
       const message = `node ${node.name} has ${callers.streamCount} streams of writers open, at most ${MAX_STREAMS} are accepted`;
       throw new SilverbackError('RESOURCE_EXHAUSTED', message, { retryAfterMs: 1_000 });
@@ -138,7 +146,7 @@ class WriteStream {
     if (this.#detached) return;
     try {
       const shards = await Promise.all(request.shards.map((batch) => this.#append(batch, request, tally)));
-      this.#call.send({ batchId: request.batchId, shards });
+      this.#call.send({ batchId: request.batchId, shards, speaks: [] });
     } catch (error) {
       // Expected failures are outcomes; this is a bug, and this stream's end.
       this.#call.finish(error);
@@ -150,6 +158,7 @@ class WriteStream {
     this.#call.send({
       batchId,
       shards: shards.map((batch) => this.#observed(batch, refusal(batch.shard, error), tally)),
+      speaks: [],
     });
   }
 

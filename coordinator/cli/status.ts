@@ -6,14 +6,24 @@ import { facts, plural, ranges } from './table.ts';
 
 /** Reasons that are spelled out; the others are counted. */
 const MAX_REASONS = 5;
+const WAIT_MS = 1_000;
 
 export function addStatus(program: Command, context: Context): void {
   program
     .command('status')
     .description('the cluster as a whole: nodes, regions, shards without a complete copy')
-    .addHelpText('after', examples('status', 'status --output json'))
-    .action(async (_options, command: Command) => {
-      const { data } = await coordinatorOf(command).get<StatusReport>('/cluster/status');
+    .addHelpText('after', examples('status', 'status --wait', 'status --output json'))
+    .option('--wait', 'until every copy is whole and abreast of the others, so that the next node may be restarted')
+    .action(async ({ wait }: { wait?: true }, command: Command) => {
+      const coordinator = coordinatorOf(command);
+      let { data } = await coordinator.get<StatusReport>('/cluster/status');
+      for (let said = ''; wait && data.unsettled.length > 0; ) {
+        const [first = ''] = data.unsettled;
+        if (first !== said) context.err(`waiting: ${first}\n`);
+        said = first;
+        await new Promise<void>((resolve) => void context.env.timers.after(WAIT_MS, resolve));
+        ({ data } = await coordinator.get<StatusReport>('/cluster/status'));
+      }
       show(context, command, { data, text: () => statusText(data, context.columns) });
     });
 }
@@ -23,7 +33,7 @@ export function statusText(report: StatusReport, width: number): string {
   return facts(
     [
       ['Cluster', report.clusterId],
-      ['Version', report.version],
+      ['Version', versionsText(report)],
       ['Meta store', report.metaStore],
       ['Ready', report.ready ? 'yes' : `no: ${report.unready.replace(/^not ready: /, '')}`],
       [
@@ -39,6 +49,17 @@ export function statusText(report: StatusReport, width: number): string {
       ],
       ['Shards', shardsText(report)],
       ...movesRows(report),
+      ['Restarts', restartsText(report)],
+      ...(report.refused.length === 0
+        ? []
+        : ([
+            [
+              'Refused',
+              `${plural(report.refused.length, 'caller')} without a version in common`.concat(
+                ...listed(report.refused.map(({ reason }) => reason)),
+              ),
+            ],
+          ] as const)),
       ...(incomplete.length === 0
         ? []
         : ([
@@ -75,6 +96,18 @@ function movesRows({ moves = [] }: Partial<Pick<StatusReport, 'moves'>>): [strin
     }
   }
   return lines.length === 0 ? [] : [['Moves', lines.join('\n')]];
+}
+
+/** The coordinator's, and the nodes' where they are others. */
+function versionsText({ version, nodeVersions }: StatusReport): string {
+  const others = nodeVersions.filter((one) => one !== version);
+  return others.length === 0 ? version : `${version}; nodes: ${nodeVersions.join(', ')}`;
+}
+
+/** Whether a node may be restarted. */
+function restartsText({ unsettled }: StatusReport): string {
+  if (unsettled.length === 0) return 'every copy is whole and abreast of the others: a node may be restarted';
+  return 'wait:'.concat(...listed(unsettled));
 }
 
 function shardsText({ shardCount, placementRevision, shardsWithoutCompleteCopy: { length } }: StatusReport): string {

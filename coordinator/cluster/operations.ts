@@ -4,7 +4,8 @@ import type { Channels } from '../../core/channels.ts';
 import type { Clock } from '../../core/env/env.ts';
 import { SilverbackError } from '../../core/errors.ts';
 import type { PlacementView } from '../../core/placement.ts';
-import { type Hello, PROTOCOL_VERSION, shardsService } from '../../core/protocol.ts';
+import { shardsService } from '../../core/protocol.ts';
+import { type Hello, helloOf, SPOKEN } from '../../core/versions.ts';
 import { type CopyDigests, compareDigests, type VerifyReport } from './digests.ts';
 import type { CopyRepair, StartedRepair } from './report.ts';
 
@@ -94,8 +95,7 @@ export class Operations {
   }
 
   #hello(): Hello {
-    const clusterId = this.#options.placement.current()?.clusterId ?? '';
-    return { version: PROTOCOL_VERSION, clusterId, caller: this.#options.caller };
+    return helloOf(SPOKEN, this.#options.placement.current()?.clusterId ?? '', this.#options.caller);
   }
 
   /** Nodes with the shards that they have copies of. */

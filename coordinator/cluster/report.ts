@@ -34,6 +34,12 @@ export interface StatusReport {
   readonly regions: readonly { readonly region: string; readonly nodes: number; readonly up: number }[];
   readonly nodes: { readonly known: number; readonly up: number; readonly recovering: number; readonly down: number };
   readonly nodesDown: readonly { readonly region: string; readonly node: string; readonly reason: string }[];
+  /** Versions of the program in the nodes that answer. */
+  readonly nodeVersions: readonly string[];
+  /** Whom nodes refused of late, because they have no version of a format in common. */
+  readonly refused: readonly { readonly region: string; readonly node: string; readonly reason: string }[];
+  /** Why no node should be restarted now: what is not where it was, or not whole. Empty: the next one may. */
+  readonly unsettled: readonly string[];
   readonly shardsWithoutCompleteCopy: readonly { readonly shard: number; readonly reason: string }[];
   readonly moves: readonly RegionMoves[];
 }
@@ -57,6 +63,8 @@ export interface NodeReport {
   /** Null, here and below: it does not answer. */
   readonly serving: number | null;
   readonly version: string | null;
+  /** Whom it refused of late, in words, because they have no version of a format in common. */
+  readonly refused: readonly string[];
   readonly pid: number | null;
   readonly uptimeSeconds: number | null;
   readonly series: number | null;
@@ -89,6 +97,8 @@ export interface CopyReport {
   readonly serving: string;
   /** What is wrong, else empty. */
   readonly problem: string;
+  /** What is known to be missing in it, else empty. */
+  readonly gap: string;
   readonly series: number | null;
   readonly samples: number | null;
   readonly memoryBytes: number | null;
@@ -163,6 +173,9 @@ export interface CallerReport {
   readonly refusedSamples: number;
 }
 
+/** A copy that is further behind another has to catch up first. */
+const ABREAST_SECONDS = 5;
+
 export function callerReports({ nodes }: Found): CallerReport[] {
   const sums = new Map<string, CallerReport>();
   for (const { status } of nodes) {
@@ -220,11 +233,52 @@ export function statusReport(found: Found, facts: ClusterFacts): StatusReport {
     nodesDown: nodes
       .filter(({ state }) => state === 'down')
       .map(({ region, node, reason }) => ({ region, node, reason })),
+    nodeVersions: [...new Set(nodes.flatMap(({ version }) => version ?? []))].sort(),
+    refused: nodes.flatMap(({ region, node, refused }) => refused.map((reason) => ({ region, node, reason }))),
+    unsettled: [...(unready === '' ? [] : [unready.replace(/^not ready: /, '')]), ...unsettled(found, nodes)],
     shardsWithoutCompleteCopy: shardReports(found)
       .filter(({ complete }) => !complete)
       .map(({ shard, copies }) => ({ shard, reason: whyIncomplete(copies) })),
     moves: regionMoves(found),
   };
+}
+
+/** What is in the way of restarting the next node: each copy must be where it belongs, whole, and abreast of the others. */
+function unsettled(found: Found, nodes: readonly NodeReport[]): string[] {
+  const away = nodes.filter(({ state, registered }) => state !== 'up' || registered === false);
+  const why = away.map(
+    ({ region, node, state }) => `${region}/${node} is ${state === 'up' ? 'not registered' : state}`,
+  );
+  const copies = new Map<string, number[]>();
+  const add = (what: string, shard: number) => {
+    const shards = copies.get(what);
+    if (shards === undefined) copies.set(what, [shard]);
+    else shards.push(shard);
+  };
+  const isAway = (at: { readonly region: string; readonly node: string }) =>
+    away.some(({ region, node }) => region === at.region && node === at.node);
+  for (const { shard, copies: places } of shardReports(found)) {
+    for (const copy of places) {
+      const { region, node, state, serving, gap } = copy;
+      if (isAway(copy)) continue;
+      const name = `${region}/${node}`;
+      if (state !== 'active') add(`${name} is ${state}`, shard);
+      else if (serving !== 'serving') add(`${name} is ${serving}`, shard);
+      else if (gap !== '') add(`${name} lacks something: ${gap}`, shard);
+    }
+  }
+  for (const { shard, from, to, seconds, records } of lagReports(found)) {
+    if (isAway(from) || isAway(to) || (seconds !== null && seconds <= ABREAST_SECONDS)) continue;
+    const how = seconds === null ? 'has not heard' : `is ${records} records behind`;
+    add(`${to.region}/${to.node} ${how} of ${from.region}/${from.node}`, shard);
+  }
+  return [
+    ...why,
+    ...Array.from(
+      copies,
+      ([what, shards]) => `${what} (${shards.length === 1 ? 'shard' : 'shards'} ${shards.join(', ')})`,
+    ),
+  ];
 }
 
 export function nodeReports({ placement, nodes }: Found): NodeReport[] {
@@ -246,6 +300,7 @@ export function nodeReports({ placement, nodes }: Found): NodeReport[] {
       copies: copies.get(`${region}/${name}`) ?? 0,
       serving: shards?.filter(({ state }) => state === 'serving').length ?? null,
       version: status?.version ?? null,
+      refused: status?.refused ?? [],
       pid: status?.pid ?? null,
       uptimeSeconds: status === undefined ? null : Math.floor(status.uptimeMs / 1_000),
       series: shards?.reduce((sum, { series }) => sum + series, 0) ?? null,
@@ -288,6 +343,7 @@ function copyReport(copy: Copy, node: Surveyed | undefined, status: ShardStatus 
     epoch,
     serving: status?.state ?? (node?.status === undefined ? 'down' : 'absent'),
     problem: status === undefined ? (node?.problem ?? '') : status.gap || status.problem,
+    gap: status?.gap ?? '',
     series: status?.series ?? null,
     samples: status?.samples ?? null,
     memoryBytes: status?.memoryBytes ?? null,

@@ -9,6 +9,7 @@ import { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from
 import { join } from 'node:path';
 import { z } from 'zod';
 import { SilverbackError } from '../../core/errors.ts';
+import { checkVersion, newest } from '../../core/versions.ts';
 
 export interface Layout {
   /** Their names; the coordinator is in the first one. */
@@ -18,13 +19,12 @@ export interface Layout {
 }
 
 const FILE = 'layout.json';
-const VERSION = 1;
 /** A region that is alone needs no name; its nodes are called `node-1` and so on. */
 const ONLY = 'local';
 const NAMES = ['east', 'west', 'north', 'south'];
 
 const schema = z.object({
-  version: z.literal(VERSION),
+  version: z.int(),
   regions: z.array(z.string().min(1)).min(1),
   nodes: z.int().min(1),
 });
@@ -50,7 +50,7 @@ export function inWords(regions: readonly string[]): string {
 
 /**
  * The layout that the directory was made with; undefined: it is new.
- * @throws SilverbackError CORRUPT when it is not to be read
+ * @throws SilverbackError CORRUPT when it is not to be read, VERSION
  */
 export function readLayout(dataDir: string): Layout | undefined {
   const path = join(dataDir, FILE);
@@ -61,16 +61,18 @@ export function readLayout(dataDir: string): Layout | undefined {
   } catch {
     content = undefined;
   }
+  const { version } = z.object({ version: z.int() }).safeParse(content).data ?? {};
+  if (version !== undefined) checkVersion('layout', version, path);
   const { success, data } = schema.safeParse(content);
   if (success) return { regions: data.regions, nodeCount: data.nodes };
-  const sample = JSON.stringify({ version: VERSION, regions: regionNames(2), nodes: 2 });
+  const sample = JSON.stringify({ version: newest('layout'), regions: regionNames(2), nodes: 2 });
   throw new SilverbackError('CORRUPT', `${path}: expected something like ${sample}, the regions and the nodes of each`);
 }
 
 /** Replaces it as a whole. */
 export function writeLayout(dataDir: string, { regions, nodeCount }: Layout): void {
   const path = join(dataDir, FILE);
-  writeFileSync(`${path}.new`, `${JSON.stringify({ version: VERSION, regions, nodes: nodeCount })}\n`);
+  writeFileSync(`${path}.new`, `${JSON.stringify({ version: newest('layout'), regions, nodes: nodeCount })}\n`);
   renameSync(`${path}.new`, path);
 }
 

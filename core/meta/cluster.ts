@@ -4,6 +4,7 @@ import { SilverbackError } from '../errors.ts';
 import { Backoff } from './backoff.ts';
 import { KEYS } from './keys.ts';
 import { type MetaStore, StoreRefused } from './store.ts';
+import { decodeValue, encodeValue } from './values.ts';
 
 export interface Cluster {
   /** Random, 32 hex digits. Every data directory and every Hello carries it. */
@@ -25,7 +26,7 @@ export async function openCluster(env: Env, store: MetaStore, askedShardCount?: 
     const clusterId = Array.from(env.random.bytes(16), (byte) => byte.toString(16).padStart(2, '0')).join('');
     const created: Cluster = { clusterId, shardCount: askedShardCount ?? DEFAULT_SHARD_COUNT };
     try {
-      await store.commit([{ key: KEYS.cluster, revision: 0 }], [{ put: KEYS.cluster, value: JSON.stringify(created) }]);
+      await store.commit([{ key: KEYS.cluster, revision: 0 }], [{ put: KEYS.cluster, value: encodeValue(created) }]);
       return created;
     } catch (error) {
       if (!(error instanceof SilverbackError && error.code === 'CONFLICT')) throw error;
@@ -67,8 +68,8 @@ export async function openClusterWhenThere(
   }
 }
 
-/** @returns undefined while nobody has created the cluster */
+/** @returns undefined while nobody has created the cluster. @throws UNAVAILABLE, VERSION */
 export async function readCluster(store: MetaStore): Promise<Cluster | undefined> {
   const entry = await store.get(KEYS.cluster);
-  return entry === undefined ? undefined : (JSON.parse(entry.value) as Cluster);
+  return entry === undefined ? undefined : decodeValue<Cluster>(entry);
 }

@@ -16,6 +16,7 @@
 import { crc32 } from 'node:zlib';
 import type { Disk, File } from '../env/env.ts';
 import { SilverbackError } from '../errors.ts';
+import { checkVersion, type Format } from '../versions.ts';
 
 const SNAPSHOT_MAGIC = Buffer.from('SILVMSN\x01', 'latin1');
 const LOG_MAGIC = Buffer.from('SILVMLG\x01', 'latin1');
@@ -169,17 +170,16 @@ function decodeFrame(bytes: Buffer, at: number): Buffer | undefined {
   return crc32(payload) === bytes.readUInt32LE(at + 4) ? payload : undefined;
 }
 
-function checkMagic(bytes: Buffer, magic: Buffer, path: string): void {
-  if (bytes.subarray(0, 7).equals(magic.subarray(0, 7)) && bytes[7] !== magic[7]) {
-    throw new SilverbackError('VERSION', `${path}: format version ${bytes[7]}, this program reads ${magic[7]}`);
-  }
-  if (!bytes.subarray(0, 8).equals(magic))
+function checkMagic(format: Format, bytes: Buffer, magic: Buffer, path: string): void {
+  if (bytes.length < 8 || !bytes.subarray(0, 7).equals(magic.subarray(0, 7))) {
     throw new SilverbackError('CORRUPT', `${path}: not a file of the meta store`);
+  }
+  checkVersion(format, bytes[7] as number, path);
 }
 
 async function readSnapshot(disk: Disk, path: string): Promise<string> {
   const bytes = Buffer.from(await disk.readFile(path));
-  checkMagic(bytes, SNAPSHOT_MAGIC, path);
+  checkMagic('meta snapshot', bytes, SNAPSHOT_MAGIC, path);
   const payload = decodeFrame(bytes, SNAPSHOT_MAGIC.length);
   if (payload === undefined) throw new SilverbackError('CORRUPT', `${path}: its checksum does not match`);
   return payload.toString();
@@ -193,7 +193,7 @@ async function readLog(log: File, path: string): Promise<{ frames: string[]; who
   if (sizeBytes < LOG_MAGIC.length) return { frames, wholeBytes: 0, sizeBytes };
   // Nor did one whose magic is all zeros: a file system may bring the length to disk before the bytes.
   if (bytes.every((byte) => byte === 0)) return { frames, wholeBytes: 0, sizeBytes };
-  checkMagic(bytes, LOG_MAGIC, path);
+  checkMagic('meta log', bytes, LOG_MAGIC, path);
   let at = LOG_MAGIC.length;
   for (let payload = decodeFrame(bytes, at); payload !== undefined; payload = decodeFrame(bytes, at)) {
     frames.push(payload.toString());

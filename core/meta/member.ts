@@ -8,6 +8,7 @@ import { KEYS } from './keys.ts';
 import { holdLease } from './lease.ts';
 import type { CopyReports } from './region.ts';
 import type { Change, Entry, LeaseId, MetaStore } from './store.ts';
+import { decodeValue, encodeValue } from './values.ts';
 
 export interface Member {
   /** Unique in its region, and the same over restarts: shards belong to names. */
@@ -18,8 +19,8 @@ export interface Member {
   readonly address: string;
 }
 
-export function readMember({ value }: Pick<Entry, 'value'>): Member {
-  return JSON.parse(value) as Member;
+export function readMember(entry: Pick<Entry, 'key' | 'value'>): Member {
+  return decodeValue<Member>(entry);
 }
 
 export interface Registration {
@@ -72,7 +73,7 @@ export function register(env: Env, store: MetaStore, member: Member, ttlMs: numb
   const held = holdLease(env, store, ttlMs, {
     async granted(id) {
       const value = wanted;
-      const own = { put: KEYS.node(member.region, member.name), value: JSON.stringify(member), lease: id };
+      const own = { put: KEYS.node(member.region, member.name), value: encodeValue(member), lease: id };
       await store.commit([], [own, changeTo(value, id)]);
       lease = id;
       stored = value;

@@ -12,6 +12,7 @@ import { KEYS } from './keys.ts';
 import { readMember } from './member.ts';
 import type { CopyReports, RegionPlacement } from './region.ts';
 import type { Entry, MetaStore } from './store.ts';
+import { decodeValue } from './values.ts';
 import { readPlacement, writePlacement } from './written.ts';
 
 export interface PlacerOptions extends DecideOptions {
@@ -172,5 +173,5 @@ export function keepPlacement(env: Env, store: MetaStore, options: PlacerOptions
 }
 
 function readReports(entry: Entry): CopyReports {
-  return JSON.parse(entry.value) as CopyReports;
+  return decodeValue<CopyReports>(entry);
 }

@@ -17,15 +17,23 @@ export interface MetaPlacementView extends PlacementView {
   close(): void;
 }
 
-/** A view that follows `store`. With the store away it keeps showing what it saw last. */
-export function openView(env: Env, store: MetaStore): MetaPlacementView {
+/**
+ * A view that follows `store`. With the store away it keeps showing what it saw last; so it does when a later program has
+ * written what this one does not read, which `say` is told.
+ */
+export function openView(
+  env: Env,
+  store: MetaStore,
+  say: (message: string) => void = () => undefined,
+): MetaPlacementView {
   const listeners = new Set<(placement: Placement) => void>();
   let placement: Placement | undefined;
   let regions: readonly RegionPlacement[] = [];
   const followed = follow(env, store, KEYS.placements, (entries) => {
     const sorted = [...entries.values()].sort((a, b) => (a.key < b.key ? -1 : 1));
     const revision = sorted.reduce((most, entry) => Math.max(most, entry.revision), 0);
-    const read = sorted.map(readPlacement);
+    const read = readable(() => sorted.map(readPlacement), say);
+    if (read === undefined) return;
     const next = combine(read, revision);
     if (next === undefined || next.revision === placement?.revision) return;
     placement = next;
@@ -59,6 +67,16 @@ export function openView(env: Env, store: MetaStore): MetaPlacementView {
     regions: () => regions,
     close: () => followed.close(),
   };
+}
+
+function readable<T>(read: () => T, say: (message: string) => void): T | undefined {
+  try {
+    return read();
+  } catch (error) {
+    if (!(error instanceof SilverbackError) || error.code !== 'VERSION') throw error;
+    say(`the placement stays as it was seen last: ${error.message}`);
+    return undefined;
+  }
 }
 
 /** Copies of a shard stand in the order of the regions. */

@@ -7,6 +7,7 @@ import { SilverbackError } from '../errors.ts';
 import { VALUE_BYTES_MOST } from './bounds.ts';
 import type { RegionCopy, RegionPlacement } from './region.ts';
 import type { Entry } from './store.ts';
+import { decodeValue, encodeValue } from './values.ts';
 
 type Large = Pick<RegionPlacement, 'nodes' | 'shards' | 'asked'>;
 
@@ -94,6 +95,8 @@ function unpack(packed: string): Large {
   return { nodes, shards, ...(asked !== undefined && { asked }) };
 }
 
+/** The version of a value that is packed: who does not know of that would find nothing placed. */
+const PACKED = 2;
 /** A placement of more copies is packed; a smaller one is there for people to read. */
 const PLAIN_COPIES_MOST = 2_048;
 
@@ -106,8 +109,9 @@ type Written = Omit<RegionPlacement, 'nodes' | 'shards'> & Partial<Pick<RegionPl
 export function writePlacement(placement: RegionPlacement): string {
   const { nodes, shards, asked, ...rest } = placement;
   const copyCount = shards.reduce((sum, own) => sum + own.length, 0);
-  if (copyCount <= PLAIN_COPIES_MOST) return JSON.stringify(placement);
-  const value = JSON.stringify({ ...rest, packed: pack({ nodes, shards, ...(asked !== undefined && { asked }) }) });
+  if (copyCount <= PLAIN_COPIES_MOST) return encodeValue(placement);
+  const packed = pack({ nodes, shards, ...(asked !== undefined && { asked }) });
+  const value = encodeValue({ ...rest, packed }, PACKED);
   if (value.length <= VALUE_BYTES_MOST) return value;
   const what = `region ${rest.region}: ${copyCount} copies of ${shards.length} shards on ${Object.keys(nodes).length} nodes`;
   const message = `${what} take ${value.length} bytes in the meta store, at most ${VALUE_BYTES_MOST} are kept: fewer shards or copies`;
@@ -120,7 +124,7 @@ const read = new WeakMap<Entry, RegionPlacement>();
 export function readPlacement(entry: Entry): RegionPlacement {
   const known = read.get(entry);
   if (known !== undefined) return known;
-  const { packed, ...rest } = JSON.parse(entry.value) as Written & { readonly packed?: string };
+  const { packed, ...rest } = decodeValue<Written & { readonly packed?: string }>(entry);
   const { nodes = {}, shards = [], ...more } = packed === undefined ? rest : unpack(packed);
   // Placements of the first version do not say it.
   const moves = rest.moves ?? 'on';

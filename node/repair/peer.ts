@@ -9,9 +9,9 @@ import {
   type FetchReply,
   type FetchRequest,
   type Method,
-  PROTOCOL_VERSION,
   shardsService,
 } from '../../core/protocol.ts';
+import { helloOf, SPOKEN, type Spoken } from '../../core/versions.ts';
 
 export type Question = Omit<CompareRequest, 'hello' | 'region' | 'node'>;
 export type Wish = Omit<FetchRequest, 'hello'>;
@@ -31,6 +31,8 @@ export interface Asker {
   readonly region: string;
   readonly node: string;
   readonly clusterId: string;
+  /** Default: all that this program speaks. */
+  readonly spoken?: Spoken;
 }
 
 /** Without a reply for this long, a peer hangs. It may have to digest a large window. */
@@ -39,7 +41,7 @@ const SILENCE_MS = 60_000;
 export function connectPeer(asker: Asker, copy: Copy): Peer {
   const { env, region, node, clusterId } = asker;
   const caller = `${region}/${node}`;
-  const hello = { version: PROTOCOL_VERSION, clusterId, caller };
+  const hello = helloOf(asker.spoken ?? SPOKEN, clusterId, caller);
   const channel = new Channel(copy.address, { clock: env.clock, caller });
   const name = `${copy.region}/${copy.node}`;
 

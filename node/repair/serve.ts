@@ -11,7 +11,7 @@ import type {
   RepairRequest,
   WindowSummary,
 } from '../../core/protocol.ts';
-import { checkHello } from '../hello.ts';
+import { type Greeted, greet } from '../hello.ts';
 import type { Node } from '../node.ts';
 import { coverageOf } from '../read.ts';
 import type { Frontiers } from '../replication/frontiers.ts';
@@ -22,7 +22,7 @@ import { everyBucket, settledMs } from './plan.ts';
 import type { Repair } from './repair.ts';
 
 export interface ServeContext {
-  readonly node: Pick<Node, 'find' | 'gaps' | 'clusterId' | 'name' | 'nowMs'>;
+  readonly node: Greeted & Pick<Node, 'find' | 'gaps' | 'nowMs'>;
   readonly frontiers: Frontiers;
   readonly digests: Digests;
   /** Undefined: as fast as it goes. */
@@ -46,7 +46,7 @@ export async function serveCompare(
   call: Call<CompareReply>,
   { node, frontiers, digests }: ServeContext,
 ): Promise<void> {
-  checkHello(request.hello, node);
+  greet(request.hello, node);
   for (const startMs of request.windows) checkWindow(startMs);
   const { shard: id, fromMs } = request;
   const shard = node.find(id);
@@ -88,7 +88,8 @@ export async function serveFetch(
   call: Call<FetchReply>,
   { node, pace }: Pick<ServeContext, 'node' | 'pace'>,
 ): Promise<void> {
-  checkHello(request.hello, node);
+  // What is sent lies in these: the asker must read it as it is here.
+  greet(request.hello, node, request.block ? ['log', 'block'] : ['log', 'page']);
   checkWindow(request.windowMs);
   const { windowMs, block } = request;
   const shard = node.find(request.shard);
@@ -127,7 +128,7 @@ export async function serveRepair(
   { node }: Pick<ServeContext, 'node'>,
   repair: Pick<Repair, 'run' | 'status'>,
 ): Promise<RepairReply> {
-  checkHello(request.hello, node);
+  greet(request.hello, node);
   const { shards } = request;
   for (const id of shards) node.find(id);
   if (request.run) await repair.run(shards);

@@ -8,12 +8,12 @@ import { type Channel, type ClientDuplexStream, fromStatus } from '../../core/gr
 import { Backoff } from '../../core/meta/backoff.ts';
 import {
   type Method,
-  PROTOCOL_VERSION,
   type ReplicateReply,
   type ReplicateRequest,
   shardsService,
   type WireFrontier,
 } from '../../core/protocol.ts';
+import { agree, helloOf, SPOKEN, type Spoken } from '../../core/versions.ts';
 import type { Destination } from '../shard/cursors.ts';
 import type { Shard } from '../shard/shard.ts';
 import { Lane } from './lane.ts';
@@ -31,6 +31,8 @@ export interface LinkOptions {
   readonly pace: Pick<Pace, 'spend'>;
   /** See `Lane`. */
   readonly behindBytes: number;
+  /** What this node speaks. Default: all that this program does. */
+  readonly spoken?: Spoken;
   readonly log: { info(fields: object, message: string): void; warn(fields: object, message: string): void };
 }
 
@@ -45,6 +47,8 @@ const FIRST_FRONTIER_MS = 50;
 /** Every word of the ticker is answered. With no answer for this long, the node hangs or the connection is dead: it is opened anew. */
 const SILENCE_MS = 30_000;
 const NO_BYTES = new Uint8Array(0);
+
+type Agreed = ReturnType<typeof agree<'protocol' | 'log'>>;
 
 const BLANK: ReplicateRequest = {
   hello: null,
@@ -87,6 +91,8 @@ export class Link {
   /** By shard: which of these words was the first with its frontier. */
   readonly #told = new Map<number, number>();
   #soon: Timer | undefined;
+  /** The version of the records on this stream; nothing is sent before it is known. */
+  #agreed: Agreed | undefined;
   #saidProblem = '';
   #closed = false;
 
@@ -98,6 +104,11 @@ export class Link {
 
   get isConnected(): boolean {
     return this.#call !== undefined && this.#saidProblem === '';
+  }
+
+  /** Of the records on the open stream; undefined before it is known. */
+  get logVersion(): number | undefined {
+    return this.#agreed?.log;
   }
 
   get destination(): Destination {
@@ -162,13 +173,14 @@ export class Link {
   // ---- the stream -------------------------------------------------------------------------------
 
   #open(): void {
-    const { channel, clusterId, self } = this.#options;
+    const { channel, clusterId, self, spoken = SPOKEN } = this.#options;
     const call = channel.duplex(encodedReplicate);
     this.#call = call;
     this.#answeredMs = this.#options.env.clock.monotonicMs();
     this.#stamp = undefined;
     this.#words = { sent: 1, answered: 0 };
     this.#told.clear();
+    this.#agreed = undefined;
     call.on('data', (reply) => {
       if (this.#call === call) this.#take(reply);
     });
@@ -176,13 +188,14 @@ export class Link {
     call.on('status', () => this.#broke(call, 'the node ended the stream'));
     for (const { lane } of this.#lanes.values()) lane.restart();
     const caller = `${self.region}/${self.node}`;
-    this.#write({ hello: { version: PROTOCOL_VERSION, clusterId, caller }, ...self });
+    this.#write({ hello: helloOf(spoken, clusterId, caller), ...self });
     this.#pump();
   }
 
   #broke(call: ClientDuplexStream<Buffer, ReplicateReply>, problem: string): void {
     if (this.#call !== call || this.#closed) return;
     this.#call = undefined;
+    this.#agreed = undefined;
     const { region, node } = this.#options.destination;
     if (problem !== this.#saidProblem) this.#options.log.warn({ region, node, problem }, 'replication is interrupted');
     this.#saidProblem = problem;
@@ -199,6 +212,7 @@ export class Link {
 
   #take(reply: ReplicateReply): void {
     const { env, destination, log } = this.#options;
+    if (this.#agreed === undefined && !this.#agree(reply)) return;
     this.#answeredMs = env.clock.monotonicMs();
     if (this.#stamp === undefined) this.#tellSoon();
     this.#stamp = { theirMs: reply.stampMs, atMs: this.#answeredMs };
@@ -226,6 +240,19 @@ export class Link {
     this.#pump();
   }
 
+  /** At the first reply. False: there is nothing to agree on, and the stream is over. */
+  #agree({ speaks }: ReplicateReply): boolean {
+    const { destination, self, spoken = SPOKEN } = this.#options;
+    const who = { us: `${self.region}/${self.node}`, them: `${destination.region}/${destination.node}` };
+    try {
+      this.#agreed = agree(spoken, speaks, ['protocol', 'log'], who);
+      return true;
+    } catch (error) {
+      if (this.#call !== undefined) this.#broke(this.#call, (error as Error).message);
+      return false;
+    }
+  }
+
   // ---- sending ----------------------------------------------------------------------------------
 
   #pump(): void {
@@ -235,7 +262,7 @@ export class Link {
       .finally(() => {
         this.#pumping = undefined;
         // What was written while the loop was ending.
-        if (this.#call !== undefined && this.#hasRoom() && this.lanes.some((lane) => this.#isDue(lane))) {
+        if (this.#agreed !== undefined && this.#hasRoom() && this.lanes.some((lane) => this.#isDue(lane))) {
           this.#options.env.timers.after(1, () => this.#pump());
         }
       });
@@ -249,7 +276,7 @@ export class Link {
       sent = false;
       for (const lane of this.lanes) {
         const call = this.#call;
-        if (call === undefined || this.#closed || !this.#hasRoom()) return;
+        if (call === undefined || this.#agreed === undefined || this.#closed || !this.#hasRoom()) return;
         if (!this.#isDue(lane)) continue;
         const parcels = await this.#read(lane);
         if (this.#call !== call) return;

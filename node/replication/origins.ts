@@ -6,6 +6,7 @@
  */
 import type { Env } from '../../core/env/env.ts';
 import { SilverbackError } from '../../core/errors.ts';
+import { hasMagic } from '../../core/versions.ts';
 
 const MAGIC = 'SBORIGN\x01';
 /** An origin is one byte in a log record. */
@@ -22,9 +23,8 @@ export class Origins {
     const path = `${directory}/origins`;
     if (!(await env.disk.exists(path))) return new Origins(env, directory, []);
     const text = Buffer.from(await env.disk.readFile(path)).toString();
-    if (!text.startsWith(MAGIC.slice(0, -1))) throw new SilverbackError('CORRUPT', `${path} is no table of origins`);
-    if (!text.startsWith(MAGIC)) {
-      throw new SilverbackError('VERSION', `${path} has version ${text.charCodeAt(7)}, this program reads 1`);
+    if (!hasMagic('origins', text, MAGIC.slice(0, -1), path)) {
+      throw new SilverbackError('CORRUPT', `${path} is no table of origins`);
     }
     try {
       return new Origins(env, directory, JSON.parse(text.slice(MAGIC.length)) as string[]);

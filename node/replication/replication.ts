@@ -5,6 +5,7 @@
 import type { Env } from '../../core/env/env.ts';
 import { Channel } from '../../core/grpc.ts';
 import { type Copy, isArriving, type Placement } from '../../core/placement.ts';
+import type { Spoken } from '../../core/versions.ts';
 import type { ShardCoverage, TimeRange } from '../shard/gaps.ts';
 import type { Shard } from '../shard/shard.ts';
 import { Frontiers } from './frontiers.ts';
@@ -28,6 +29,8 @@ export interface ReplicationOptions {
   /** A lag of more than this is caught up. Default 1 MiB. */
   readonly behindBytes?: number;
   readonly log: LinkOptions['log'];
+  /** What this node speaks. Default: all that this program does. */
+  readonly spoken?: Spoken;
   /** Default: a gRPC channel to that address. */
   readonly connect?: (address: string) => LinkOptions['channel'];
 }
@@ -56,6 +59,8 @@ export interface Peer {
   readonly region: string;
   readonly node: string;
   readonly isConnected: boolean;
+  /** Of the records that go there; 0: there is no stream. */
+  readonly logVersion: number;
   /** How old the oldest of its frontiers here is, over the shards of which one is known. */
   readonly frontierAgeMs: number;
   /** Shards of which its frontier is too old to trust, or not known. */
@@ -186,6 +191,7 @@ export class Replication {
     return [...this.#links].map(([name, { link }]) => ({
       ...link.destination,
       isConnected: link.isConnected,
+      logVersion: link.logVersion ?? 0,
       ...(found.get(name) as { frontierAgeMs: number; silentCount: number }),
     }));
   }
@@ -232,7 +238,7 @@ export class Replication {
     const known = this.#links.get(nameOf(copy));
     if (known?.address === copy.address) return known.link;
     known?.link.close();
-    const { env, name, region, zone, clusterId, log } = this.#options;
+    const { env, name, region, zone, clusterId, log, spoken } = this.#options;
     const { address } = copy;
     const connect =
       this.#options.connect ?? ((to) => new Channel(to, { clock: env.clock, caller: `${region}/${name}` }));
@@ -245,6 +251,7 @@ export class Replication {
       clusterId,
       pace: this.pace,
       behindBytes: this.#options.behindBytes ?? BEHIND_BYTES,
+      ...(spoken && { spoken }),
       log,
     });
     this.#links.set(nameOf(copy), { link, address });

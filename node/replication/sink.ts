@@ -7,7 +7,8 @@ import type { Env, Timer } from '../../core/env/env.ts';
 import { SilverbackError, wireCode } from '../../core/errors.ts';
 import type { Duplex } from '../../core/grpc.ts';
 import type { ReplicateReply, ReplicateRequest } from '../../core/protocol.ts';
-import { checkHello } from '../hello.ts';
+import { toWire, type WireVersions } from '../../core/versions.ts';
+import { type Greeted, greet } from '../hello.ts';
 import type { Node } from '../node.ts';
 import type { Replica } from '../shard/replica.ts';
 import type { Shard } from '../shard/shard.ts';
@@ -17,7 +18,7 @@ import type { Pace } from './pace.ts';
 
 export interface SinkContext {
   readonly env: Env;
-  readonly node: Pick<Node, 'find' | 'clusterId' | 'name'>;
+  readonly node: Greeted & Pick<Node, 'find'>;
   readonly origins: Origins;
   readonly frontiers: Frontiers;
   readonly pace: Pick<Pace, 'spend'>;
@@ -54,6 +55,8 @@ class Sink {
   readonly #context: SinkContext;
   readonly #inlets = new Map<number, Inlet>();
   readonly #ticker: Timer;
+  /** Told once, in the first reply. */
+  #speaks: readonly WireVersions[] = [];
   #source: { readonly name: string; readonly origin: Promise<number> } | undefined;
 
   constructor(call: Duplex<ReplicateRequest, ReplicateReply>, context: SinkContext) {
@@ -69,10 +72,11 @@ class Sink {
 
   #take(request: ReplicateRequest): void {
     if (this.#source === undefined) {
-      checkHello(request.hello, this.#context.node);
+      greet(request.hello, this.#context.node, ['log']);
       const name = `${request.region}/${request.node}`;
       this.#source = { name, origin: this.#context.origins.index(name) };
       this.#source.origin.catch((error: unknown) => this.#call.finish(error));
+      this.#speaks = toWire(this.#context.node.spoken);
     }
     const { frontiers } = this.#context;
     for (const { shard, afterMs, lostRecords, wallMs } of request.frontiers) {
@@ -188,7 +192,17 @@ class Sink {
 
   #send(reply: Pick<ReplicateReply, 'shard' | 'attempt' | 'code'> & Partial<ReplicateReply>): void {
     const stampMs = Math.floor(this.#context.env.clock.monotonicMs());
-    this.#call.send({ message: '', retryAfterMs: 0, writtenSequence: 0, durableSequence: 0, ...reply, stampMs });
+    const speaks = this.#speaks;
+    if (speaks.length > 0) this.#speaks = [];
+    this.#call.send({
+      message: '',
+      retryAfterMs: 0,
+      writtenSequence: 0,
+      durableSequence: 0,
+      ...reply,
+      stampMs,
+      speaks,
+    });
   }
 
   /** Returns whether more survives a power cut than before. */

@@ -571,5 +571,5 @@ export class BlockStore {
 }
 
 export function isUnsound(error: unknown): error is SilverbackError {
-  return error instanceof SilverbackError && (error.code === 'CORRUPT' || error.code === 'VERSION');
+  return error instanceof SilverbackError && error.code === 'CORRUPT';
 }

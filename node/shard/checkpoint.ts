@@ -40,6 +40,7 @@ import { crc32 } from 'node:zlib';
 import type { Env, File } from '../../core/env/env.ts';
 import { messageOf, SilverbackError } from '../../core/errors.ts';
 import { pack, unpack } from '../../core/lz4.ts';
+import { checkHeaderVersion, newest } from '../../core/versions.ts';
 import { type Incarnation, isFull, type Position } from './segment.ts';
 
 /** One opaque page. `kind` is the shard's own, 0 to 255. */
@@ -74,7 +75,6 @@ export interface Committed extends CheckpointInfo {
   readonly release: number | undefined;
 }
 
-const VERSION = 1;
 const MAGIC = Buffer.from('SILVCKP');
 const HEADER_BYTES = 64;
 const PAGE_HEADER_BYTES = 16;
@@ -103,7 +103,7 @@ function serialOf(name: string): number | undefined {
 function encodeHeader(shard: number, position: Position): Buffer {
   const bytes = Buffer.alloc(HEADER_BYTES);
   MAGIC.copy(bytes);
-  bytes[7] = VERSION;
+  bytes[7] = newest('checkpoint');
   bytes.writeUInt32LE(shard, 8);
   putU64(bytes, position.incarnation, 16);
   putU64(bytes, position.sequence, 24);
@@ -141,14 +141,10 @@ class PageReader {
 
   async header(shard: number): Promise<Position> {
     const bytes = await this.take(0, HEADER_BYTES);
-    const sound = bytes.subarray(0, 7).equals(MAGIC) && crc32(bytes.subarray(0, 60)) === bytes.readUInt32LE(60);
+    const isCheckpoint = bytes.subarray(0, 7).equals(MAGIC);
+    if (isCheckpoint) checkHeaderVersion('checkpoint', bytes, 60, this.path);
+    const sound = isCheckpoint && crc32(bytes.subarray(0, 60)) === bytes.readUInt32LE(60);
     if (!sound) throw this.corrupt('header', 0);
-    if (bytes[7] !== VERSION) {
-      throw new SilverbackError(
-        'VERSION',
-        `${this.path}: checkpoint of version ${bytes[7]}, this program reads ${VERSION}`,
-      );
-    }
     if (bytes.readUInt32LE(8) !== shard) {
       throw new SilverbackError(
         'INVALID_ARGUMENT',

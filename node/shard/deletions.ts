@@ -14,6 +14,7 @@
  */
 import { SilverbackError } from '../../core/errors.ts';
 import { type SeriesId, WINDOW_MS } from '../../core/kernel/shard.ts';
+import { checkVersion, newest } from '../../core/versions.ts';
 import type { Slicer } from './slicer.ts';
 
 /** Milliseconds, both ends deleted. */
@@ -178,7 +179,6 @@ export function checkDeletion(fromMs: number, toMs: number, nowMs: number): void
   }
 }
 
-const FORMAT = 1;
 const HEADER_BYTES = 8;
 const ENTRY_BYTES = 20;
 /** Deletions in one list: what is logged or read in one step. */
@@ -187,7 +187,7 @@ const U32 = 0x1_0000_0000;
 
 export function encodeDeletions(deletions: readonly Deletion[]): Uint8Array {
   const bytes = Buffer.alloc(HEADER_BYTES + deletions.length * ENTRY_BYTES);
-  bytes[0] = FORMAT;
+  bytes[0] = newest('list of deletions');
   bytes.writeUInt32LE(deletions.length, 4);
   let at = HEADER_BYTES;
   for (const { id, fromMs, toMs } of deletions) {
@@ -204,9 +204,7 @@ export function encodeDeletions(deletions: readonly Deletion[]): Uint8Array {
 /** Hands out what a list holds, the series as numbers of whoever wrote it. Throws CORRUPT, before anything is handed out, or VERSION. */
 export function readDeletions(bytes: Uint8Array, take: (number: number, fromMs: number, toMs: number) => void): void {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (bytes.length >= HEADER_BYTES && bytes[0] !== FORMAT) {
-    throw new SilverbackError('VERSION', `list of deletions of format ${bytes[0]}, this program reads ${FORMAT}`);
-  }
+  if (bytes.length >= HEADER_BYTES) checkVersion('list of deletions', bytes[0] as number);
   const count = bytes.length < HEADER_BYTES ? 0 : view.getUint32(4, true);
   if (bytes.length !== HEADER_BYTES + count * ENTRY_BYTES) {
     throw new SilverbackError('CORRUPT', `${bytes.length} bytes are no list of ${count} deletions`);

@@ -4,11 +4,11 @@
  */
 import { crc32 } from 'node:zlib';
 import type { Disk } from '../../core/env/env.ts';
-import { SilverbackError } from '../../core/errors.ts';
+import { checkVersion } from '../../core/versions.ts';
 
 export interface JsonFile {
   readonly directory: string;
-  readonly name: string;
+  readonly name: 'cursors' | 'gaps';
   /** 8 characters. */
   readonly magic: string;
 }
@@ -21,10 +21,7 @@ export async function readJson(disk: Disk, { directory, name, magic }: JsonFile)
   if (!(await disk.exists(path))) return undefined;
   const bytes = Buffer.from(await disk.readFile(path));
   const found = bytes.subarray(0, 8).toString('latin1');
-  if (found.length === 8 && found.slice(0, 7) === magic.slice(0, 7) && found !== magic) {
-    const reads = magic.charCodeAt(7);
-    throw new SilverbackError('VERSION', `${path}: ${name} of version ${bytes[7]}, this program reads ${reads}`);
-  }
+  if (found.length === 8 && found.slice(0, 7) === magic.slice(0, 7)) checkVersion(name, found.charCodeAt(7), path);
   const body = bytes.subarray(HEADER_BYTES);
   const isSound =
     bytes.length >= HEADER_BYTES &&

@@ -7,6 +7,7 @@
 import type { Env } from '../../core/env/env.ts';
 import { SilverbackError } from '../../core/errors.ts';
 import type { RefTable, SeriesId, ShardKernel } from '../../core/kernel/shard.ts';
+import { checkVersion } from '../../core/versions.ts';
 import type { Annex } from './annex.ts';
 import type { Catalogue } from './catalogue.ts';
 import { readDefinitions } from './definitions.ts';
@@ -15,7 +16,7 @@ import { type Log, RecordKind } from './log.ts';
 import { patiently } from './patience.ts';
 import { IdSet } from './postings.ts';
 import type { Recorder } from './recorder.ts';
-import { RECORD_OVERHEAD_BYTES } from './segment.ts';
+import { RECORD_OVERHEAD_BYTES, unknownKind } from './segment.ts';
 import type { Slicer } from './slicer.ts';
 
 export interface ReplicaParts {
@@ -52,7 +53,7 @@ export class Replica {
    * Stores records, back to back as in a log frame; definitions come before their use. Resolves with the sequence of the last
    * record that this made in the own log, 0 if it made none; `written` says when that is kept.
    * @throws UNKNOWN_REF: a series left the table after its definition; begin again with a new replica, definitions first.
-   * UNAVAILABLE while closing; DISK_FAILED.
+   * VERSION: what a later version of this program wrote, which is not left out. UNAVAILABLE while closing; DISK_FAILED.
    */
   async apply(records: Uint8Array): Promise<number> {
     const slicer = this.#parts.slicer();
@@ -111,8 +112,7 @@ export class Replica {
       report(`a record from another copy cannot be used: ${error.message}`);
       return 0;
     }
-    report(`a record of kind ${kind} from another copy is not understood by this version and is left out`);
-    return 0;
+    throw unknownKind('a record from another copy', kind);
   }
 
   #define(list: Uint8Array): number {
@@ -128,6 +128,7 @@ export class Replica {
 
   #store(record: Uint8Array): number | undefined {
     const { kernel, log, recorder } = this.#parts;
+    checkVersion('log record', record[0] as number);
     log.admit(record.length);
     recorder.followSegment();
     const slice = kernel.appendRecord(this.#refs, record, true);

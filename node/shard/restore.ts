@@ -1,6 +1,7 @@
 /** What a checkpoint and the log hold, back in memory, in slices. What is unsound is counted and left out. */
 import { SilverbackError } from '../../core/errors.ts';
 import type { AppendSlice, RefTable, SeriesId, ShardKernel } from '../../core/kernel/shard.ts';
+import { checkVersion, foundIn } from '../../core/versions.ts';
 import type { Annex } from './annex.ts';
 import type { Catalogue } from './catalogue.ts';
 import type { Checkpoint } from './checkpoint.ts';
@@ -8,6 +9,7 @@ import { readDefinitions } from './definitions.ts';
 import { type Deletions, readDeletions } from './deletions.ts';
 import { type Log, RecordKind } from './log.ts';
 import { PageKind } from './pages.ts';
+import { unknownKind } from './segment.ts';
 import type { Slicer } from './slicer.ts';
 
 /** What replaying found missing. */
@@ -27,7 +29,7 @@ interface Target {
   readonly makeRoom: (done: Set<number>) => Promise<boolean>;
 }
 
-/** Brings back what a checkpoint holds. Throws RESOURCE_EXHAUSTED when memory does not suffice. */
+/** Brings back what a checkpoint holds. Throws RESOURCE_EXHAUSTED when memory does not suffice, VERSION. */
 export async function restoreCheckpoint(target: Target, checkpoint: Checkpoint, slicer: Slicer): Promise<Losses> {
   const losses: Losses = { unnamedCount: 0, unsoundCount: 0 };
   const refs = target.kernel.createRefs();
@@ -40,9 +42,9 @@ export async function restoreCheckpoint(target: Target, checkpoint: Checkpoint, 
       } else if (page.kind === PageKind.DELETIONS) losses.unnamedCount += remove(target, refs, page.bytes);
       else if (page.kind === PageKind.METADATA || page.kind === PageKind.EXEMPLARS) {
         target.annex.restore(page.kind, page.bytes);
-      }
+      } else throw unknownKind('a page', page.kind);
     } catch (error) {
-      if (!isCorrupt(error)) throw error;
+      if (!isCorrupt(error)) throw foundIn(checkpoint.file, error);
       losses.unsoundCount++;
     }
     await slicer.pause();
@@ -51,7 +53,7 @@ export async function restoreCheckpoint(target: Target, checkpoint: Checkpoint, 
   return losses;
 }
 
-/** Brings back what the log holds from `from` on. Series ids are good within a segment, so each has its own table. */
+/** Brings back what the log holds from `from` on. Throws RESOURCE_EXHAUSTED, VERSION. Series ids are good within a segment, so each has its own table. */
 export async function replayLog(
   target: Target,
   log: Log,
@@ -77,8 +79,10 @@ export async function replayLog(
         else if (frame.kind === RecordKind.DELETION) result.unnamedCount += remove(target, table, frame.payload);
         else if (frame.kind === RecordKind.METADATA || frame.kind === RecordKind.EXEMPLAR) {
           target.annex.restore(frame.kind, frame.payload);
-        } else if (frame.kind === RecordKind.SAMPLES) {
+        } else if (frame.kind !== RecordKind.SAMPLES) throw unknownKind('a record', frame.kind);
+        else {
           const { payload } = frame;
+          checkVersion('log record', payload[0] as number);
           // Giving the record again opens its own windows again: each is sealed once, so that the others get their turn.
           const sealed = new Set<number>();
           for (;;) {
@@ -92,7 +96,10 @@ export async function replayLog(
           }
         }
       } catch (error) {
-        if (!isCorrupt(error)) throw error;
+        if (!isCorrupt(error)) {
+          const file = log.segments().find(({ endSequence }) => endSequence > frame.sequence)?.file;
+          throw foundIn(`${file}: record ${frame.sequence}`, error);
+        }
         result.unsoundCount++;
       }
       slicer.spend(200);

@@ -30,6 +30,7 @@
 import { crc32 } from 'node:zlib';
 import type { File } from '../../core/env/env.ts';
 import { SilverbackError } from '../../core/errors.ts';
+import { checkHeaderVersion, newest } from '../../core/versions.ts';
 
 declare const incarnationBrand: unique symbol;
 
@@ -58,6 +59,11 @@ export const RecordKind = {
   HISTOGRAM: 6,
 } as const;
 export type RecordKind = (typeof RecordKind)[keyof typeof RecordKind];
+
+/** Of a record, or a page of a checkpoint, that a later version of this program wrote. Leaving it out would be to lose it. */
+export function unknownKind(what: string, kind: number): SilverbackError {
+  return new SilverbackError('VERSION', `${what} of kind ${kind}, which this program does not know`);
+}
 
 /** Something was wrong with the stored log. The log goes on; the caller reports it. */
 export interface LogProblem {
@@ -91,7 +97,6 @@ export const MAX_LIVES = 16;
 /** Bits. LZ4: the body is packed. CLOSE: the log was closed in order here. VOID: a damaged range. DEFINES: holds DEFINITION records. */
 export const FrameFlag = { LZ4: 1, CLOSE: 2, VOID: 4, DEFINES: 8 } as const;
 
-const VERSION = 1;
 const MAGIC = Buffer.from('SILVLOG');
 const FRAME_MAGIC = Buffer.from('SBfr');
 const FRAME_MAGIC_U32 = FRAME_MAGIC.readUInt32LE(0);
@@ -125,7 +130,7 @@ export function parseSegmentName(name: string): number | undefined {
 export function encodeSegmentHeader(header: SegmentHeader): Buffer {
   const bytes = Buffer.alloc(SEGMENT_HEADER_BYTES);
   MAGIC.copy(bytes);
-  bytes[7] = VERSION;
+  bytes[7] = newest('log segment');
   bytes.writeUInt32LE(header.shard, 8);
   bytes.writeUInt32LE(header.lives.length, 12);
   putU64(bytes, header.firstSequence, 16);
@@ -138,16 +143,15 @@ export function encodeSegmentHeader(header: SegmentHeader): Buffer {
   return bytes;
 }
 
-/** The header at the start of `source`; undefined if it is damaged. @throws VERSION for an intact one of another version. */
+/** The header at the start of `source`; undefined if it is damaged. @throws VERSION for one of another version. */
 export function parseSegmentHeader(source: Uint8Array, file: string): SegmentHeader | undefined {
-  if (source.length < SEGMENT_HEADER_BYTES) return undefined;
   const bytes = asBuffer(source);
-  if (!bytes.subarray(0, 7).equals(MAGIC)) return undefined;
+  // Before its length: another version's header may be shorter.
+  if (source.length < 8 || !bytes.subarray(0, 7).equals(MAGIC)) return undefined;
+  checkHeaderVersion('log segment', bytes, SEGMENT_HEADER_BYTES - 4, file);
+  if (source.length < SEGMENT_HEADER_BYTES) return undefined;
   if (crc32(bytes.subarray(0, SEGMENT_HEADER_BYTES - 4)) !== bytes.readUInt32LE(SEGMENT_HEADER_BYTES - 4)) {
     return undefined;
-  }
-  if (bytes[7] !== VERSION) {
-    throw new SilverbackError('VERSION', `${file}: log segment of version ${bytes[7]}, this program reads ${VERSION}`);
   }
   const lives: Life[] = [];
   for (let i = 0; i < Math.min(MAX_LIVES, bytes.readUInt32LE(12)); i++) {

@@ -45,6 +45,8 @@ function reply(node: string, region: string, shards: readonly ShardStatus[], lag
       { caller: 'coordinator-1', newSeries: 5_000, newSeriesLastHour: 12, refusedSamples: 0 },
       { caller: `billing-${region}`, newSeries: 120_000, newSeriesLastHour: 60_000, refusedSamples: 777 },
     ],
+    speaks: [],
+    refused: [],
     seriesPerShard: 4_000,
     moveBytesPerSecond: 2 ** 25,
   };

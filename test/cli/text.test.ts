@@ -44,6 +44,11 @@ describe('with a node down', () => {
       Nodes       2 up, 1 recovering, 1 down
                     west/west-2: no answer within 2 s
       Shards      4, 1 without a complete copy
+      Restarts    wait:
+                    west/west-1 is recovering
+                    west/west-2 is down
+                    east/east-2 lacks something: frames 4096 to 8192 of its log were
+                    damaged and are quarantined (shard 3)
       Incomplete  3
                     shard 3: east/east-2 has gaps: frames 4096 to 8192 of its log were
                     damaged and are quarantined; west/west-2 down: no answer within 2
@@ -403,6 +408,8 @@ test('status of a cluster that waits for its nodes', () => {
     Regions     none yet
     Nodes       0 up, 0 down
     Shards      4, not placed yet
+    Restarts    wait:
+                  warming up
     "
   `);
 });

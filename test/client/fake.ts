@@ -21,6 +21,8 @@ import {
   type WriteRequest,
 } from '../../core/protocol.ts';
 
+import { type Hello, SPOKEN, type Spoken, toWire } from '../../core/versions.ts';
+
 export const env = nodeEnv;
 
 /** What to say to a shard batch instead of storing it; undefined: store it. */
@@ -35,6 +37,8 @@ export class FakeNode {
   /** `series` -> samples as `timestamp=bits`. */
   readonly samples = new Map<string, Set<string>>();
   readonly requests: WriteRequest[] = [];
+  readonly hellos: Hello[] = [];
+  spoken: Spoken = SPOKEN;
   streamCount = 0;
   /** Asked before each shard batch. */
   judge: (batch: ShardBatch) => Verdict = () => undefined;
@@ -135,11 +139,17 @@ export class FakeNode {
     call.signal.addEventListener('abort', () => this.#streams.delete(stream));
     call.listen({
       request: (request) => {
+        if (request.hello !== null) {
+          this.hellos.push(request.hello);
+          call.send({ batchId: 0, shards: [], speaks: toWire(this.spoken) });
+          return;
+        }
         this.requests.push(request);
         const answer = () =>
           call.send({
             batchId: request.batchId,
             shards: request.shards.map((batch) => this.#store(batch, stream.refs)),
+            speaks: [],
           });
         if (this.hold === undefined) answer();
         else this.hold(answer);

@@ -6,6 +6,7 @@ import { ExemplarList } from '../../core/exemplars.ts';
 import { encodeIdentity, makeLabels } from '../../core/labels.ts';
 import { encodeMetadata } from '../../core/metadata.ts';
 import type { PlacementView } from '../../core/placement.ts';
+import { helloOf, SPOKEN } from '../../core/versions.ts';
 import { env, FakeNode, placementOf } from './fake.ts';
 
 /** Reference r of shard s is the series s{r="r"}. */
@@ -74,7 +75,7 @@ describe('a writer', () => {
     expect([...a.samples.keys()]).toEqual(['s0{r="1"}', 's0{r="2"}']);
     expect([...(a.samples.get('s0{r="1"}') ?? [])]).toEqual(['10=4014000000000000', '20=4024000000000000']);
     expect([...b.samples.keys()]).toEqual(['s1{r="1"}']);
-    expect(a.requests[0]?.hello).toEqual({ version: 1, clusterId: 'c', caller: 'test' });
+    expect(a.hellos).toEqual([helloOf(SPOKEN, 'c', 'test')]);
     expect(a.requests[0]?.shards[0]?.epoch).toBe(1);
   });
 

@@ -226,7 +226,7 @@ describe('a duplex', () => {
       new RpcServer().duplex(shardsService.Write, (call) => {
         const held: WriteReply[] = [];
         call.listen({
-          request: ({ batchId }) => void held.unshift({ batchId, shards: [] }),
+          request: ({ batchId }) => void held.unshift({ batchId, shards: [], speaks: [] }),
           end() {
             for (const reply of held) call.send(reply);
             call.finish();
@@ -280,7 +280,7 @@ describe('a duplex', () => {
               exemplars: 0,
               refusedExemplars: [],
             } as const;
-            call.send({ batchId, shards: [outcome] });
+            call.send({ batchId, shards: [outcome], speaks: [] });
           },
           end: () => call.finish(),
         });

@@ -20,7 +20,7 @@ function fieldsOf(message: string): string[] {
 describe('protocol', () => {
   it('gives a write request back, columns as views of the message', () => {
     const bytes = shardsService.Write.requestSerialize({
-      hello: { version: 1, clusterId: 'c', caller: 'test' },
+      hello: { version: 1, clusterId: 'c', caller: 'test', speaks: [{ format: 'f', lowest: 1, highest: 2 }] },
       batchId: 2 ** 40 + 1,
       peerWaitMs: 1_500,
       ack: 'FSYNC',
@@ -39,7 +39,12 @@ describe('protocol', () => {
       ],
     });
     const request = shardsService.Write.requestDeserialize(bytes);
-    expect(request.hello).toEqual({ version: 1, clusterId: 'c', caller: 'test' });
+    expect(request.hello).toEqual({
+      version: 1,
+      clusterId: 'c',
+      caller: 'test',
+      speaks: [{ format: 'f', lowest: 1, highest: 2 }],
+    });
     expect(request.batchId).toBe(2 ** 40 + 1);
     expect(request.ack).toBe('FSYNC');
     const [batch] = request.shards;
@@ -52,7 +57,7 @@ describe('protocol', () => {
   it('fills absent fields with defaults', () => {
     const request = shardsService.Write.requestDeserialize(Buffer.alloc(0));
     expect(request).toEqual({ hello: null, batchId: 0, ack: 'LOCAL', shards: [], peerWaitMs: 0 });
-    expect(shardsService.Write.responseDeserialize(Buffer.alloc(0))).toEqual({ batchId: 0, shards: [] });
+    expect(shardsService.Write.responseDeserialize(Buffer.alloc(0))).toEqual({ batchId: 0, shards: [], speaks: [] });
   });
 
   // Decoding fills in every field of the proto, so the keys of an empty message are the proto's fields. The literals
@@ -115,7 +120,7 @@ describe('protocol', () => {
       exemplars: 6,
       refusedExemplars: [refusal],
     } as const;
-    const reply = { batchId: 5, shards: [outcome] };
+    const reply = { batchId: 5, shards: [outcome], speaks: [{ format: 'f', lowest: 1, highest: 2 }] };
     expect(shardsService.Write.responseDeserialize(shardsService.Write.responseSerialize(reply))).toEqual(reply);
 
     const copy = { region: 'r', zone: 'z', node: 'n', address: 'a:1', state: 'joining', epoch: 3, from: 'm' };
@@ -140,6 +145,8 @@ describe('protocol', () => {
       callers: [caller],
       moveBytesPerSecond: 32 * 2 ** 20,
       seriesPerShard: 7,
+      speaks: [{ format: 'f', lowest: 1, highest: 2 }],
+      refused: ['r'],
     };
     expect(shardsService.Status.responseDeserialize(shardsService.Status.responseSerialize(status))).toEqual(status);
 

@@ -268,7 +268,7 @@ describe('the write stream', () => {
     exemplars: Buffer.alloc(0),
     metadata: Buffer.alloc(0),
   });
-  const HELLO = { version: 1, clusterId: 'c', caller: 'test' };
+  const HELLO = { version: 1, clusterId: 'c', caller: 'test', speaks: [] };
 
   function open(address: string) {
     const channel = new Channel(address, { clock: env.clock, caller: 'test' });
@@ -489,7 +489,7 @@ describe('a read stream', () => {
     exemplars: null,
     metadata: null,
   };
-  const HELLO = { version: 1, clusterId: 'c', caller: 'test' };
+  const HELLO = { version: 1, clusterId: 'c', caller: 'test', speaks: [] };
 
   function open(address: string) {
     const channel = new Channel(address, { clock: env.clock, caller: 'test' });

@@ -3,7 +3,9 @@ import { SilverbackError } from '../../core/errors.ts';
 import type { Duplex } from '../../core/grpc.ts';
 import { encodeIdentity, makeLabels } from '../../core/labels.ts';
 import { type Aggregator, Groups } from '../../core/promql/groups.ts';
-import { PROTOCOL_VERSION, type ReadReply, type ReadRequest, shardsService } from '../../core/protocol.ts';
+import { type ReadReply, type ReadRequest, shardsService } from '../../core/protocol.ts';
+import { helloOf, SPOKEN } from '../../core/versions.ts';
+import { Refused } from '../../node/hello.ts';
 import { ReadBound, type ReadContext, serveReads } from '../../node/read.ts';
 import type { Shard } from '../../node/shard/shard.ts';
 
@@ -33,10 +35,12 @@ function nodeOf(broken: readonly number[], asked: number[]): ReadContext['node']
     assigned: () => [1, 2, 3, 4],
     clusterId: 'c',
     name: 'n',
+    spoken: SPOKEN,
+    refused: new Refused(() => 0),
   };
 }
 
-const HELLO = { version: PROTOCOL_VERSION, clusterId: 'c', caller: 'test' };
+const HELLO = helloOf(SPOKEN, 'c', 'test');
 
 /** The request as it comes off the wire: with all fields. */
 function received(request: Partial<ReadRequest>): ReadRequest {

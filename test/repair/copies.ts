@@ -1,6 +1,8 @@
 /** Copies of one shard on a simulated machine, that repair from one another without a network in between. */
 import type { Env } from '../../core/env/env.ts';
 import type { Copy, Placement } from '../../core/placement.ts';
+import { helloOf, SPOKEN } from '../../core/versions.ts';
+import { Refused } from '../../node/hello.ts';
 import type { Peer } from '../../node/repair/peer.ts';
 import type { Repair, RepairOptions } from '../../node/repair/repair.ts';
 import type { ServeContext } from '../../node/repair/serve.ts';
@@ -96,6 +98,8 @@ export class Copies {
       const node = {
         name: `n${copy}`,
         clusterId: 'c',
+        spoken: SPOKEN,
+        refused: new Refused(() => 0),
         nowMs: 0,
         find: () => shard,
         assigned: () => [SHARD],
@@ -168,7 +172,7 @@ export class Copies {
 }
 
 function peer({ serveCompare, serveFetch }: typeof engine, node: string, contextOf: () => ServeContext): Peer {
-  const hello = { version: 1, clusterId: 'c', caller: 'test' };
+  const hello = helloOf(SPOKEN, 'c', 'test');
   const { signal: never } = new AbortController();
   return {
     name: `r/${node}`,

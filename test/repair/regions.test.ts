@@ -6,6 +6,7 @@ import { encodeIdentity, makeLabels } from '../../core/labels.ts';
 import { encodeMetadata } from '../../core/metadata.ts';
 import type { Copy, Placement } from '../../core/placement.ts';
 import { shardsService } from '../../core/protocol.ts';
+import { helloOf, SPOKEN } from '../../core/versions.ts';
 import type { Batch } from '../../node/shard/sender.ts';
 import { eventually } from '../local/cluster.ts';
 import { env } from '../node/cluster.ts';
@@ -67,7 +68,7 @@ describe('repair', { timeout: 3 * WAIT_MS }, () => {
     await write(north, [0, 10], 40, 'east');
     for (const region of [east, west, north]) {
       const channel = new Channel(region.copy.address, { clock: env.clock, caller: 'test' });
-      const hello = { version: 1, clusterId: 'c', caller: 'test' };
+      const hello = helloOf(SPOKEN, 'c', 'test');
       const reply = await channel.unary(shardsService.Repair, { hello, shards: [], run: true }, { timeoutMs: WAIT_MS });
       channel.close();
       expect(reply.shards.map(({ shard, rounds, lastError }) => ({ shard, rounds, lastError }))).toEqual([

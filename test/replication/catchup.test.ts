@@ -2,6 +2,8 @@
 import { expect, test } from 'vitest';
 import type { Copy, Placement } from '../../core/placement.ts';
 import { shardsService } from '../../core/protocol.ts';
+import { SPOKEN } from '../../core/versions.ts';
+import { Refused } from '../../node/hello.ts';
 import type { Replication } from '../../node/replication/replication.ts';
 import { Budget } from '../../node/shard/budget.ts';
 import type { Shard } from '../../node/shard/shard.ts';
@@ -54,7 +56,13 @@ async function history(
       const options = { shard, budget, limits, maxSampleAgeMs: Number.POSITIVE_INFINITY, log: { segmentBytes: 4_000 } };
       shards.push(await sim.settle(parts.Shard.open(env, `/d/${shard}`, options)));
     }
-    const node = { name: 'n', clusterId: 'c', find: (id: number) => shards[id] as Shard };
+    const node = {
+      name: 'n',
+      clusterId: 'c',
+      spoken: SPOKEN,
+      refused: new Refused(() => 0),
+      find: (id: number) => shards[id] as Shard,
+    };
     const { origins, frontiers, pace } = replication;
     const context = { env, node, origins, frontiers, pace };
     network.serve(name, shardsService.Replicate, (call) => parts.serveReplication(call, context));

@@ -3,6 +3,7 @@ import { rm } from 'node:fs/promises';
 import { RpcServer } from '../../core/grpc.ts';
 import { encodeIdentity, makeLabels } from '../../core/labels.ts';
 import type { Copy, Placement } from '../../core/placement.ts';
+import { SPOKEN, type Spoken } from '../../core/versions.ts';
 import { Callers } from '../../node/callers.ts';
 import { claimDirectory } from '../../node/directory.ts';
 import { Node } from '../../node/node.ts';
@@ -25,6 +26,8 @@ export class Region {
   readonly messages: string[] = [];
   readonly directory: string;
   readonly #logBudgetBytes: number;
+  /** What it speaks from its next start on. */
+  spoken: Spoken = SPOKEN;
   #address = '127.0.0.1:0';
   #running:
     | { readonly node: Node; readonly replication: Replication; readonly repair: Repair; readonly server: RpcServer }
@@ -76,7 +79,8 @@ export class Region {
     const log = { info: say, warn: say, error: say };
     const claim = await claimDirectory(env, this.directory);
     await claim.record(cluster);
-    const own = { env, name: 'n', region: this.name, log };
+    const { spoken } = this;
+    const own = { env, name: 'n', region: this.name, log, spoken };
     const replication = await Replication.open({
       ...own,
       ...{ zone: 'a', clusterId: 'c', directory: this.directory, frontierBoundMs: 30_000 },
@@ -96,7 +100,7 @@ export class Region {
       node,
       frontiers: replication.frontiers,
       origins: replication.origins,
-      connect: (copy) => connectPeer({ env, region: this.name, node: 'n', clusterId: 'c' }, copy),
+      connect: (copy) => connectPeer({ env, region: this.name, node: 'n', clusterId: 'c', spoken }, copy),
       maxSampleAgeMs: Number.POSITIVE_INFINITY,
       // Rounds are asked for.
       intervalMs: Number.POSITIVE_INFINITY,

@@ -13,6 +13,8 @@
 import type { Copy, Placement } from '../../core/placement.ts';
 import type { AckLevel } from '../../core/protocol.ts';
 import { shardsService } from '../../core/protocol.ts';
+import { SPOKEN } from '../../core/versions.ts';
+import { Refused } from '../../node/hello.ts';
 import type { Replication } from '../../node/replication/replication.ts';
 import { Budget } from '../../node/shard/budget.ts';
 import type { Shard } from '../../node/shard/shard.ts';
@@ -127,7 +129,7 @@ export async function simulate(seed: number, parts: Engine = engine, tilt: Tilt 
       budget: new Budget(1 << 30),
       committed: (durationMs) => replication.committed(durationMs),
     });
-    const node = { name: 'n', clusterId: 'c', find: () => shard };
+    const node = { name: 'n', clusterId: 'c', spoken: SPOKEN, refused: new Refused(() => 0), find: () => shard };
     const { origins, frontiers, pace } = replication;
     const context = { env, node, origins, frontiers, pace };
     network.serve(host.name, shardsService.Replicate, (call) => parts.serveReplication(call, context));
