@@ -22,6 +22,7 @@
  * while more than a third of the nodes vanished at once: then it is more likely that the store or the network is to blame.
  */
 import { planCopies, spreadFirsts } from '../planner.ts';
+import { highestEpoch, spentBy } from './epochs.ts';
 import type { Member } from './member.ts';
 import { isAsked, isHeld, isMove, Load, nextMoves } from './moves.ts';
 import {
@@ -134,10 +135,10 @@ class Places {
   copies: RegionCopy[];
   #epoch: number;
 
-  constructor(shard: number, copies: readonly RegionCopy[]) {
+  constructor(shard: number, current: RegionPlacement) {
     this.shard = shard;
-    this.copies = [...copies];
-    this.#epoch = copies.reduce((most, { epoch }) => Math.max(most, epoch), 0);
+    this.copies = [...(current.shards[shard] as readonly RegionCopy[])];
+    this.#epoch = highestEpoch(current, shard);
   }
 
   count(state: RegionCopy['state']): number {
@@ -223,15 +224,16 @@ class Round {
   }
 
   decide(): Decision {
-    const all = this.#current.shards.map((copies, shard) => new Places(shard, copies));
+    const all = this.#current.shards.map((_, shard) => new Places(shard, this.#current));
     for (const places of all) this.#settle(places);
     this.#supply(all);
     if (this.#isActing && this.#current.moves !== 'paused') this.#begin(all);
     if (this.#isActing && this.#lacks.size === 0 && this.#current.moves === 'on') this.#move(all);
-    const { asked: askedBefore = [], lastMove: _, cordons, ...rest } = this.#current;
+    const { asked: askedBefore = [], lastMove: _, spent: __, cordons, ...rest } = this.#current;
     const changed = all.some(({ copies, shard }) => !isSame(copies, this.#current.shards[shard] as RegionCopy[]));
     const shards = changed ? all.map(({ copies }) => copies) : this.#current.shards;
     const { nodes, isMoved } = this.#nodes(shards);
+    const spent = spentBy(this.#current, shards);
     const forgotten = this.#forgotten();
     const reasons = [
       ...this.#reasons.all,
@@ -249,6 +251,7 @@ class Round {
             copies: this.#wanted,
             nodes,
             shards,
+            ...(spent && { spent }),
             ...(kept.length > 0 && { cordons: Object.fromEntries(kept) }),
             ...(this.#asked.length > 0 && { asked: this.#asked }),
             ...(this.#lastMove > 0 && { lastMove: this.#lastMove }),

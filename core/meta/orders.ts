@@ -2,8 +2,10 @@
  * What somebody who looks after a region asks of its placement: pure functions from one placement to the next. They refuse what
  * cannot be done, and say why; whoever keeps the placement (decide.ts) does the rest.
  */
+
 import { SilverbackError } from '../errors.ts';
 import type { PlannedNode } from '../planner.ts';
+import { spentBy } from './epochs.ts';
 import { isMove, type Move, nextMoves } from './moves.ts';
 import { type AskedMove, type Cordon, isEmptied, type Moves, type RegionCopy, type RegionPlacement } from './region.ts';
 
@@ -167,7 +169,9 @@ export function withoutNode(current: RegionPlacement, name: string): RegionPlace
   const { [name]: lost, ...nodes } = current.nodes;
   if (lost === undefined) return undefined;
   const shards = current.shards.map((copies) => copies.filter(({ node }) => node !== name));
-  return forget({ ...current, nodes, shards }, name);
+  const { spent: _, ...rest } = current;
+  const spent = spentBy(current, shards);
+  return forget({ ...rest, nodes, shards, ...(spent && { spent }) }, name);
 }
 
 /**

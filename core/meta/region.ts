@@ -17,6 +17,11 @@ export interface RegionPlacement {
   readonly lastMove?: number;
   /** Every node that holds a copy, as it last registered. */
   readonly nodes: { readonly [name: string]: { readonly zone: string; readonly address: string } };
+  /**
+   * By shard: the highest epoch there ever was, where the copy that had it was taken away. Epochs are never given twice: what a
+   * node says of the copy that it had must not count for one that it is given later.
+   */
+  readonly spent?: { readonly [shard: string]: number };
   /** Index is the shard. The first copy that can takes its writes. */
   readonly shards: readonly (readonly RegionCopy[])[];
 }

@@ -402,6 +402,27 @@ describe('decide', () => {
     expect(countOn(table, 'a')).toBeGreaterThan(0);
   });
 
+  test('a copy that is given back gets an epoch that no report of the one before counts for', () => {
+    const table = new Table(['a', 'b'], { shardCount: 1 });
+    const [from, to] = table.shards[0]?.startsWith('a') ? ['a', 'b'] : ['b', 'a'];
+    cordon(table, 'draining', from!);
+    table.report(to!, 0, { filled: true });
+    table.pass(0);
+    expect(table.shards).toEqual([`${from}:leaving ${to}:active`]);
+    // What the node says of the copy that it loses, and still says while it does not know that it has another.
+    table.report(from!, 0, { filled: true, drained: true });
+    table.pass(0);
+    expect(table.shards).toEqual([`${to}:active`]);
+    cordon(table, undefined, from!);
+    cordon(table, 'draining', to!);
+    table.pass(2 * GRACE_MS);
+    expect(table.shards).toEqual([`${to}:active ${from}:joining+`]);
+    // So it is where an operator has declared the node of the highest epoch lost.
+    const { placement } = table;
+    const epoch = placement?.shards[0]?.[1]?.epoch ?? 0;
+    expect(withoutNode(placement as RegionPlacement, from!)?.spent).toEqual({ 0: epoch });
+  });
+
   test('with nowhere to go, what is on a node that is drained stays', () => {
     const table = new Table(['a', 'b'], { copies: 2 });
     const before = table.shards;
