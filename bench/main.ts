@@ -3,11 +3,13 @@
  * bench/README.md keeps the figures.
  */
 const BENCHES: Readonly<Record<string, () => Promise<{ run(args: string[]): Promise<void> }>>> = {
+  balance: () => import('./balance.ts'),
   heavy: () => import('./heavy.ts'),
   fill: () => import('./fill.ts'),
   ingest: () => import('./ingest.ts'),
   kernel: () => import('./kernel.ts'),
   log: () => import('./log.ts'),
+  moves: () => import('./moves.ts'),
   peers: () => import('./peers.ts'),
   promql: () => import('./promql.ts'),
   query: () => import('./query.ts'),

@@ -18,10 +18,10 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { Client } from '../client/index.ts';
 import type { AckLevel } from '../core/protocol.ts';
+import { inWords, Load } from './load.ts';
 import { cpuMs } from './server.ts';
 
 const LOCAL = fileURLToPath(new URL('../coordinator/local/main.js', import.meta.url));
-const TICK_MS = 50;
 const PROBE_MS = 20;
 /** Lag, in seconds, at which a region counts as caught up: the lag is told to about a second. */
 const CAUGHT_UP_SECONDS = 2;
@@ -98,7 +98,7 @@ async function announced(child: ChildProcess): Promise<number[]> {
 
 /** CPU of the nodes per sample, in nanoseconds; with two regions also what acknowledgements take. */
 async function cost(cluster: Cluster, rate: number, seconds: number, seriesCount: number): Promise<number> {
-  const load = new Load(cluster.grpc, seriesCount, rate);
+  const load = steadyLoad(cluster, seriesCount, rate);
   await sleep(5_000);
   const before = { cpu: nodesMs(cluster), sent: load.acknowledgedCount, atMs: performance.now() };
   const levels: AckLevel[] = cluster.regionCount === 1 ? ['LOCAL'] : ['LOCAL', 'PEER'];
@@ -117,9 +117,14 @@ async function cost(cluster: Cluster, rate: number, seconds: number, seriesCount
   return nanoseconds;
 }
 
+/** Into east. */
+function steadyLoad({ grpc }: Cluster, seriesCount: number, rate: number): Load {
+  return new Load({ endpoints: [grpc], region: 'east' }, seriesCount, rate);
+}
+
 async function cutOff(cluster: Cluster, rate: number, seconds: number, seriesCount: number): Promise<void> {
   const [, west] = cluster.pids as [number, number];
-  const load = new Load(cluster.grpc, seriesCount, rate);
+  const load = steadyLoad(cluster, seriesCount, rate);
   const east = new Probe(cluster, 'LOCAL');
   const other = new Probe(cluster, 'LOCAL', 'west');
   await sleep(5_000);
@@ -153,47 +158,6 @@ async function cutOff(cluster: Cluster, rate: number, seconds: number, seriesCou
     console.log(
       `writes to ${region}: before ${inWords(before[i] ?? [])}${away}; catching up ${inWords(meanwhile[i] ?? [])}`,
     );
-  }
-}
-
-/** A steady stream of samples into east, as much as is taken. */
-class Load {
-  readonly #client: Client;
-  readonly #timer: NodeJS.Timeout;
-  #next = 0;
-  droppedCount = 0;
-
-  constructor(endpoint: string, seriesCount: number, rate: number) {
-    this.#client = new Client({
-      ...{ endpoints: [endpoint], region: 'east', caller: 'bench', bufferSamples: 400_000 },
-      onDrop: ({ sampleCount }) => {
-        this.droppedCount += sampleCount;
-      },
-    });
-    const series = Array.from({ length: seriesCount }, (_, i) =>
-      this.#client.series({ __name__: 'load', host: `host-${i % 100}`, i: String(i) }),
-    );
-    let owed = 0;
-    let lastMs = performance.now();
-    this.#timer = setInterval(() => {
-      const atMs = performance.now();
-      owed += ((atMs - lastMs) * rate) / 1_000;
-      lastMs = atMs;
-      const timestampMs = Date.now();
-      for (; owed >= 1; owed--) {
-        const i = this.#next++;
-        this.#client.append(series[i % seriesCount]!, timestampMs, Math.round(Math.sin(i) * 1_000) / 100);
-      }
-    }, TICK_MS);
-  }
-
-  get acknowledgedCount(): number {
-    return this.#client.stats().acknowledgedCount;
-  }
-
-  async stop(): Promise<void> {
-    clearInterval(this.#timer);
-    await this.#client.close();
   }
 }
 
@@ -250,11 +214,4 @@ async function lag({ metrics }: Cluster, unit: 'records' | 'seconds'): Promise<n
 
 function nodesMs({ pids }: Cluster): number {
   return cpuMs(pids);
-}
-
-function inWords(times: readonly number[]): string {
-  const sorted = [...times].sort((a, b) => a - b);
-  const at = (part: number) =>
-    (sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))] ?? Number.NaN).toFixed(1);
-  return `p50 ${at(0.5)} p99 ${at(0.99)} max ${at(1)} ms (${times.length})`;
 }

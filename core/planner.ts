@@ -125,6 +125,15 @@ class Plan {
   /** Places every copy that is missing. @returns false when that could not be done with what stays */
   complete(pins: readonly (readonly string[])[] = []): boolean {
     this.#aim();
+    // First what goes straight to a node that lacks some: of what is taken away only because it is too much here, one copy may
+    // fit nowhere, and then others have to make room for it.
+    for (const holder of this.#holders) {
+      for (const shard of [...holder.shards].reverse()) {
+        if (holder.shards.size <= holder.target) break;
+        this.#take(holder, shard);
+        this.#give(this.#neediest(shard) ?? holder, shard);
+      }
+    }
     for (const holder of this.#holders) {
       const isPinned = (shard: number) => Number(pins[shard]?.includes(holder.name) ?? false);
       for (const shard of [...holder.shards].reverse().sort((a, b) => isPinned(a) - isPinned(b))) {
@@ -199,17 +208,22 @@ class Plan {
     return holders.length - owed;
   }
 
-  /** Of the nodes that may take the shard and have not what they shall: one in the zone that wants most, which wants most. */
+  /**
+   * Of the nodes that may take the shard and have not what they shall: one in the zone that wants most, which wants most. Among
+   * equals the first one takes first copies, so that neighbouring shards are spread; further copies go to each in other turns
+   * for each shard, so that every node has its shards together with many others: what it gives up, or loses, fits many.
+   */
   #neediest(shard: number): Holder | undefined {
     const holders = this.#byShard[shard]!;
     let found: Holder | undefined;
-    for (const zone of this.#zones) {
+    const turn = holders.length === 0 ? 0 : scrambled(shard);
+    for (const zone of turned(this.#zones, turn)) {
       if (found !== undefined && zone.want <= found.zone.want) continue;
       // The rules are about zones: what one node that has no copy yet may take, its neighbours may.
       const one = zone.holders.find((holder) => !holder.shards.has(shard));
       if (one === undefined || !this.#takes(one, shard)) continue;
       let best: Holder | undefined;
-      for (const holder of zone.holders) {
+      for (const holder of turned(zone.holders, turn)) {
         const lacks = holder.target - holder.shards.size;
         if (lacks <= 0 || holders.includes(holder)) continue;
         if (best === undefined || lacks > best.target - best.shards.size) best = holder;
@@ -246,6 +260,17 @@ class Plan {
     const holders = this.#byShard[shard]!;
     holders.splice(holders.indexOf(holder), 1);
   }
+}
+
+/** All of them, beginning with another one for each `turn`. */
+function turned<T>(all: readonly T[], turn: number): readonly T[] {
+  const first = turn % Math.max(1, all.length);
+  return first === 0 ? all : [...all.slice(first), ...all.slice(0, first)];
+}
+
+/** A whole number that says nothing of the neighbouring ones' (Knuth's multiplicative hash). */
+function scrambled(value: number): number {
+  return Math.imul(value + 1, 0x9e3779b1) >>> 16;
 }
 
 function fullestFirst(holders: readonly Holder[]): Holder[] {
