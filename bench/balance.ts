@@ -98,7 +98,8 @@ class Region {
   #settle(): Moved {
     const moved: number[] = [];
     for (;;) {
-      const moves = nextMoves(this.#nodes, this.#shards, this.#copies, this.#cordons);
+      const question = { nodes: this.#nodes, shards: this.#shards, copies: this.#copies, cordons: this.#cordons };
+      const moves = nextMoves(question);
       if (moves.length === 0) return { moves: moved.length, bytes: this.bytes(moved) };
       for (const { shard, from, to } of moves) {
         moved.push(shard);

@@ -130,6 +130,7 @@ class Plan {
     for (const holder of this.#holders) {
       for (const shard of [...holder.shards].reverse()) {
         if (holder.shards.size <= holder.target) break;
+        if (pins[shard]?.includes(holder.name)) continue;
         this.#take(holder, shard);
         this.#give(this.#neediest(shard) ?? holder, shard);
       }

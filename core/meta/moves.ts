@@ -53,12 +53,14 @@ export function nextMoves({ nodes, shards, copies, cordons = {}, asked = [], isU
     return open.map(({ name }) => name).sort((a, b) => loadOf(a) - loadOf(b))[0];
   };
   const load = new Load(shards);
+  const isLeft = (node: string) => isEmptied(cordons[node]);
+  // What else is uneven may be even once that is empty.
+  const isEmptying = active.some((own) => own.some(isLeft));
   const moves: Move[] = [];
   for (const [shard, planned] of plan.entries()) {
     const now = active[shard] as string[];
     if (now.length !== (shards[shard] as readonly RegionCopy[]).length) continue;
     if (askedOf.has(shard)) continue;
-    const isLeft = (node: string) => isEmptied(cordons[node]);
     const from =
       now.find(isLeft) ?? now.find((node) => !planned.includes(node) && !(pins[shard] as string[]).includes(node));
     // Nobody waits for a cordoned node: what the plan gives it stays where it is, unless that is to be emptied.
@@ -66,6 +68,7 @@ export function nextMoves({ nodes, shards, copies, cordons = {}, asked = [], isU
       planned.find((node) => !now.includes(node) && cordons[node] === undefined) ??
       (from !== undefined && isLeft(from) ? idlest(now) : undefined);
     if (from === undefined || to === undefined) continue;
+    if (isEmptying && !isLeft(from)) continue;
     if (!isUnbounded && !load.takes(from, to)) continue;
     load.add(from, to);
     moves.push({ shard, from, to });
