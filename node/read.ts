@@ -23,6 +23,7 @@ import type {
 import { type Greeted, greet } from './hello.ts';
 import type { Node } from './node.ts';
 import type { ShardCoverage, TimeRange } from './shard/gaps.ts';
+import { NO_PAGES } from './shard/select.ts';
 import type { Shard } from './shard/shard.ts';
 import type { Interrupt } from './shard/slicer.ts';
 
@@ -264,16 +265,16 @@ async function sendPages(
   pagesOf: (shard: Shard) => AsyncIterable<Uint8Array>,
 ): Promise<Last> {
   const outbox = new Outbox(read);
-  const readOne = async (shard: Shard): Promise<void> => {
-    outbox.begin();
-    try {
-      for await (const page of pagesOf(shard)) await outbox.add(page);
-    } catch (error) {
-      outbox.takeBack();
-      throw error;
-    }
-  };
-  const coverage = await eachShard(node, request, readOne, () => outbox.hasGiven);
+  const coverage = await eachShard(
+    node,
+    request,
+    (shard) => {
+      outbox.begin();
+      const pages = pagesOf(shard);
+      return pages === NO_PAGES ? undefined : outbox.addAll(pages);
+    },
+    () => outbox.hasGiven,
+  );
   return { ...(await outbox.last()), coverage };
 }
 
@@ -302,7 +303,27 @@ class Outbox {
     this.#isSent = false;
   }
 
-  async add(page: Uint8Array): Promise<void> {
+  /**
+   * All of a shard. When it fails midway, nothing of it will be sent, unless some of it is already, so that another copy can be
+   * asked.
+   */
+  async addAll(pages: AsyncIterable<Uint8Array>): Promise<void> {
+    try {
+      for await (const page of pages) await this.#add(page);
+    } catch (error) {
+      this.#takeBack();
+      throw error;
+    }
+  }
+
+  /** What is left, for the last reply. */
+  async last(): Promise<Last> {
+    if (this.#bytes === 0) return {};
+    await this.#read.room();
+    return { page: joined(this.#pages) };
+  }
+
+  async #add(page: Uint8Array): Promise<void> {
     if (page.length > MAX_PAGE_BYTES) {
       const message = `a series has ${page.length} bytes of chunks in the range, at most ${MAX_PAGE_BYTES} can be read at a time`;
       throw new SilverbackError('TOO_LARGE', `${message}; narrow the time range`);
@@ -313,18 +334,10 @@ class Outbox {
     if (this.#bytes >= PAGE_BYTES) await this.#flush();
   }
 
-  /** The shard failed midway: unless some of it is sent already, nothing of it will be, so that another copy can be asked. */
-  takeBack(): void {
+  #takeBack(): void {
     if (this.#isSent) return;
     this.#pages.length = this.#begun.pages;
     this.#bytes = this.#begun.bytes;
-  }
-
-  /** What is left, for the last reply. */
-  async last(): Promise<Last> {
-    if (this.#bytes === 0) return {};
-    await this.#read.room();
-    return { page: joined(this.#pages) };
   }
 
   async #flush(): Promise<void> {
@@ -410,13 +423,13 @@ async function sendGroups(node: ReadContext['node'], request: AggregateRequest, 
 const NEVER_TWICE = (): boolean => false;
 
 /**
- * Reads the asked shards in turn. Returns the ledger: no part of the range of any of them is left out. `hasGiven`: something
- * of the shard that was read last is in the answer.
+ * Reads the asked shards in turn; `read` is undefined where it was done at once. Returns the ledger: no part of the range of any
+ * of them is left out. `hasGiven`: something of the shard that was read last is in the answer.
  */
 async function eachShard(
   node: ReadContext['node'],
   request: ShardsRequest,
-  read: (shard: Shard, id: number) => Promise<void>,
+  read: (shard: Shard, id: number) => Promise<void> | undefined,
   hasGiven: () => boolean,
 ): Promise<WireCoverage[]> {
   const whole: number[] = [];
@@ -429,8 +442,9 @@ async function eachShard(
       // Before and after: what comes while it is read may be missed, and what is found damaged is known afterwards.
       const before = node.gaps(id, request);
       isBegun = true;
-      await read(shard, id);
-      const gaps = [...before, ...node.gaps(id, request)];
+      const pending = read(shard, id);
+      if (pending !== undefined) await pending;
+      const gaps = pending === undefined ? before : [...before, ...node.gaps(id, request)];
       if (gaps.length === 0) whole.push(id);
       else ledger.push(...coverageOf(id, request, gaps).map((entry) => ({ ...entry, given: hasGiven() })));
     } catch (error) {

@@ -23,12 +23,15 @@ export class Ledger {
   constructor(coverage: readonly Coverage[]) {
     const groups = new Map<string, Group>();
     let worst: CoverageState = 'complete';
+    let group: Group | undefined;
     for (const { shard, fromMs, toMs, state, reason = '', copy } of coverage) {
       if (RANK[state] > RANK[worst]) worst = state;
-      const key = `${fromMs} ${toMs} ${state} ${reason}`;
-      let group = groups.get(key);
-      if (group === undefined) {
-        group = { fromMs, toMs, state, reason, shards: new Set(), copies: new Set() };
+      // Mostly all shards say the same.
+      const isSame =
+        group?.fromMs === fromMs && group.toMs === toMs && group.state === state && group.reason === reason;
+      if (group === undefined || !isSame) {
+        const key = `${fromMs} ${toMs} ${state} ${reason}`;
+        group = groups.get(key) ?? { fromMs, toMs, state, reason, shards: new Set(), copies: new Set() };
         groups.set(key, group);
       }
       group.shards.add(shard);

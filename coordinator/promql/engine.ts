@@ -83,9 +83,15 @@ export interface QueryResult {
 
 const NEVER = new AbortController().signal;
 
+/** Trees that are kept, the oldest goes first, and the longest text whose tree is: some MB at most. */
+const PARSED_COUNT = 256;
+const PARSED_LENGTH = 1_024;
+
 export class Engine {
   readonly #env: Pick<Env, 'clock' | 'timers'>;
   readonly #options: Required<EngineOptions>;
+  /** Dashboards and rules ask the same again and again. A tree is never changed. */
+  readonly #parsed = new Map<string, Expr>();
 
   constructor(env: Pick<Env, 'clock' | 'timers'>, options: EngineOptions = {}) {
     this.#env = env;
@@ -108,7 +114,13 @@ export class Engine {
 
   /** Parses and checks a query as this engine would. Throws a QueryError `bad_data`. */
   parse(query: string): Expr {
-    return parse(query, { experimental: this.#options.experimental });
+    const known = this.#parsed.get(query);
+    if (known !== undefined) return known;
+    const expr = parse(query, { experimental: this.#options.experimental });
+    if (query.length > PARSED_LENGTH) return expr;
+    if (this.#parsed.size === PARSED_COUNT) this.#parsed.delete(this.#parsed.keys().next().value as string);
+    this.#parsed.set(query, expr);
+    return expr;
   }
 
   /**
@@ -231,8 +243,9 @@ class Selections {
   readonly #context: QueryContext;
   readonly #annotations: Annotations;
   readonly #maxSeries: number;
-  readonly #coverage = new Map<string, Coverage>();
+  readonly #coverage: Coverage[] = [];
   readonly #counted = new Set<string>();
+  #answerCount = 0;
   seriesCount = 0;
 
   constructor(queryable: Queryable, context: QueryContext, annotations: Annotations, maxSeries: number) {
@@ -242,8 +255,10 @@ class Selections {
     this.#maxSeries = maxSeries;
   }
 
+  /** Each entry once. */
   get coverage(): Coverage[] {
-    return [...this.#coverage.values()];
+    if (this.#answerCount < 2) return this.#coverage;
+    return [...new Map(this.#coverage.map((entry) => [JSON.stringify(entry), entry])).values()];
   }
 
   /** All at once. Selectors that ask for the same share one answer: they are read one after the other. */
@@ -289,7 +304,8 @@ class Selections {
   /** Series of the same selection, by `key`, count once. */
   #took({ warnings, coverage }: Metadata, seriesCount: number, key: string | undefined): void {
     for (const warning of warnings) this.#annotations.storage(warning);
-    for (const entry of coverage) this.#coverage.set(JSON.stringify(entry), entry);
+    for (const entry of coverage) this.#coverage.push(entry);
+    this.#answerCount++;
     if (key !== undefined && this.#counted.has(key)) return;
     if (key !== undefined) this.#counted.add(key);
     this.seriesCount += seriesCount;

@@ -210,8 +210,10 @@ function bounded({ fromMs, toMs }: TimeRange): TimeRange {
   return { fromMs: Math.min(Math.max(0, fromMs), LAST_MS), toMs: Math.min(Math.max(0, toMs), LAST_MS) };
 }
 
-function withoutEmptyReason({ reason, ...entry }: Coverage): Coverage {
-  return reason === undefined || reason === '' ? entry : { ...entry, reason };
+function withoutEmptyReason(entry: Coverage): Coverage {
+  if (entry.reason !== '') return entry;
+  const { shard, fromMs, toMs, state, copy } = entry;
+  return copy === undefined ? { shard, fromMs, toMs, state } : { shard, fromMs, toMs, state, copy };
 }
 
 /** The series of several pages. Each series comes from one copy of its shard, so each label set occurs once. */

@@ -132,6 +132,7 @@ export class Frontiers {
    * origin that knows itself what it has.
    */
   unconfirmed(shard: number, range: TimeRange, except?: string): ShardCoverage[] {
+    if ((this.#origins.get(shard)?.size ?? 0) === 0) return [];
     const lost = this.lost(shard).filter(({ origin }) => origin !== except);
     const found: ShardCoverage[] = lost.map(({ origin, recordCount }) => ({
       ...range,

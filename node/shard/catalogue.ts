@@ -101,7 +101,7 @@ export class Catalogue {
   }
 
   /** The series that satisfy every matcher, ascending. See `Postings.resolve`. */
-  resolve(matchers: readonly CompiledMatcher[], slicer: Slicer): Promise<Uint32Array> {
+  resolve(matchers: readonly CompiledMatcher[], slicer: Slicer): Uint32Array | Promise<Uint32Array> {
     return this.#postings.resolve(matchers, slicer);
   }
 

@@ -141,7 +141,8 @@ export class Gaps {
 
   /** Those that touch the range, in no order. */
   within(range: TimeRange): ShardCoverage[] {
-    const found: ShardCoverage[] = this.#lost.filter((gap) => gap.fromMs <= range.toMs && gap.toMs >= range.fromMs);
+    const found: ShardCoverage[] = [];
+    for (const gap of this.#lost) if (gap.fromMs <= range.toMs && gap.toMs >= range.fromMs) found.push(gap);
     for (const { windowStartMs, reason } of this.#blocks.gaps) {
       const toMs = windowStartMs + WINDOW_MS - 1;
       if (windowStartMs <= range.toMs && toMs >= range.fromMs) {

@@ -245,10 +245,17 @@ export class Postings {
   /**
    * The series that satisfy every matcher, in ascending order, as a copy. A regular expression is tried
    * once per distinct value. No matchers: every series. Of series that come or go meanwhile it may or may not
-   * know. Throws what a matcher's `test` throws.
+   * know. Found at once when each matcher names one value. Throws what a matcher's `test` throws.
    */
-  async resolve(matchers: readonly CompiledMatcher[], slicer: Slicer): Promise<Uint32Array> {
-    const indexed = await this.#resolveIndexed(matchers, slicer);
+  resolve(matchers: readonly CompiledMatcher[], slicer: Slicer): Uint32Array | Promise<Uint32Array> {
+    const indexed = this.#resolveIndexed(matchers, slicer);
+    return indexed instanceof Promise
+      ? indexed.then((ids) => this.#living(ids, matchers))
+      : this.#living(indexed, matchers);
+  }
+
+  /** What the lists gave, without the dead, and with those that are not in the lists yet. */
+  #living(indexed: Uint32Array, matchers: readonly CompiledMatcher[]): Uint32Array {
     if (this.#deadCount === 0 && this.#sweeping === undefined && this.#late.size === 0) return indexed;
     const found = new IdSet(this.#top);
     for (const id of indexed) if (!this.#isDead(id)) found.add(id);
@@ -258,7 +265,7 @@ export class Postings {
     return found.toArray();
   }
 
-  async #resolveIndexed(matchers: readonly CompiledMatcher[], slicer: Slicer): Promise<Uint32Array> {
+  #resolveIndexed(matchers: readonly CompiledMatcher[], slicer: Slicer): Uint32Array | Promise<Uint32Array> {
     let candidates: Uint32Array | undefined;
     const subtract: CompiledMatcher[] = [];
     const gather: CompiledMatcher[] = [];
@@ -279,6 +286,18 @@ export class Postings {
       candidates = candidates === undefined ? members.slice() : intersect(candidates, members);
       if (candidates.length === 0) return EMPTY;
     }
+    if (candidates !== undefined && gather.length === 0 && subtract.length === 0) return candidates;
+    return this.#sift(candidates, gather, subtract, slicer);
+  }
+
+  /** The candidates (undefined: every series) that have a value that `gather` accept, and none that `subtract` refuse. */
+  async #sift(
+    given: Uint32Array | undefined,
+    gather: readonly CompiledMatcher[],
+    subtract: readonly CompiledMatcher[],
+    slicer: Slicer,
+  ): Promise<Uint32Array> {
+    let candidates = given;
     for (const matcher of gather) {
       const union = await this.#union(matcher.name, matcher, true, slicer);
       candidates = candidates === undefined ? union.toArray() : candidates.filter((id) => union.has(id));

@@ -70,17 +70,18 @@ export interface SeriesSink {
 }
 
 /**
- * The pages of `ids` (ascending, resolved when `catalogue.releaseCount` was `releaseCount`). Series without samples in the
+ * The pages of `resolved` (series ids, ascending, resolved when `catalogue.releaseCount` was `releaseCount`). Series without samples in the
  * range are left out, as far as chunk bounds tell. Throws TOO_LARGE past a limit, CORRUPT for a block that cannot be read.
  */
 export async function* selectPages(
   source: Source,
-  ids: Uint32Array,
+  resolved: Uint32Array | Promise<Uint32Array>,
   releaseCount: number,
   range: { readonly fromMs: number; readonly toMs: number },
   limits: SelectLimits,
   slicer: Slicer,
 ): AsyncGenerator<Uint8Array> {
+  const ids = resolved instanceof Promise ? await resolved : resolved;
   if (ids.length === 0) return;
   const page = new Page(source.shard);
   const sink = new PageSink(source.kernel, page, range);
@@ -91,6 +92,11 @@ export async function* selectPages(
     page.release();
   }
 }
+
+/** What a selection that finds no series gives: most shards have nothing of a narrow one. */
+export const NO_PAGES: AsyncGenerator<Uint8Array> = (async function* () {
+  // No page.
+})();
 
 /** Chunks as they are where that will do, merged by the kernel where not. */
 class PageSink implements SeriesSink {

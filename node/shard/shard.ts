@@ -42,7 +42,7 @@ import { Replica } from './replica.ts';
 import { Retention } from './retention.ts';
 import { digestWindow, hasDead, livingMembersOf, verifyBlock, type Windows } from './seal.ts';
 import { Sealer } from './sealer.ts';
-import { identityPages, type SelectLimits, type Source, selectPages } from './select.ts';
+import { identityPages, NO_PAGES, type SelectLimits, type Source, selectPages } from './select.ts';
 import { Intake, type Sender } from './sender.ts';
 import { type Interrupt, Slicer } from './slicer.ts';
 import { type ShardStats, shardStats } from './stats.ts';
@@ -247,13 +247,16 @@ export class Shard {
   /**
    * The series that match, with all their samples in the range (and perhaps more), as select pages of about 256 KiB that
    * the caller may keep. Yields to other work about every millisecond, and rejects with the signal's reason once it is aborted.
+   * `NO_PAGES` where that is known at once. To be read at once.
    * @throws INVALID_ARGUMENT (a matcher), TOO_LARGE (a limit), CORRUPT (a block that was found unsound just now)
    */
-  async *select(request: ShardSelect, signal?: Interrupt): AsyncGenerator<Uint8Array> {
+  select(request: ShardSelect, signal?: Interrupt): AsyncGenerator<Uint8Array> {
     const slicer = this.#slicer(signal);
     const releaseCount = this.#catalogue.releaseCount;
-    const ids = await this.#catalogue.resolve(request.matchers.map(compileMatcher), slicer);
-    yield* selectPages(this.#source, ids, releaseCount, request, request, slicer);
+    const ids = this.#catalogue.resolve(request.matchers.map(compileMatcher), slicer);
+    return ids instanceof Uint32Array && ids.length === 0
+      ? NO_PAGES
+      : selectPages(this.#source, ids, releaseCount, request, request, slicer);
   }
 
   /**

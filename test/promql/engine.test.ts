@@ -161,6 +161,20 @@ describe('an answer', () => {
     expect(value).toMatchObject({ type: 'vector', values: Float64Array.of(20) });
   });
 
+  it('evaluates a text that it has parsed before as if it were new', async () => {
+    const engine = new Engine(nodeEnv);
+    for (const text of ['sum(rate(c_total[1m:15s] @ end()))', 'sum(c_total) + sum(c_total offset 30s)']) {
+      for (const time of [range, { ...range, endMs: range.endMs + MINUTE_MS }, { timeMs: MINUTE_MS }]) {
+        const [known, fresh] = [
+          await engine.query(store, text, time),
+          await new Engine(nodeEnv).query(store, text, time),
+        ];
+        expect(known.value).toEqual(fresh.value);
+      }
+      expect(engine.parse(text)).toBe(engine.parse(text));
+    }
+  });
+
   it('is refused with a QueryError for bad text', async () => {
     await expect(new Engine(nodeEnv).query(store, 'sum(', range)).rejects.toBeInstanceOf(QueryError);
   });

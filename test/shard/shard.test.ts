@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { encodeIdentity, makeLabels } from '../../core/labels.ts';
 import { Budget } from '../../node/shard/budget.ts';
 import type { ShardOptions } from '../../node/shard/options.ts';
+import { NO_PAGES } from '../../node/shard/select.ts';
 import type { AppendOutcome, Batch, Sender } from '../../node/shard/sender.ts';
 import { Shard } from '../../node/shard/shard.ts';
 import { Sim } from '../sim/sim.ts';
@@ -377,6 +378,14 @@ describe('reading', () => {
     };
     await bench.sim.settle(query());
     expect(found.sort()).toEqual(['s10', 's11']);
+    for (const [value, isNothing] of [
+      ['s10', false],
+      ['s99', true],
+    ] as const) {
+      const pages = bench.shard.select({ ...EVERYTHING, matchers: [{ name: 's', op: '=', value }] });
+      expect(pages === NO_PAGES).toBe(isNothing);
+      expect((await bench.sim.settle(pages.next())).done).toBe(isNothing);
+    }
     expect(await textsOf(bench, (found) => bench.shard.labelNames(EVERYTHING, [], found))).toEqual([
       '__name__',
       'half',
