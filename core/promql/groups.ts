@@ -143,13 +143,6 @@ export class Groups {
     return group;
   }
 
-  #absorb(group: Group): void {
-    const key = this.#keyer.key(group.labels);
-    const own = this.#byKey.get(key);
-    if (own === undefined) this.#byKey.set(key, group);
-    else own.partial.merge(group.partial.columns);
-  }
-
   #lookedAt({ samples, series, perStep }: Looked): void {
     this.looked.samples += samples;
     this.looked.series += series;
@@ -161,30 +154,18 @@ export class Groups {
   /** Pages of about `pageBytes`, at least one; the first says what was looked at. */
   *pages(pageBytes: number): Generator<Uint8Array> {
     const { samples, series, perStep } = this.looked;
-    let parts: Uint8Array[] = [new Uint8Array(Float64Array.of(samples, series).buffer)];
-    if (perStep !== undefined) parts.push(bytesOf(perStep));
-    let length = HEAD_BYTES + parts.reduce((sum, part) => sum + part.length, 0);
-    let isFirst = true;
-    let groupCount = 0;
-    const head = (): Uint8Array => new Uint8Array(Uint32Array.of(isFirst ? LOOKED : 0, groupCount).buffer);
+    const page = new PageWriter();
+    page.begin(LOOKED);
+    page.bytes(bytesOf(Float64Array.of(samples, series)));
+    if (perStep !== undefined) page.bytes(bytesOf(perStep));
     for (const { labels, partial } of this.#byKey.values()) {
-      const identity = encodeIdentity(labels);
-      parts.push(new Uint8Array(Uint32Array.of(identity.length).buffer), identity);
-      length += 4 + identity.length;
-      for (const column of partial.columns) {
-        const bytes = bytesOf(column);
-        parts.push(bytes);
-        length += bytes.length;
+      if (page.length >= pageBytes) {
+        yield page.take();
+        page.begin(0);
       }
-      groupCount++;
-      if (length < pageBytes) continue;
-      yield Buffer.concat([head(), ...parts]);
-      parts = [];
-      length = HEAD_BYTES;
-      isFirst = false;
-      groupCount = 0;
+      page.group(encodeIdentity(labels), partial.columns);
     }
-    if (isFirst || groupCount > 0) yield Buffer.concat([head(), ...parts]);
+    yield page.take();
   }
 
   /** Merges a page. @throws CORRUPT when its lengths do not add up; TooFine. */
@@ -209,13 +190,22 @@ export class Groups {
       if (column !== undefined) fill(column, page, next(column.byteLength));
       this.#lookedAt({ samples, series, perStep: column });
     }
+    /** What is merged at once needs no columns of its own. */
+    let spare: Partial | undefined;
     for (let i = 0; i < groupCount; i++) {
       const identityBytes = view.getUint32(next(4), true);
       const from = next(identityBytes);
       const labels = trustedLabels(page.subarray(from, from + identityBytes));
-      const partial = this.#open(steps);
-      for (const column of partial.columns) fill(column, page, next(column.byteLength));
-      this.#absorb({ labels, partial });
+      const key = this.#keyer.key(labels);
+      const own = this.#byKey.get(key)?.partial;
+      const partial: Partial = (own && spare) ?? this.#open(steps);
+      const { columns } = partial;
+      for (const column of columns) fill(column, page, next(column.byteLength));
+      if (own === undefined) this.#byKey.set(key, { labels, partial });
+      else {
+        own.merge(columns);
+        spare = partial;
+      }
     }
     if (at !== page.length) throw new SilverbackError('CORRUPT', `an aggregate page has bytes after byte ${at}`);
   }
@@ -226,6 +216,50 @@ export class TooFine extends Error {
   /** The page that says so. */
   static get page(): Uint8Array {
     return new Uint8Array(Uint32Array.of(TOO_FINE, 0).buffer);
+  }
+}
+
+/** Writes aggregate pages, one after the other, into the same memory. */
+class PageWriter {
+  #bytes = new Uint8Array(4_096);
+  #view = new DataView(this.#bytes.buffer);
+  #groupCount = 0;
+  length = 0;
+
+  begin(flags: number): void {
+    this.#view.setUint32(0, flags, true);
+    this.#groupCount = 0;
+    this.length = HEAD_BYTES;
+  }
+
+  bytes(bytes: Uint8Array): void {
+    this.#reserve(bytes.length);
+    this.#bytes.set(bytes, this.length);
+    this.length += bytes.length;
+  }
+
+  group(identity: Uint8Array, columns: Partial['columns']): void {
+    this.#reserve(4);
+    this.#view.setUint32(this.length, identity.length, true);
+    this.length += 4;
+    this.bytes(identity);
+    for (const column of columns) this.bytes(bytesOf(column));
+    this.#groupCount++;
+  }
+
+  /** The page, as a copy. */
+  take(): Uint8Array {
+    this.#view.setUint32(4, this.#groupCount, true);
+    return this.#bytes.slice(0, this.length);
+  }
+
+  #reserve(byteCount: number): void {
+    const needed = this.length + byteCount;
+    if (needed <= this.#bytes.length) return;
+    const grown = new Uint8Array(2 * needed);
+    grown.set(this.#bytes.subarray(0, this.length));
+    this.#bytes = grown;
+    this.#view = new DataView(grown.buffer);
   }
 }
 
