@@ -1,10 +1,11 @@
 /** Small disks for nodes, in memory, that can be filled. Mounting takes root. */
 import { spawnSync } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, cpSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 
 const DISK_BYTES = 256 << 20;
 const BALLAST = 'ballast';
+const KEPT = '.kept';
 
 export class Disks {
   readonly #directories: ReadonlyMap<string, string>;
@@ -45,8 +46,16 @@ export class Disks {
     rmSync(this.#ballastOf(name), { force: true });
   }
 
-  close(): void {
-    for (const directory of this.#mounted.splice(0)) spawnSync('umount', ['-l', directory]);
+  /** `keeps`: what is on the disks is left where they were, but for what filled them. */
+  close(keeps = false): void {
+    for (const directory of this.#mounted.splice(0)) {
+      rmSync(join(directory, BALLAST), { force: true });
+      if (keeps) cpSync(directory, `${directory}${KEPT}`, { recursive: true });
+      spawnSync('umount', ['-l', directory]);
+      if (!keeps) continue;
+      rmSync(directory, { recursive: true });
+      renameSync(`${directory}${KEPT}`, directory);
+    }
   }
 
   #ballastOf(name: string): string {

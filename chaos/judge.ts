@@ -38,6 +38,8 @@ export interface Stretch {
   readonly toMs: number;
   readonly state: 'complete' | 'unconfirmed' | 'missing';
   readonly reason: string;
+  /** Whose samples these are. */
+  readonly copy?: string;
 }
 
 /** What PromQL counted in an answer that called itself complete as a whole. */
@@ -196,9 +198,10 @@ export class Judge {
         if (missing.size > 0) lacking.set(series, missing);
       }
       if (lacking.size === 0) continue;
-      const { region, askedMs } = answer;
+      const { region, askedMs, coverage } = answer;
+      const copy = coverage.find(({ shard }) => shard === part.shard)?.copy ?? 'nobody';
       const age = `acknowledged more than ${((askedMs - frontierMs) / 1_000).toFixed(1)} s before`;
-      const words = `${region}, asked at ${askedMs}, called ${part.fromMs}..${part.toMs} of shard ${part.shard} complete without ${inWords(lacking)}, ${age}`;
+      const words = `${region}, asked at ${askedMs}, called ${part.fromMs}..${part.toMs} of shard ${part.shard} from ${copy} complete without ${inWords(lacking)}, ${age}`;
       violations.push({ rule: 'incomplete', words });
     }
     return violations;

@@ -231,11 +231,14 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
     return [cut, { atMs: cut.atMs + cut.forMs / 2, forMs: random.int(100, cut.forMs), act: kill }];
   },
   mixed,
-  /** A node is drained and may have copies again: they move away and back. */
-  drain: (random, ground, spanMs) =>
-    operations(random, ground, spanMs, (region, names) => {
-      return { what: 'cordon', region, name: random.pick(names), mode: 'drain' };
-    }),
+  /** A node is drained and may have copies again: they move away and back while the regions lose one another. */
+  drain: (random, ground, spanMs) => {
+    const region = random.pick(REGIONS);
+    const name = random.pick(ground.nodesOf(region));
+    const drained = operate(random, spanMs, { what: 'cordon', region, name, mode: 'drain' });
+    const kind = random.pick(['cut', 'half-open'] as const);
+    return [drained, once(random, spanMs, link(between(ground), { kind }))];
+  },
   /** A node is taken away with its disk once it is called safe, and is new. */
   replace: (random, ground, spanMs) =>
     operations(random, ground, spanMs, (region, names) => ({ what: 'replace', region, name: random.pick(names) })),

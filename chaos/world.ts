@@ -246,11 +246,12 @@ export class World {
     this.#namespaces.drop(from, to, isDropped);
   }
 
-  async close(): Promise<void> {
+  /** `keepsDisks`: for who wants to look at them. */
+  async close(keepsDisks: boolean): Promise<void> {
     await this.operator.close();
     await this.fleet.kill();
     this.proxies.close();
-    this.disks?.close();
+    this.disks?.close(keepsDisks);
   }
 
   /** Its directory may be a disk of its own, and stays. */

@@ -129,7 +129,7 @@ describe('planted', () => {
     const askedMs = FIRST_MS + 60 * STEP_MS;
     scene.judge.answered(scene.answer('west', askedMs, askedMs - BOUND_MS - STEP_MS));
     const found =
-      /^incomplete: west, asked at \d+, called .* of shard (\d) complete without 2 samples of 2 series \(series \d ticks 39\.\.39/;
+      /^incomplete: west, asked at \d+, called .* of shard (\d) from \w+ complete without 2 samples of 2 series \(series \d ticks 39\.\.39/;
     expect(scene.rules).toEqual([expect.stringMatching(found), expect.stringMatching(found)]);
   });
 
