@@ -86,7 +86,7 @@ export function evenMoves(current: RegionPlacement, living: readonly PlannedNode
 export function withAsked(current: RegionPlacement, moves: readonly Asked[]): RegionPlacement {
   let { lastMove = 0 } = current;
   const asked: AskedMove[] = moves.map((move) => ({ move: ++lastMove, ...move }));
-  return { ...current, asked: [...(current.asked ?? []), ...asked], lastMove };
+  return tidy({ ...current, asked: [...(current.asked ?? []), ...asked], lastMove });
 }
 
 /** The placement in which copies move to even things out, wherever they were put by hand. */

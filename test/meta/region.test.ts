@@ -70,6 +70,33 @@ describe('a region in trouble', () => {
     TIME_MS,
   );
 
+  test(
+    'operators move, hold and call off copies in the middle of it: nothing is lost, and in the end all that was asked for is done',
+    () => {
+      let operations = 0;
+      for (const seed of SEEDS) {
+        const troubles = troublesOf(seed);
+        const region = new SimRegion(seed, rules, troubles);
+        region.run(30_000);
+        for (let round = 0; round < 12 && region.violations.length === 0; round++) {
+          for (let order = 0; order < 4; order++) {
+            region.operate();
+            region.run(region.random.pick([500, 2_000, 10_000]));
+          }
+          if (region.random.chance(0.5)) region.trouble(troubles.outages);
+        }
+        region.heal();
+        region.even();
+        region.heal();
+        expect(region.unsettled(), `seed ${seed}`).toEqual([]);
+        expect(region.placement?.asked, `seed ${seed}`).toBeUndefined();
+        operations += region.operations;
+      }
+      expect(operations).toBeGreaterThan(5 * SEEDS.length);
+    },
+    TIME_MS,
+  );
+
   test('with the store away for ten lease times nothing moves, not even when it returns', () => {
     for (const seed of SEEDS) {
       const region = new SimRegion(seed, rules, troublesOf(seed));
@@ -101,6 +128,13 @@ describe('planted: found by the region in trouble', () => {
       {
         replace: "copy.state !== 'joining' || this.#reportOf(shard, copy)?.filled !== true",
         by: "copy.state !== 'joining'",
+      },
+    ],
+    [
+      'a move after which the old copy is gone at once',
+      {
+        replace: 'this.copies = this.copies.map((one) => (one === source ? next : one));',
+        by: 'this.copies = this.copies.filter((one) => one !== source || next === undefined);',
       },
     ],
     ['nobody takes over', { replace: 'if (count > 0) this.#lacks.set', by: 'if (count > 99) this.#lacks.set' }],

@@ -3,8 +3,20 @@
  * a placer that is stopped, clients and nodes that look at an old placement. Writes are numbers; what is acknowledged must
  * always lie in a copy that the placement names, and in the end in all of them.
  */
+
+import { SilverbackError } from '../../core/errors.ts';
 import type { beginning, DecideOptions, Decision, decide, Memory } from '../../core/meta/decide.ts';
-import { withCordon, withoutNode } from '../../core/meta/orders.ts';
+import {
+  evenMoves,
+  orderedMoves,
+  withAsked,
+  withCordon,
+  withHeldMove,
+  withMoves,
+  withoutMove,
+  withoutNode,
+  withoutPins,
+} from '../../core/meta/orders.ts';
 import type { CopyReport, CopyReports, Cordon, RegionCopy, RegionPlacement } from '../../core/meta/region.ts';
 import { nextTenure, type Tenure } from '../../node/tenure.ts';
 import { Seeded } from '../sim/random.ts';
@@ -58,6 +70,8 @@ export class SimRegion {
   /** Written placements. */
   commits = 0;
   alarms = 0;
+  /** What operators asked for and got. */
+  operations = 0;
   /** What broke a rule. */
   readonly violations: string[] = [];
   /** By shard. */
@@ -171,6 +185,47 @@ export class SimRegion {
   cordon(name: string, cordon: Cordon | undefined): void {
     if (this.placement === undefined || !this.isStoreUp) return;
     this.placement = withCordon(this.placement, name, cordon) ?? this.placement;
+    this.#calmSinceMs = this.nowMs;
+  }
+
+  /** An operator asks for something that may or may not be possible now. */
+  operate(): void {
+    const { placement, random } = this;
+    if (placement === undefined || !this.isStoreUp) return;
+    const living = this.nodes.filter(({ leaseUntilMs }) => leaseUntilMs > this.nowMs);
+    const move = random.int(1, (placement.lastMove ?? 0) + 2);
+    const ways: readonly (() => RegionPlacement | undefined)[] = [
+      () => {
+        const shards = [random.int(0, this.options.shardCount)];
+        const order = { shards, to: random.pick(this.nodes).name, from: random.pick(this.nodes).name };
+        return withAsked(placement, orderedMoves(placement, living, order));
+      },
+      () => withAsked(withoutPins(placement), evenMoves(placement, living)),
+      () => withoutMove(placement, move),
+      () => withHeldMove(placement, move, random.chance(0.3)),
+      () => withMoves(placement, random.pick(['on', 'on', 'paused', 'off'] as const)),
+    ];
+    try {
+      const next = random.pick([ways[0], ...ways] as typeof ways)();
+      if (next === undefined) return;
+      this.placement = next;
+      this.operations++;
+      this.#calmSinceMs = this.nowMs;
+    } catch (error) {
+      if (!(error instanceof SilverbackError)) throw error;
+    }
+  }
+
+  /** Nothing is held any more, and every node is to have its share. */
+  even(): void {
+    let placement = this.placement as RegionPlacement;
+    for (const own of placement.shards) {
+      for (const { move, state } of own) {
+        if (move !== undefined && state === 'joining') placement = withHeldMove(placement, move, false) ?? placement;
+      }
+    }
+    for (const { move } of placement.asked ?? []) placement = withHeldMove(placement, move, false) ?? placement;
+    this.placement = withoutPins(withMoves(placement, 'on') ?? placement);
     this.#calmSinceMs = this.nowMs;
   }
 
