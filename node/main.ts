@@ -37,6 +37,10 @@ const IN_FLIGHT = { maxBytes: 128 * 1024 * 1024, maxCount: 4_096 };
 /** How long the last replies may take to reach their sockets after SIGTERM. */
 const REPLY_MS = 100;
 
+/** How long the other copies may take to get what this node acknowledged last before it stops. */
+const DELIVER_MS = 3_000;
+const DELIVER_POLL_MS = 20;
+
 async function main(): Promise<void> {
   const settings = await readSettings({
     name: 'silverback-node',
@@ -213,6 +217,11 @@ async function main(): Promise<void> {
   }
 
   log.info({}, 'stopping');
+  // What it acknowledged is in the other copies before they have to answer without it.
+  node.retire();
+  for (let waitedMs = 0; waitedMs < DELIVER_MS && !replication.isAbreast; waitedMs += DELIVER_POLL_MS) {
+    await new Promise<void>((resolve) => void env.timers.after(DELIVER_POLL_MS, resolve));
+  }
   // Streams of clients never end by themselves: closing the shards answers what is under way, then the server may go.
   const drained = server.drain();
   replication.close();

@@ -113,6 +113,7 @@ export class Node implements Greeted {
   #turn: Promise<void> = Promise.resolve();
   #assigned = false;
   #closing = false;
+  #isRetired = false;
 
   /** Opens no shard yet. */
   constructor(options: NodeOptions) {
@@ -208,8 +209,14 @@ export class Node implements Greeted {
     throw new SilverbackError('UNAVAILABLE', `shard ${id} ${what}`, { retryAfterMs: RETRY_MS });
   }
 
+  /** From now on writers are sent to other copies; all else goes on. */
+  retire(): void {
+    this.#isRetired = true;
+  }
+
   /** The same, to write to. Throws NOT_OWNER also when the copy takes no more writes. */
   taker(id: number): Shard {
+    if (this.#isRetired) throw new SilverbackError('UNAVAILABLE', `node ${this.name} is stopping`);
     const shard = this.find(id);
     const tenure = this.#slots.get(id)?.tenure;
     const why = tenure?.state === 'leaving' ? 'is leaving' : tenure?.isArriving ? 'is still on its way to' : undefined;

@@ -48,7 +48,6 @@ export function statusText(report: StatusReport, width: number): string {
           .concat(...listed(nodesDown.map(({ region, node, reason }) => `${region}/${node}: ${reason}`))),
       ],
       ['Shards', shardsText(report)],
-      ...movesRows(report),
       ['Restarts', restartsText(report)],
       ...(report.refused.length === 0
         ? []
@@ -60,6 +59,7 @@ export function statusText(report: StatusReport, width: number): string {
               ),
             ],
           ] as const)),
+      ...movesRows(report),
       ...(incomplete.length === 0
         ? []
         : ([

@@ -147,6 +147,18 @@ export class Replication {
     });
   }
 
+  /** Everything in the logs that entered the cluster here is in the log of each other copy that can be reached. */
+  get isAbreast(): boolean {
+    for (const { link } of this.#links.values()) {
+      if (!link.isConnected) continue;
+      for (const { shard, progress } of link.lanes) {
+        const tail = this.#shards.get(shard)?.cursors.log.tail();
+        if (tail !== undefined && progress.delivered.sequence < tail.sequence) return false;
+      }
+    }
+    return true;
+  }
+
   lags(): Lag[] {
     const { clock } = this.#options.env;
     const nowMs = clock.monotonicMs();
