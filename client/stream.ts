@@ -8,7 +8,7 @@
 
 import type { Env, Timer } from '../core/env/env.ts';
 import { SilverbackError } from '../core/errors.ts';
-import { type Channel, type ClientDuplexStream, fromStatus, wasNeverSent } from '../core/grpc.ts';
+import { brokenBy, type Channel, type ClientDuplexStream, wasNeverSent } from '../core/grpc.ts';
 import {
   type AckLevel,
   type Method,
@@ -209,7 +209,7 @@ export class NodeStream {
     call.on('data', (reply) => {
       if (this.#call === call) this.#take(reply);
     });
-    call.on('error', (error) => broke(fromStatus(error), !wasNeverSent(error)));
+    call.on('error', (error) => broke(brokenBy(error), !wasNeverSent(error)));
     // A stream that ended well has no `error`; its node is stopping.
     call.on('status', () => broke(new SilverbackError('UNAVAILABLE', 'the node ended the stream'), true));
     const { spoken = SPOKEN, clusterId, caller } = this.#options;

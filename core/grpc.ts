@@ -465,3 +465,14 @@ export function fromStatus(error: Error): SilverbackError {
   const known = grpcCode === undefined ? undefined : CODE_OF_STATUS[grpcCode];
   return new SilverbackError(known ?? 'INTERNAL', message, { cause: error });
 }
+
+/**
+ * The error of a stream that this side did not end. Statuses that grpc made itself for it, such as one that ended without a status
+ * because its server stopped, say that the connection is gone, whatever they are called.
+ */
+export function brokenBy(error: Error): SilverbackError {
+  const known = fromStatus(error);
+  const isCoded = (error as Partial<ServiceError>).metadata?.get(CODE_KEY)[0] !== undefined;
+  if (isCoded || (known.code !== 'INTERNAL' && known.code !== 'CANCELLED')) return known;
+  return new SilverbackError('UNAVAILABLE', known.message, { cause: error });
+}

@@ -1,9 +1,10 @@
 import { once } from 'node:events';
 import { connect } from 'node:http2';
+import { Metadata, status } from '@grpc/grpc-js';
 import { afterEach, describe, expect, it } from 'vitest';
 import { nodeEnv } from '../../core/env/node.ts';
 import { SilverbackError } from '../../core/errors.ts';
-import { Channel, MAX_MESSAGE_BYTES, RpcServer, WINDOW_BYTES } from '../../core/grpc.ts';
+import { brokenBy, Channel, MAX_MESSAGE_BYTES, RpcServer, WINDOW_BYTES } from '../../core/grpc.ts';
 import {
   clusterService,
   type PlacementReply,
@@ -303,5 +304,23 @@ describe('a duplex', () => {
     call.end();
     await once(call, 'end');
     expect(replies).toBe(count);
+  });
+});
+
+describe('a stream that broke', () => {
+  const of = (code: status, details: string, metadata = new Metadata()) =>
+    brokenBy(Object.assign(new Error(details), { code, details, metadata }));
+
+  it('is a connection that is gone, whatever grpc calls it', () => {
+    const details = 'Received RST_STREAM with code 0 (Call ended without gRPC status)';
+    expect(of(status.INTERNAL, details)).toMatchObject({ code: 'UNAVAILABLE', message: details, retryable: true });
+    expect(of(status.CANCELLED, 'Call cancelled')).toMatchObject({ code: 'UNAVAILABLE' });
+    expect(of(status.UNIMPLEMENTED, 'no such method')).toMatchObject({ code: 'VERSION' });
+  });
+
+  it('is what the other side said, where it said it', () => {
+    const metadata = new Metadata();
+    metadata.set('silverback-code', 'INTERNAL');
+    expect(of(status.INTERNAL, 'a bug', metadata)).toMatchObject({ code: 'INTERNAL', message: 'a bug' });
   });
 });
