@@ -1,6 +1,6 @@
 /**
  * A program that writes to a node as fast as its connections take it, with no regard to what it is answered, until its input
- * ends; then it prints what that was: `{"replies": {code: count}, "message", "retryAfterMs"}`.
+ * ends; then it prints what that was: `{"replies": {code: count}, "messages": [with N for numbers], "retryAfterMs"}`.
  * Arguments: the node's host:port, connections, samples of a request, the caller's name.
  */
 import { nodeEnv } from '../core/env/node.ts';
@@ -12,9 +12,10 @@ import { helloOf, SPOKEN } from '../core/versions.ts';
 const [address = '', connections, samples, caller = 'flooder'] = process.argv.slice(2);
 const sampleCount = Number(samples);
 const NO_BYTES = new Uint8Array(0);
+const MAX_MESSAGES = 16;
 
 const replies: Record<string, number> = {};
-let message = '';
+const messages = new Set<string>();
 let retryAfterMs = 0;
 let stopping = false;
 
@@ -55,7 +56,7 @@ async function flood(connection: number): Promise<void> {
     for (const outcome of reply.shards) {
       count(outcome.code);
       if (outcome.code !== 'RESOURCE_EXHAUSTED' && outcome.code !== 'TOO_LARGE') continue;
-      message = outcome.message;
+      if (messages.size < MAX_MESSAGES) messages.add(outcome.message.replace(/\d+/g, 'N'));
       retryAfterMs = outcome.retryAfterMs;
     }
   });
@@ -74,7 +75,7 @@ async function flood(connection: number): Promise<void> {
 }
 
 process.stdin.on('end', () => {
-  process.stdout.write(`${JSON.stringify({ replies, message, retryAfterMs })}\n`, () => process.exit());
+  process.stdout.write(`${JSON.stringify({ replies, messages: [...messages], retryAfterMs })}\n`, () => process.exit());
   stopping = true;
 });
 process.stdin.resume();

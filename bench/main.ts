@@ -10,6 +10,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ run(args: string[]): Prom
   kernel: () => import('./kernel.ts'),
   log: () => import('./log.ts'),
   moves: () => import('./moves.ts'),
+  overload: () => import('./overload.ts'),
   peers: () => import('./peers.ts'),
   promql: () => import('./promql.ts'),
   query: () => import('./query.ts'),

@@ -1,6 +1,7 @@
 /** The process of a shard node: flags, wiring, signals. */
 
 import { readSettings } from '../core/config.ts';
+import type { Env } from '../core/env/env.ts';
 import { nodeEnv } from '../core/env/node.ts';
 import { SilverbackError } from '../core/errors.ts';
 import { RpcServer } from '../core/grpc.ts';
@@ -17,6 +18,7 @@ import { reachedAt } from '../core/peers.ts';
 import { Callers } from './callers.ts';
 import { Custody } from './custody.ts';
 import { claimDirectory } from './directory.ts';
+import { WatchedDisk } from './disk.ts';
 import { serveHttp } from './http.ts';
 import { Metrics } from './metrics.ts';
 import { Node } from './node.ts';
@@ -28,7 +30,8 @@ import { addShardsService } from './server.ts';
 import { Turns } from './turns.ts';
 import { InFlight } from './write.ts';
 
-const env = nodeEnv;
+const disk = new WatchedDisk(nodeEnv.disk, nodeEnv.clock);
+const env: Env = { ...nodeEnv, disk };
 const VERSION = '0.1.0';
 
 /** Requests not yet answered, over all streams. */
@@ -139,7 +142,7 @@ async function main(): Promise<void> {
   });
   const inFlight = new InFlight(IN_FLIGHT);
   const callers = new Callers(() => env.clock.monotonicMs());
-  const metrics = new Metrics({ node, inFlight, callers, replication, repair });
+  const metrics = new Metrics({ node, inFlight, callers, disk, replication, repair });
   const isBusy = () => inFlight.count > 0;
   const pace = new Pace({ env, bytesPerSecond: settings.moveBytesPerSecond, isBusy });
   const server = new RpcServer({ warn: (message) => log.warn({}, message) });

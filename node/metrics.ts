@@ -3,6 +3,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 import type { ShardOutcome, ShardRepair } from '../core/protocol.ts';
 import type { Versions } from '../core/versions.ts';
 import type { Callers, Tally } from './callers.ts';
+import type { WatchedDisk } from './disk.ts';
 import type { Node } from './node.ts';
 import type { Repair } from './repair/repair.ts';
 import type { Pace } from './replication/pace.ts';
@@ -30,6 +31,7 @@ const SHARD_ROWS: readonly Row<ShardStats>[] = [
   ['index_bytes', 'Indexes of series and blocks.', (stats) => stats.indexBytes + stats.blockIndexBytes],
   ['max_series', 'Series that the shard takes.', (stats) => stats.maxSeriesCount],
   ['log_pending_bytes', "Bytes that wait for the log's disk.", (stats) => stats.logPendingBytes],
+  ['log_unsynced_bytes', 'Bytes of the log that no fsync has covered.', (stats) => stats.logUnsyncedBytes],
   ['log_bytes', 'Log on disk.', (stats) => stats.logBytes],
   ['seals_total', 'Windows sealed.', (stats) => stats.sealCount],
   ['last_seal_seconds', 'Duration of the last seal.', (stats) => stats.lastSealMs / 1_000],
@@ -110,6 +112,7 @@ interface Watched {
   readonly node: Node;
   readonly inFlight: InFlight;
   readonly callers: Callers;
+  readonly disk?: WatchedDisk;
   readonly replication?: Pick<Replication, 'lags' | 'peers' | 'pace'>;
   readonly repair?: Pick<Repair, 'status'>;
 }
@@ -119,7 +122,7 @@ export class Metrics implements WriteObserver {
   readonly #requestMs: Histogram;
   readonly #samples = new Map<string, number>();
 
-  constructor({ node, inFlight, callers, replication, repair }: Watched) {
+  constructor({ node, inFlight, callers, disk, replication, repair }: Watched) {
     const registers = [this.registry];
     const samples = this.#samples;
     collectDefaultMetrics({ register: this.registry });
@@ -168,6 +171,7 @@ export class Metrics implements WriteObserver {
     );
     this.#watchShards(node);
     this.#watchCallers(callers);
+    if (disk !== undefined) this.#watchDisk(disk);
     this.#watchRefusedMetrics(node);
     if (replication !== undefined) this.#watchReplication(replication);
     if (repair !== undefined) this.#watchRepair(repair);
@@ -222,6 +226,27 @@ export class Metrics implements WriteObserver {
         for (const { caller, refused } of callers.all()) {
           for (const [code, count] of refused) this.inc({ caller, code }, count);
         }
+      },
+    });
+  }
+
+  #watchDisk(disk: WatchedDisk): void {
+    const registers = [this.registry];
+    const buckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
+    const [writes, syncs] = ['write', 'sync'].map((what) => {
+      const help = `What a${what === 'sync' ? 'n f' : ' '}${what} of one of the node's files takes, waiting for others included.`;
+      return new Histogram({ name: `silverback_node_disk_${what}_seconds`, help, buckets, registers });
+    }) as [Histogram, Histogram];
+    disk.observer = {
+      wrote: (durationMs) => writes.observe(durationMs / 1_000),
+      synced: (durationMs) => syncs.observe(durationMs / 1_000),
+    };
+    new Gauge({
+      name: 'silverback_node_disk_oldest_seconds',
+      help: 'How long the oldest write or fsync under way has taken so far: a disk that hangs shows here first.',
+      registers,
+      collect() {
+        this.set(disk.oldestMs / 1_000);
       },
     });
   }

@@ -64,6 +64,8 @@ export interface LogOptions {
   readonly syncDelayMs?: number;
   /** Bound of the bytes appended but not yet taken by the system. Default 8 MiB. */
   readonly maxPendingBytes?: number;
+  /** Bound of the bytes of the files that no fsync has covered: what a power cut may take. Default 64 MiB. */
+  readonly maxUnsyncedBytes?: number;
   /**
    * Where the shard will replay from (its checkpoint's position). Segments wholly before it are verified only when they are
    * read, and new sequences start above it. Default: the beginning.
@@ -127,6 +129,7 @@ export class Log {
   private readonly segmentBytes: number;
   private readonly syncDelayMs: number;
   private readonly maxPendingBytes: number;
+  private readonly maxUnsyncedBytes: number;
   private readonly incarnation: Incarnation;
   private readonly lives: readonly Life[];
   /** The files, oldest first. The last one is being written, or was until a new number began. */
@@ -143,6 +146,7 @@ export class Log {
   private writtenEnd: number;
   private syncedEnd: number;
   private pending = 0;
+  private unsynced = 0;
   private dirty: Segment[] = [];
   private directoryDirty = false;
   private syncTimer: Timer | undefined;
@@ -166,6 +170,7 @@ export class Log {
   ) {
     this.segmentBytes = options.segmentBytes ?? 16 * 1024 * 1024;
     this.syncDelayMs = options.syncDelayMs ?? 100;
+    this.maxUnsyncedBytes = options.maxUnsyncedBytes ?? 64 * 1024 * 1024;
     this.maxPendingBytes = options.maxPendingBytes ?? 8 * 1024 * 1024;
     this.incarnation = found.incarnation;
     this.lives = found.lives;
@@ -203,10 +208,15 @@ export class Log {
     return this.pending;
   }
 
+  /** Bytes of the files that no fsync has covered yet. */
+  get unsyncedBytes(): number {
+    return this.unsynced;
+  }
+
   /**
    * Throws what `append` would throw for `byteCount` more bytes (RECORD_OVERHEAD_BYTES a record counted), so that a step
    * that appends several records is refused before its first. What it admits, appends in the same synchronous step are taken.
-   * @throws RESOURCE_EXHAUSTED past maxPendingBytes or while the disk is full; DISK_FAILED; UNAVAILABLE after close.
+   * @throws RESOURCE_EXHAUSTED past maxPendingBytes or maxUnsyncedBytes, or while the disk is full; DISK_FAILED; UNAVAILABLE after close.
    */
   admit(byteCount: number): void {
     if (this.failed !== undefined) throw this.failed;
@@ -219,6 +229,14 @@ export class Log {
         'RESOURCE_EXHAUSTED',
         `shard ${this.options.shard}: ${this.pending} bytes wait for the log's disk, ${byteCount} more would exceed ${this.maxPendingBytes}`,
         { retryAfterMs: 100 },
+      );
+    }
+    // Of the room that is left a step may take half: so what is small is still taken when what is large has to wait.
+    if (this.unsynced > 0 && this.unsynced + 2 * byteCount > this.maxUnsyncedBytes) {
+      throw new SilverbackError(
+        'RESOURCE_EXHAUSTED',
+        `shard ${this.options.shard}: ${this.unsynced} bytes of the log wait for an fsync, at most ${this.maxUnsyncedBytes} may: ${byteCount} more have to wait`,
+        { retryAfterMs: 1000 },
       );
     }
     if (this.nextSequence - this.syncedEnd >= SEQUENCE_SKIP) {
@@ -427,6 +445,7 @@ export class Log {
     if (this.failed !== undefined) return;
     this.full = undefined;
     segment.byteCount += size;
+    this.unsynced += size;
     segment.endSequence = group.endSequence;
     this.writtenEnd = group.endSequence;
     this.pending -= group.byteCount;
@@ -589,6 +608,7 @@ export class Log {
     const segments = this.dirty;
     const withDirectory = this.directoryDirty;
     const end = this.writtenEnd;
+    const byteCount = this.unsynced;
     this.dirty = [];
     this.directoryDirty = false;
     try {
@@ -601,6 +621,7 @@ export class Log {
     this.syncing = undefined;
     if (this.failed !== undefined) return;
     this.syncedEnd = end;
+    this.unsynced -= byteCount;
     const waiters = this.syncWaiters;
     this.syncWaiters = waiters.filter((waiter) => waiter.sequence >= end);
     for (const waiter of waiters) if (waiter.sequence < end) waiter.waiting.resolve();

@@ -33,6 +33,7 @@ export interface ShardStats {
   readonly blockFileBytes: number;
   readonly logBytes: number;
   readonly logPendingBytes: number;
+  readonly logUnsyncedBytes: number;
   /** Undefined before the first one. */
   readonly checkpointAgeMs: number | undefined;
   /** Intervals, over all series. */
@@ -88,6 +89,7 @@ export function shardStats(parts: StatsParts): ShardStats {
     blockFileBytes: sum((block) => block.fileBytes),
     logBytes: log.byteCount,
     logPendingBytes: log.pendingBytes,
+    logUnsyncedBytes: log.unsyncedBytes,
     checkpointAgeMs: keeper.checkpointAgeMs,
     deletionCount: deletions.count,
     exemplarCount: annex.exemplars.count,

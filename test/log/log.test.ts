@@ -232,6 +232,27 @@ describe('log', () => {
     await sim.settle(log.written(3));
   });
 
+  test('past the bound of what no fsync has covered, records wait for one; small ones last', async () => {
+    const sim = new Sim(10);
+    const { log } = await open(sim, { maxUnsyncedBytes: 2_000, syncDelayMs: 60_000 });
+    // Such that it does not compress.
+    log.append(RecordKind.SAMPLES, 0, sim.random.bytes(1_000));
+    await sim.settle(log.written(1));
+    expect(log.unsyncedBytes).toBeGreaterThan(1_000);
+    expect(() => log.admit(600)).toThrow(
+      expect.objectContaining({
+        code: 'RESOURCE_EXHAUSTED',
+        message: expect.stringMatching(
+          /^shard \d+: \d+ bytes of the log wait for an fsync, at most 2000 may: 600 more/,
+        ),
+      }),
+    );
+    log.admit(200);
+    await sim.settle(log.synced(1));
+    expect(log.unsyncedBytes).toBe(0);
+    log.admit(900);
+  });
+
   test('a full disk refuses and waits; with space again everything is there, in order', async () => {
     for (let seed = 0; seed < 100; seed++) {
       const sim = new Sim(seed);
