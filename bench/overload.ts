@@ -24,6 +24,7 @@ const SERIES_PER_SHARD = 50_000;
 const READY_MS = 120_000;
 /** Beside the sources, not compiled. */
 const SLOW_DISK = fileURLToPath(new URL('../../test/overload/slow-disk.cjs', import.meta.url));
+const EXPLODER = fileURLToPath(new URL('./exploder.js', import.meta.url));
 const FLOODER = fileURLToPath(new URL('./flooder.js', import.meta.url));
 
 interface Scene {
@@ -43,23 +44,13 @@ interface Options {
 
 const TROUBLES: Readonly<Record<string, Trouble>> = {
   none: async () => async () => undefined,
+  // In processes of their own: this one would be too busy to be quick beside them.
   cardinality: async ({ grpc }) => {
-    const client = new Client({ endpoints: [grpc], region: 'east', caller: 'exploder', onDrop: () => undefined });
-    let next = 0;
-    let isOver = false;
-    const exploding = (async () => {
-      while (!isOver) {
-        const timestampMs = Date.now();
-        const labels = () => ({ __name__: 'runaway', id: String(next++) });
-        await client
-          .write(Array.from({ length: 5_000 }, () => ({ labels: labels(), timestampMs, value: 1 })))
-          .catch(() => undefined);
-      }
-    })();
+    const child = spawn(process.execPath, [EXPLODER, grpc, 'east'], { stdio: ['ignore', 'ignore', 'inherit'] });
+    const ended = new Promise((resolve) => child.once('exit', resolve));
     return async () => {
-      isOver = true;
-      await exploding;
-      await client.close(0);
+      child.kill();
+      await ended;
     };
   },
   flood: async ({ address }, { connections }) => {
