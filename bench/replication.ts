@@ -5,7 +5,8 @@
  *     npm run bench -- replication [--rate N] [--seconds N] [--cut-rate N] [--cut N] [--series N]
  *
  * CPU: that of the nodes per sample, with one region and with two. Lag: what an acknowledgement PEER takes beside LOCAL, one
- * sample every 20 ms among the load. Catching up: the node of the other region is stopped (SIGSTOP) for `--cut` seconds; from
+ * sample every 20 ms among the load; and, in a run of its own, since asking costs, the cursors' lag as the metric tells it, asked
+ * for every 100 ms. Catching up: the node of the other region is stopped (SIGSTOP) for `--cut` seconds; from
  * SIGCONT on until it lags by less than two seconds, and what writes take meanwhile in both regions. Linux only (/proc).
  */
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -23,7 +24,8 @@ import { cpuMs } from './server.ts';
 
 const LOCAL = fileURLToPath(new URL('../coordinator/local/main.js', import.meta.url));
 const PROBE_MS = 20;
-/** Lag, in seconds, at which a region counts as caught up: the lag is told to about a second. */
+const LOOK_MS = 100;
+/** Lag, in seconds, at which a region counts as caught up. */
 const CAUGHT_UP_SECONDS = 2;
 
 export async function run(args: string[]): Promise<void> {
@@ -49,6 +51,7 @@ export async function run(args: string[]): Promise<void> {
   await withCluster(2, async (cluster) => {
     const two = await cost(cluster, rate, seconds, seriesCount);
     console.log(`two regions take ${(two / one).toFixed(2)} times the CPU of one`);
+    await cursorLag(cluster, rate, seconds, seriesCount);
     await cutOff(cluster, cutRate, cutSeconds, seriesCount);
   });
 }
@@ -120,6 +123,27 @@ async function cost(cluster: Cluster, rate: number, seconds: number, seriesCount
 /** Into east. */
 function steadyLoad({ grpc }: Cluster, seriesCount: number, rate: number): Load {
   return new Load({ endpoints: [grpc], region: 'east' }, seriesCount, rate);
+}
+
+/** How old the oldest record is that east's log holds and west's does not, looked at often. */
+async function cursorLag(cluster: Cluster, rate: number, seconds: number, seriesCount: number): Promise<void> {
+  const load = steadyLoad(cluster, seriesCount, rate);
+  await sleep(5_000);
+  const before = load.acknowledgedCount;
+  const startedMs = performance.now();
+  const each: number[] = [];
+  const oldest: number[] = [];
+  while (performance.now() - startedMs < seconds * 1_000) {
+    const lags = (await lag(cluster, 'seconds')).map((one) => one * 1_000);
+    each.push(...lags);
+    oldest.push(Math.max(...lags));
+    await sleep(LOOK_MS);
+  }
+  const perSecond = (load.acknowledgedCount - before) / ((performance.now() - startedMs) / 1_000);
+  await load.stop();
+  console.log(
+    `cursor lag at ${Math.round(perSecond)} samples/s: of a shard ${inWords(each)}; of the one that lags most ${inWords(oldest)}`,
+  );
 }
 
 async function cutOff(cluster: Cluster, rate: number, seconds: number, seriesCount: number): Promise<void> {

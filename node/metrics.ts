@@ -50,7 +50,7 @@ const VERSION_ROWS: readonly Row<Versions>[] = [
 const LAG_ROWS: readonly Row<Lag>[] = [
   ['lag_records', 'Records in the log not known to be in the copy.', (lag) => lag.recordCount],
   ['lag_bytes', 'About what these records take in the log.', (lag) => lag.byteCount],
-  ['lag_seconds', 'How long ago the first of these records came, to about a second.', (lag) => lag.ageMs / 1_000],
+  ['lag_seconds', 'How long ago the first of these records was written.', (lag) => lag.ageMs / 1_000],
   ['in_flight_bytes', 'Bytes sent to the copy and not answered.', (lag) => lag.inFlightBytes],
   [
     'catching_up',

@@ -66,6 +66,8 @@ export class Lane {
     this.#log = cursors.log;
     this.cursor = cursor;
     this.progress = new Progress(cursor.position, attempt);
+    // Since when that is there, nobody knows.
+    this.progress.wrote(Number.NaN, this.#log.writtenSequence);
     this.#behindBytes = behindBytes;
     this.#isBehind = this.lagBytes > behindBytes;
   }
@@ -83,6 +85,12 @@ export class Lane {
   /** Catching up may be slowed, in favour of live writes: not where the lag does not shrink. */
   get isPatient(): boolean {
     return this.#isBehind && !this.#isFallingBack;
+  }
+
+  /** The log got longer; `nowMs` is monotonic. */
+  written(nowMs: number): void {
+    this.isIdle = false;
+    this.progress.wrote(nowMs, this.#log.writtenSequence);
   }
 
   /** Once a second, or so: judges the lag. */

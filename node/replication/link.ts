@@ -138,7 +138,7 @@ export class Link {
     const attempt = this.#nextAttempts.get(id) ?? 1;
     const lane = new Lane(id, shard.cursors, cursor, this.#options.behindBytes, attempt);
     const unwatch = shard.cursors.log.onWritten(() => {
-      lane.isIdle = false;
+      lane.written(this.#options.env.clock.monotonicMs());
       this.#pump();
     });
     this.#lanes.set(id, { lane, shard, unwatch });

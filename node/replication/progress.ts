@@ -23,6 +23,8 @@ export class Progress {
   #inFlightBytes = 0;
   /** Ends of the log at times, oldest first; those before `durable` are gone, but for the last. */
   #marks: { readonly atMs: number; readonly sequence: number }[] = [];
+  /** Ends of the log after writes that are not delivered yet, oldest first; of neighbours that were joined, the earlier time. */
+  #writes: { readonly atMs: number; sequence: number }[] = [];
   /** Marks are at least this far apart, but for the last one. */
   #spacingMs = 0;
 
@@ -62,6 +64,29 @@ export class Progress {
     return this.#marks.findLast((mark) => mark.sequence <= this.delivered.sequence)?.atMs;
   }
 
+  /** The log ends at `endSequence` since `atMs`, of a monotonic clock. NaN: since a time that is not known. */
+  wrote(atMs: number, endSequence: number): void {
+    const writes = this.#writes;
+    if (endSequence <= this.delivered.sequence) writes.length = 0;
+    else if (writes.length < MAX_WRITES) writes.push({ atMs, sequence: endSequence });
+    else {
+      // Told in coarser steps: what came second of two is as old as what came first.
+      const joined = writes.flatMap(({ atMs: firstMs }, i) =>
+        i % 2 === 0 ? [{ atMs: firstMs, sequence: (writes[i + 1] ?? { sequence: endSequence }).sequence }] : [],
+      );
+      this.#writes = [...joined, { atMs, sequence: endSequence }];
+    }
+  }
+
+  /** When the oldest record was written that is not delivered; NaN where it is not known, undefined where there is none. */
+  get oldestMs(): number | undefined {
+    const { sequence } = this.delivered;
+    let count = 0;
+    while (count < this.#writes.length && (this.#writes[count]?.sequence as number) <= sequence) count++;
+    this.#writes.splice(0, count);
+    return this.#writes[0]?.atMs;
+  }
+
   /** The log was read up to `to`, and there was nothing to send. */
   skip(to: Position): void {
     if (to.sequence > this.#read.sequence) this.#read = to;
@@ -96,6 +121,8 @@ export class Progress {
 
   /** Begins again at `from`: what was sent counts no more. */
   restart(from: Position): void {
+    const { sequence } = this.delivered;
+    if (from.sequence < sequence) this.#writes.unshift({ atMs: Number.NaN, sequence });
     this.#sent.length = 0;
     this.#writtenCount = 0;
     this.#inFlightBytes = 0;
@@ -122,4 +149,6 @@ export class Progress {
 
 /** Even, so that the newest stays when every other one goes. */
 const MAX_MARKS = 512;
+/** Even, too. */
+const MAX_WRITES = 256;
 const MIN_SPACING_MS = 2_000;

@@ -44,7 +44,7 @@ export interface Lag {
   readonly recordCount: number;
   /** Of the log that holds them, as if the records of a segment were of one size. */
   readonly byteCount: number;
-  /** How long ago the first of these came, to a second or so; the longest that it may be while that is not known. */
+  /** How long ago the first of these was written; the longest that it may be while that is not known. */
   readonly ageMs: number;
   /** How long ago the frontier was; undefined before the first. */
   readonly frontierAgeMs: number | undefined;
@@ -171,13 +171,17 @@ export class Replication {
         const { sequence } = progress.delivered;
         const { frontierMs } = progress;
         const frontierAgeMs = frontierMs === undefined ? undefined : nowMs - frontierMs;
+        const { oldestMs } = progress;
+        const unknownMs = frontierAgeMs ?? Math.max(0, clock.nowMs() - cursor.caughtUpMs);
+        // Nothing: what there is more was not written yet.
+        const ageMs = oldestMs === undefined ? 0 : Number.isNaN(oldestMs) ? unknownMs : nowMs - oldestMs;
         const recordCount = Math.max(0, log.tail().sequence - sequence);
         found.push({
           shard,
           ...link.destination,
           recordCount,
           byteCount: lane.lagBytes,
-          ageMs: recordCount === 0 ? 0 : (frontierAgeMs ?? Math.max(0, clock.nowMs() - cursor.caughtUpMs)),
+          ageMs: recordCount === 0 ? 0 : ageMs,
           frontierAgeMs,
           inFlightBytes: progress.inFlightBytes,
           lostRecordCount: cursor.lostRecordCount,

@@ -45,6 +45,8 @@ interface Inlet {
   lastSequence: number;
   writtenSequence: number;
   durableSequence: number;
+  /** When the sender heard of it last; monotonic. */
+  repliedMs: number;
   /** In the log, not known to survive a power cut. */
   readonly written: { readonly ownSequence: number; readonly endSequence: number }[];
   turn: Promise<void>;
@@ -105,6 +107,7 @@ class Sink {
         lastSequence: 0,
         writtenSequence: 0,
         durableSequence: 0,
+        repliedMs: 0,
         written: [],
         turn: Promise.resolve(),
       };
@@ -171,6 +174,7 @@ class Sink {
 
   #reply(inlet: Inlet): void {
     this.#noteDurable(inlet);
+    inlet.repliedMs = this.#context.env.clock.monotonicMs();
     const { id, attempt, writtenSequence, durableSequence } = inlet;
     this.#send({ shard: id, attempt, code: 'OK', writtenSequence, durableSequence });
   }
@@ -217,7 +221,11 @@ class Sink {
   }
 
   #tick(): void {
-    for (const inlet of this.#inlets.values()) if (this.#noteDurable(inlet)) this.#reply(inlet);
+    const nowMs = this.#context.env.clock.monotonicMs();
+    for (const inlet of this.#inlets.values()) {
+      // While records come, every answer says it anyway.
+      if (nowMs - inlet.repliedMs >= DURABLE_MS && this.#noteDurable(inlet)) this.#reply(inlet);
+    }
   }
 
   #finish(): void {

@@ -52,6 +52,7 @@ import {
   type Segment,
   segmentName,
 } from './segment.ts';
+import { Tail } from './tail.ts';
 
 export type { Incarnation, LogProblem, Position, Reader };
 export { RecordKind };
@@ -161,6 +162,7 @@ export class Log {
   private closing: Promise<void> | undefined;
   private readonly problemList: LogProblem[] = [];
   private readonly listeners = new Set<() => void>();
+  private readonly latest = new Tail();
 
   private constructor(
     private readonly env: Env,
@@ -328,10 +330,13 @@ export class Log {
     return this.syncedEnd;
   }
 
-  /** Calls `listener` after each write; returns the way to stop. */
+  /** Calls `listener` after each write; returns the way to stop. While there are any, the latest frames stay in memory for readers. */
   onWritten(listener: () => void): () => void {
     this.listeners.add(listener);
-    return () => this.listeners.delete(listener);
+    return () => {
+      this.listeners.delete(listener);
+      if (this.listeners.size === 0) this.latest.clear();
+    };
   }
 
   /** Where the next record will go. A checkpoint of all that was appended so far carries this. */
@@ -437,12 +442,16 @@ export class Log {
     for (const part of frame) byteCount += part.length;
     const segment = await this.segmentOf(group);
     const first = segment.byteCount === 0;
-    const parts = first ? [encodeSegmentHeader(segment.header), ...frame] : frame;
+    const pieces = first ? [encodeSegmentHeader(segment.header), ...frame] : frame;
     const size = byteCount + (first ? SEGMENT_HEADER_BYTES : 0);
     // Roll before the write: what is appended while it is under way then already goes into the next segment.
     if (group.segment === this.activeNumber && segment.byteCount + size >= this.segmentBytes) this.startSegment();
+    // A copy where somebody follows: the group's buffer is another's once this is written.
+    const kept = this.listeners.size > 0 ? Buffer.concat(pieces) : undefined;
+    const parts = kept === undefined ? pieces : [kept];
     await segment.file!.write(parts, segment.byteCount);
     if (this.failed !== undefined) return;
+    if (kept !== undefined) this.latest.put(segment.number, segment.byteCount, kept);
     this.full = undefined;
     segment.byteCount += size;
     this.unsynced += size;
@@ -693,6 +702,7 @@ export class Log {
       directory: this.directory,
       segmentAt: (sequence) => this.files.findLast((file) => file.header.firstSequence <= sequence) ?? this.files[0],
       segmentAfter: (number) => this.files.find((file) => file.number > number),
+      latest: this.latest,
       report: (problem) => {
         const known = this.problemList.some((p) => p.file === problem.file && p.offset === problem.offset);
         if (!known) this.problemList.push(problem);

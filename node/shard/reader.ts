@@ -14,6 +14,7 @@ import {
   Scanner,
   type Segment,
 } from './segment.ts';
+import type { Tail } from './tail.ts';
 
 /** What a reader may see of its log. */
 export interface ReaderAccess {
@@ -22,6 +23,8 @@ export interface ReaderAccess {
   /** The segment that `sequence` lies in, else the oldest. */
   segmentAt(sequence: number): Segment | undefined;
   segmentAfter(number: number): Segment | undefined;
+  /** What was written last, by `Segment.number`. */
+  readonly latest: Pick<Tail, 'read'>;
   report(problem: LogProblem): void;
 }
 
@@ -191,7 +194,11 @@ export class Reader implements AsyncIterable<Frame> {
       // A new incarnation skips sequences; within one, even the first frame of a segment may turn out to be missing.
       if (this.seenIncarnation !== segment.header.incarnation) this.seenEnd = segment.header.firstSequence;
       this.seenIncarnation = segment.header.incarnation;
-      this.scanner = new Scanner(this.file, segment.header.incarnation);
+      const { file } = this;
+      const { latest } = this.access;
+      const read = async (offset: number, length: number) =>
+        latest.read(segment.number, offset, length) ?? file.read(offset, length);
+      this.scanner = new Scanner({ read }, segment.header.incarnation);
       return true;
     }
   }

@@ -252,7 +252,7 @@ export class Scanner {
 
   /** `incarnation` 0: the header is lost; that of the first frame found holds. */
   constructor(
-    private readonly file: File,
+    private readonly file: Pick<File, 'read'>,
     public incarnation: Incarnation,
   ) {}
 

@@ -44,6 +44,26 @@ describe('progress', () => {
     expect(progress.frontierMs).toBe(4_000);
   });
 
+  it('knows since when the oldest record that is not there waits', () => {
+    const progress = new Progress(at(1));
+    expect(progress.oldestMs).toBeUndefined();
+    for (let second = 1; second <= 1_000; second++) progress.wrote(second * 1_000, 1 + second);
+    expect(progress.oldestMs).toBe(1_000);
+    progress.send(at(501), 501, 100);
+    progress.take(progress.attempt, 501, 400);
+    // To a few writes: there were many.
+    expect(progress.oldestMs).toBeLessThanOrEqual(501_000);
+    expect(progress.oldestMs).toBeGreaterThan(480_000);
+    // Sent again: nobody knows how old that is.
+    progress.restart(at(400));
+    expect(progress.oldestMs).toBeNaN();
+    progress.send(at(1_001), 1_001, 100);
+    progress.take(progress.attempt, 1_001, 1_001);
+    expect(progress.oldestMs).toBeUndefined();
+    progress.wrote(2_000_000, 1_002);
+    expect(progress.oldestMs).toBe(2_000_000);
+  });
+
   it('tells how far a long catching up is, and forgets nothing of it when it begins again', () => {
     const progress = new Progress(at(1));
     for (let second = 1; second <= 10_000; second++) progress.tick(second * 1_000, 1 + second * 10);
