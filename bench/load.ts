@@ -1,9 +1,8 @@
 /** What benches of a running cluster write and ask all the while, and what they tell of it. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Client, type ClientOptions } from '../client/index.ts';
+import type { Client } from '../client/index.ts';
 
 const TICK_MS = 50;
-const BUFFER_SAMPLES = 400_000;
 /** A query that is not answered by then is asked anew. */
 const QUERY_MS = 30_000;
 
@@ -12,15 +11,9 @@ export class Load {
   readonly #client: Client;
   readonly #timer: NodeJS.Timeout;
   #next = 0;
-  droppedCount = 0;
 
-  constructor(options: Partial<ClientOptions>, seriesCount: number, rate: number) {
-    this.#client = new Client({
-      ...{ endpoints: [], caller: 'bench', bufferSamples: BUFFER_SAMPLES, ...options },
-      onDrop: ({ sampleCount }) => {
-        this.droppedCount += sampleCount;
-      },
-    });
+  constructor(client: Client, seriesCount: number, rate: number) {
+    this.#client = client;
     const series = Array.from({ length: seriesCount }, (_, i) =>
       this.#client.series({ __name__: 'load', host: `host-${i % 100}`, i: String(i) }),
     );
@@ -42,6 +35,11 @@ export class Load {
     return this.#client.stats().acknowledgedCount;
   }
 
+  get droppedCount(): number {
+    return this.#client.stats().droppedCount;
+  }
+
+  /** Ends when what was written is acknowledged or given up; closes the client. */
   async stop(): Promise<void> {
     clearInterval(this.#timer);
     await this.#client.close();

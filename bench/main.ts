@@ -16,6 +16,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ run(args: string[]): Prom
   query: () => import('./query.ts'),
   recovery: () => import('./recovery.ts'),
   rolling: () => import('./rolling.ts'),
+  regions: () => import('./regions.ts'),
   replication: () => import('./replication.ts'),
   sdk: () => import('./sdk.ts'),
   shard: () => import('./shard.ts'),

@@ -91,13 +91,15 @@ async function measure({ samples, rate, seriesCount, nodeCount, firstCount, shar
     coordinatorArgs: [...lease, '--takeover-grace', '5s', '--enable-admin-api', '--nodes', String(firstCount)],
   });
   const placement = new FollowedPlacement({ env: nodeEnv, endpoints: [processes.grpc], caller: 'bench' });
-  const client = new Client({ endpoints: [processes.grpc], caller: 'probe', onDrop: () => undefined });
+  const [loader, client] = ['bench', 'probe'].map(
+    (caller) => new Client({ endpoints: [processes.grpc], caller, onDrop: () => undefined }),
+  ) as [Client, Client];
   try {
     processes.start(processes.names.slice(0, 1 + firstCount));
     await processes.ready();
     await fill(processes.grpc, seriesCount, samples);
     const before = await held(processes);
-    const load = new Load({ endpoints: [processes.grpc] }, seriesCount, rate);
+    const load = new Load(loader, seriesCount, rate);
     const writes = writeProbe(client);
     const reads = readProbe(processes.url, '');
     await sleep(5_000);
@@ -128,7 +130,7 @@ async function measure({ samples, rate, seriesCount, nodeCount, firstCount, shar
     await Promise.all([load.stop(), writes.stop(), reads.stop()]);
     console.log(`${droppedCount} samples of the load were dropped`);
   } finally {
-    await client.close(0);
+    await Promise.all([loader.close(0), client.close(0)]);
     placement.close();
     await processes.kill();
     await rm(directory, { recursive: true });

@@ -2,7 +2,10 @@
  * Time from kill -9 of a whole cluster until a query counts every sample it had acknowledged: processes, recovery from the
  * log, placement, and the query itself.
  *
- *     npm run bench -- recovery [--series 10000] [--ticks 1440] [--nodes 2] [--shards 16] [--runs 5]
+ *     npm run bench -- recovery [--series 10000] [--ticks 1440] [--step MS] [--nodes 2] [--shards 16] [--runs 5]
+ *
+ * Two hours at 200,000 samples/s are `--ticks 144000`, written as fast as they are taken, with timestamps that run as fast: `--step
+ * 500`, so that they lie in 20 h, which the default age of samples lets in. Tells how large logs and files are, too.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { cpus, tmpdir } from 'node:os';
@@ -10,7 +13,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Processes } from '../chaos/processes.ts';
 import { Client } from '../client/index.ts';
-import { Mix, STEP_MS } from './mix.ts';
+import { Mix, STEP_MS, WINDOW_TICKS } from './mix.ts';
 
 /** Samples of a series in a batch, as std-bulk sends them. */
 const PER_BATCH = 20;
@@ -22,6 +25,7 @@ export async function run(args: string[]): Promise<void> {
     options: {
       series: { type: 'string', default: '10000' },
       ticks: { type: 'string', default: '1440' },
+      step: { type: 'string', default: String(STEP_MS) },
       nodes: { type: 'string', default: '2' },
       shards: { type: 'string', default: '16' },
       runs: { type: 'string', default: '5' },
@@ -30,6 +34,7 @@ export async function run(args: string[]): Promise<void> {
   const [seriesCount, ticks] = [Number(flags.series), Number(flags.ticks)];
   const [nodeCount, shardCount] = [Number(flags.nodes), Number(flags.shards)];
   const sampleCount = seriesCount * ticks;
+  const rangeMs = ticks * Number(flags.step);
   console.log(
     `${sampleCount} samples (${seriesCount} series), ${nodeCount} nodes, ${shardCount} shards; ${cpus().length} x ${cpus()[0]?.model}`,
   );
@@ -38,9 +43,16 @@ export async function run(args: string[]): Promise<void> {
   try {
     processes.start();
     await processes.ready();
-    await load(processes, seriesCount, ticks);
-    const before = await countUntil(processes.url, sampleCount, ticks);
+    await load(processes, seriesCount, ticks, Number(flags.step));
+    const before = await countUntil(processes.url, sampleCount, rangeMs);
     console.log(`loaded; the counting query takes ${before.queryMs.toFixed(0)} ms`);
+    const sizes = await processes.status();
+    const [logBytes, diskBytes] = [sizes.map((one) => one.logBytes), sizes.map((one) => one.diskBytes)].map((all) =>
+      all.reduce((sum, one) => sum + one, 0),
+    ) as [number, number];
+    console.log(
+      `logs hold ${(logBytes / 2 ** 20).toFixed(0)} MiB, ${(logBytes / sampleCount).toFixed(2)} bytes a sample; blocks ${(diskBytes / 2 ** 20).toFixed(0)} MiB`,
+    );
     const took: number[] = [];
     for (let i = 0; i < Number(flags.runs); i++) {
       const startedMs = performance.now();
@@ -48,7 +60,7 @@ export async function run(args: string[]): Promise<void> {
       processes.start();
       await processes.ready();
       const readyMs = performance.now() - startedMs;
-      const { queryMs } = await countUntil(processes.url, sampleCount, ticks);
+      const { queryMs } = await countUntil(processes.url, sampleCount, rangeMs);
       took.push(performance.now() - startedMs);
       console.log(
         `run ${i + 1}: ${seconds(took[i])} s (ready after ${seconds(readyMs)} s, last query ${seconds(queryMs)} s)`,
@@ -68,8 +80,8 @@ function seconds(ms = Number.NaN): string {
   return (ms / 1_000).toFixed(2);
 }
 
-async function load(processes: Processes, seriesCount: number, ticks: number): Promise<void> {
-  const mix = new Mix({ ticks });
+async function load(processes: Processes, seriesCount: number, ticks: number, stepMs: number): Promise<void> {
+  const mix = new Mix();
   const client = new Client({ endpoints: [processes.grpc], maxSeries: seriesCount });
   const series = Array.from({ length: seriesCount }, (_, i) =>
     client.series({
@@ -79,15 +91,15 @@ async function load(processes: Processes, seriesCount: number, ticks: number): P
       load: 'recovery',
     }),
   );
-  const startMs = Date.now() - ticks * STEP_MS;
+  const startMs = Date.now() - ticks * stepMs;
   const timestamps = new Float64Array(PER_BATCH);
   const values = new Float64Array(PER_BATCH);
   for (let tick = 0; tick < ticks; tick += PER_BATCH) {
     const count = Math.min(PER_BATCH, ticks - tick);
     for (const [i, one] of series.entries()) {
       for (let k = 0; k < count; k++) {
-        timestamps[k] = startMs + (tick + k) * STEP_MS;
-        values[k] = mix.value(i, tick + k);
+        timestamps[k] = startMs + (tick + k) * stepMs;
+        values[k] = mix.value(i, (tick + k) % WINDOW_TICKS);
       }
       client.appendColumns(one, timestamps.subarray(0, count), values.subarray(0, count));
       if (i % 1_000 === 0) await client.room();
@@ -100,8 +112,8 @@ async function load(processes: Processes, seriesCount: number, ticks: number): P
 }
 
 /** Asks until the answer is right. Series differ in more than their names, which `count_over_time` drops. */
-async function countUntil(url: string, sampleCount: number, ticks: number): Promise<{ queryMs: number }> {
-  const rangeS = Math.ceil((ticks * STEP_MS) / 1_000) + 3_600;
+async function countUntil(url: string, sampleCount: number, rangeMs: number): Promise<{ queryMs: number }> {
+  const rangeS = Math.ceil(rangeMs / 1_000) + 3_600;
   const query = new URLSearchParams({ query: `sum(count_over_time({load="recovery"}[${rangeS}s]))` });
   for (;;) {
     const startedMs = performance.now();

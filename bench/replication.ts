@@ -122,7 +122,11 @@ async function cost(cluster: Cluster, rate: number, seconds: number, seriesCount
 
 /** Into east. */
 function steadyLoad({ grpc }: Cluster, seriesCount: number, rate: number): Load {
-  return new Load({ endpoints: [grpc], region: 'east' }, seriesCount, rate);
+  const client = new Client({
+    ...{ endpoints: [grpc], region: 'east', caller: 'bench', bufferSamples: 400_000 },
+    onDrop: () => undefined,
+  });
+  return new Load(client, seriesCount, rate);
 }
 
 /** How old the oldest record is that east's log holds and west's does not, looked at often. */
