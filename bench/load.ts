@@ -92,7 +92,11 @@ export class Probe {
           this.#gapMs = Math.max(this.#gapMs, nowMs - this.#goodMs);
           this.#goodMs = nowMs;
         },
-        ({ message }: Error) => this.#failures.set(message, (this.#failures.get(message) ?? 0) + 1),
+        (error: Error) => {
+          // The same is said with other numbers of seconds.
+          const message = error.message.replace(/\d+ s old/, 'N s old');
+          this.#failures.set(message, (this.#failures.get(message) ?? 0) + 1);
+        },
       );
       await sleep(Math.max(1, everyMs - (performance.now() - startedMs)));
     }

@@ -10,6 +10,7 @@
  *
  * A sample is written and waited for every 20 ms, and everything is counted every 50 ms, in whatever region answers.
  */
+import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { cpus, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -37,9 +38,12 @@ export async function run(args: string[]): Promise<void> {
       rate: { type: 'string', default: '100000' },
       series: { type: 'string', default: '10000' },
       minutes: { type: 'string', default: '1' },
-      toxiproxy: { type: 'string', default: process.env['SILVERBACK_TEST_TOXIPROXY'] ?? 'toxiproxy-server' },
+      toxiproxy: { type: 'string', default: process.env['SILVERBACK_TEST_TOXIPROXY'] ?? '' },
     },
   });
+  if (!existsSync(flags.toxiproxy)) {
+    throw new Error(`--toxiproxy ${JSON.stringify(flags.toxiproxy)}: expected the path of a Toxiproxy server`);
+  }
   console.log(`${cpus().length} x ${cpus()[0]?.model}, load ${loadavg()[0]?.toFixed(1)} before the start`);
   const cutMs = Number(flags.minutes) * 60_000;
   const acts: Record<string, (bench: Bench) => Promise<void>> = { kill, cut: (bench) => cut(bench, cutMs) };
