@@ -90,7 +90,7 @@ async function withWorld(
   } finally {
     for (const client of clients) await client.close(0);
     placement.close();
-    await world.close();
+    await world.close(false);
     await rm(directory, { recursive: true });
   }
 }
