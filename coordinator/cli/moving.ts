@@ -42,8 +42,7 @@ function wayRows(region: string, moves: readonly PlannedMove[]): [string, string
 export function estimateText({ samples, bytes: size, bytesPerSecond, seconds }: Estimate): string {
   const what = `${count(samples)} samples, ${bytes(size)} in memory and logs`;
   if (seconds === null || bytesPerSecond === null) return what;
-  const time = seconds < 1 ? 'less than a second' : `about ${duration(seconds)}`;
-  return `${what}; ${time} (estimate: a node gives at most ${bytes(bytesPerSecond)} a second)`;
+  return `${what}; at least ${duration(Math.max(0.1, seconds))} (estimate: a node gives at most ${bytes(bytesPerSecond)} a second)`;
 }
 
 /** Waits until the moves have ended, with a bar; resolves with those after which the copy is not where it was to go. */

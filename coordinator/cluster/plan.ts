@@ -19,7 +19,7 @@ export interface Estimate {
   readonly bytes: number;
   /** What a node gives to others; null: not known. */
   readonly bytesPerSecond: number | null;
-  /** How long it may take, if nothing but that bounds it; null: not known. */
+  /** How long it takes at least, because of that; null: not known. */
   readonly seconds: number | null;
 }
 

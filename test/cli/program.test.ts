@@ -3,7 +3,7 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { PassThrough, Readable } from 'node:stream';
 import type { Command } from 'commander';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { createProgram, run } from '../../coordinator/cli/program.ts';
 import { nodeReports } from '../../coordinator/cluster/report.ts';
 import { nodeEnv } from '../../core/env/node.ts';
@@ -13,6 +13,8 @@ let server: Server;
 let url = '';
 const asked: string[] = [];
 let answer: { status: number; body: string } = { status: 200, body: '' };
+/** What is answered to some paths instead, in turns; the last answer stays. */
+let routes: Record<string, unknown[]> = {};
 
 beforeAll(async () => {
   server = createServer((request, response) => {
@@ -22,6 +24,13 @@ beforeAll(async () => {
     });
     request.on('end', () => {
       asked.push(`${request.method} ${request.url} ${form}`.trim());
+      const told = routes[(request.url ?? '').replace(/^\/api\/v1|\?.*$/g, '')];
+      if (told !== undefined) {
+        const data = told.length > 1 ? told.shift() : told[0];
+        response.writeHead(200, { 'content-type': 'application/json' });
+        response.end(JSON.stringify({ status: 'success', data }));
+        return;
+      }
       response.writeHead(answer.status, { 'content-type': 'application/json' }).end(answer.body);
     });
   });
@@ -175,6 +184,111 @@ test('moves are held', async () => {
   expect(await silverback('moves', 'abort', '--url', url, '--yes')).toMatchObject({
     code: 1,
     err: 'admin APIs disabled: the coordinator has to be started with --enable-admin-api\n',
+  });
+});
+
+describe('copies that are moved by hand', () => {
+  const east = (node: string) => ({ node, region: 'east', state: 'up', registered: true, cordon: null });
+  const move = { shard: 3, from: 'east-1', to: 'east-2', samples: 12_345, bytes: 64 * 2 ** 20 };
+  const plan = {
+    region: 'east',
+    moves: [move],
+    samples: 12_345,
+    bytes: move.bytes,
+    bytesPerSecond: 2 ** 25,
+    seconds: 2,
+  };
+  const ordered = { moves: [{ id: 'east/7', shard: 3, from: 'east-1', to: 'east-2', cause: 'order' }] };
+  const filling = { id: 'east/7', shard: 3, region: 'east', node: 'east-2', state: 'joining', waitsFor: '' };
+  const there = [0, 1, 2, 3].map((shard) => ({
+    shard,
+    copies: [{ region: 'east', node: shard === 3 ? 'east-2' : 'east-1', state: 'active' }],
+  }));
+  afterEach(() => {
+    routes = {};
+  });
+  const planText =
+    'east/east-1 to east-2  1 shard: 3\n' +
+    'Moves in east          12.3k samples, 64.0M in memory and logs; at least 2s\n' +
+    '                       (estimate: a node gives at most 32.0M a second)\n';
+
+  test('are shown first, and then moved', async () => {
+    routes = {
+      '/cluster/nodes': [[east('east-1'), east('east-2')]],
+      '/cluster/plan': [plan],
+      '/admin/shards/move': [ordered],
+      '/cluster/moves': [[filling], [{ ...filling, waitsFor: 'moves are paused' }], []],
+      '/cluster/shards': [there],
+    };
+    const args = ['shards', 'move', '3', '--to', 'east-2', '--url', url];
+    expect(await silverback(...args, '--dry-run')).toEqual({ code: 0, out: planText, err: '' });
+    const dry = await silverback(...args, '--dry-run', '--output', 'json');
+    expect(JSON.parse(dry.out)).toEqual({ plan });
+    expect(asked.some((line) => line.startsWith('POST /api/v1/admin/shards/move'))).toBe(false);
+    expect(await silverback(...args, '--yes')).toEqual({
+      code: 0,
+      out: '1 shard moved in east\n',
+      err: `${planText}waiting: moves are paused\n`,
+    });
+    expect(asked).toContain('POST /api/v1/admin/shards/move region=east&shards=3&to=east-2');
+    const detached = await silverback(...args, '--yes', '--detach', '--output', 'json');
+    expect(JSON.parse(detached.out)).toEqual([{ region: 'east', ...ordered }]);
+  });
+
+  test('and called off by somebody else: no success', async () => {
+    routes = {
+      '/cluster/nodes': [[east('east-1'), east('east-2')]],
+      '/cluster/plan': [plan],
+      '/admin/shards/move': [ordered],
+      '/cluster/moves': [[]],
+      '/cluster/shards': [[0, 1, 2, 3].map((shard) => ({ shard, copies: [] }))],
+    };
+    const args = ['shards', 'move', '3', '--to', 'east-2', '--url', url, '--yes', '--output', 'json'];
+    const { code, out, err } = await silverback(...args);
+    expect({ code, err }).toEqual({ code: 1, err: 'called off: east/7 (shard 3 to east-2)\n' });
+    expect(JSON.parse(out)).toEqual([{ region: 'east', moves: [{ ...ordered.moves[0], moved: false }] }]);
+  });
+
+  test('until every node holds its share, in each region', async () => {
+    routes = {
+      '/cluster/status': [{ regions: [{ region: 'east' }, { region: 'west' }] }],
+      '/cluster/plan': [plan, { ...plan, region: 'west', moves: [] }],
+      '/admin/rebalance': [ordered, { moves: [] }],
+    };
+    expect(await silverback('rebalance', '--url', url, '--yes', '--detach')).toEqual({
+      code: 0,
+      out: '1 move asked for in east\nnothing moves in west\n',
+      err: planText,
+    });
+    expect(asked.at(-1)).toBe('POST /api/v1/admin/rebalance region=west');
+  });
+
+  test('one of them is held', async () => {
+    routes = { '/cluster/moves': [[filling]], '/admin/moves': [{}] };
+    expect(await silverback('moves', 'pause', 'east/7', '--url', url, '--yes')).toEqual({
+      code: 0,
+      out: 'move east/7 is held\n',
+      err: 'holds the move where it is: east/7, shard 3 joining on east-2\n',
+    });
+    expect(asked.at(-1)).toBe('POST /api/v1/admin/moves region=east&id=east%2F7&mode=paused');
+    expect(await silverback('moves', 'abort', 'east/8', '--url', url, '--yes')).toEqual({
+      code: 1,
+      out: '',
+      err: 'there is no move east/8; there are east/7\n',
+    });
+  });
+
+  test.each([
+    [['shards', 'move', '3'], "required option '--to <NODE>' not specified (try --help)"],
+    [['shards', 'move', '--to', 'east-2'], "missing required argument 'SHARDS' (try --help)"],
+    [['shards', 'move', '3-1', '--to', 'east-2'], /value '3-1' is invalid .* expected shards such as 3 or 0-3,7/],
+    [['shards', 'move', '3', '--to', 'x', '--form', 'y'], /unknown option '--form'.*--from/],
+    [['rebalance', 'east'], /too many arguments/],
+  ] as const)('%s: what is wrong is said', async (args, message) => {
+    const { code, out, err } = await silverback(...args, '--url', url);
+    expect({ code, out }).toEqual({ code: 2, out: '' });
+    expect(err.trim()).toMatch(message);
+    expect(err.trim().split('\n')).toHaveLength(1);
   });
 });
 

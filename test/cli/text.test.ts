@@ -265,7 +265,7 @@ test('moves and cordons, in the status', () => {
   const cordons = { 'west-1': 'draining', 'west-9': 'cordoned' } as const;
   const report = statusReport(moving({ moves: 'paused', cordons }), FACTS);
   const text = statusText(report, 80);
-  expect(fits(text.slice(text.indexOf('Moves'), text.indexOf('Incomplete')))).toMatchInlineSnapshot(`
+  expect(fits(text.slice(text.indexOf('Moves'), text.indexOf('Restarts')))).toMatchInlineSnapshot(`
     "
     Moves       west: 2 joining, 1 leaving, 1 waiting, moves are paused (silverback
                 moves resume)
@@ -325,7 +325,7 @@ describe('a node that is drained', () => {
     const plan = drainPlan('r', 'a', known('a', 'b', 'c'), shards as never);
     expect(drainText(plan, 80)).toBe(
       'Drains  r/a: it gets no copies, and those it has move\n' +
-        'To b    1 shard: 0\nTo c    1 shard: 2\nMoves   2000 samples, 6.00K in memory and logs; about 6s (estimate: a node gives\n        at most 1.00K a second)\n',
+        'To b    1 shard: 0\nTo c    1 shard: 2\nMoves   2000 samples, 6.00K in memory and logs; at least 6s (estimate: a node\n        gives at most 1.00K a second)\n',
     );
     const nodes = [...known('a', 'b'), { ...known('c')[0], cordon: 'cordoned' }];
     expect(drainPlan('r', 'a', nodes as never, shards as never).moves.map(({ to }) => to)).toEqual(['b', 'b']);
