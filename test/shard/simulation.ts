@@ -58,9 +58,10 @@ export interface Tilt {
 export async function simulate(seed: number, open: typeof Shard.open = Shard.open, tilt: Tilt = {}): Promise<void> {
   const sim = new Sim(seed);
   const { random } = sim;
+  const isTight = random.chance(0.2);
   const options = {
     shard: seed % 16,
-    budget: new Budget(random.chance(0.2) ? 20_000 : 1 << 30),
+    budget: new Budget(isTight ? 20_000 : 1 << 30),
     maxSampleAgeMs: Number.POSITIVE_INFINITY,
     checkpointIntervalMs: tilt.checkpointIntervalMs ?? random.pick([1, 10_000, 10 * MINUTE]),
     sealDelayMs: random.pick([0, 10 * MINUTE]),
@@ -163,8 +164,8 @@ export async function simulate(seed: number, open: typeof Shard.open = Shard.ope
           },
           () => undefined,
         );
-        // With few windows allowed, some samples are refused: what was taken is asked of the shard then.
-        if (options.limits.maxOpenWindowCount < 64) {
+        // With few windows allowed, or little memory, some samples are refused: what was taken is asked of the shard then.
+        if (isTight || options.limits.maxOpenWindowCount < 64) {
           const now = await sim.settle(contentsOf(shard));
           const lost = now.missing(before);
           if (lost.length > 0) fail('lost by an append', lost);
