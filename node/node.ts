@@ -112,6 +112,8 @@ export class Node implements Greeted {
   /** Opening and closing, one change of the assignment after the other. */
   #turn: Promise<void> = Promise.resolve();
   #assigned = false;
+  /** A placement has said what is to be served. */
+  #isPlaced = false;
   #closing = false;
   #isRetired = false;
 
@@ -168,6 +170,7 @@ export class Node implements Greeted {
       const { state, epoch, fill } = copy;
       own.set(shard, { state, epoch, ...(fill && { fill }), ...(isArriving(copy, copies) && { isArriving: true }) });
     }
+    this.#isPlaced = true;
     await this.#serve(own);
   }
 
@@ -179,6 +182,7 @@ export class Node implements Greeted {
       // Was let go in the middle of an earlier life.
       if (name.endsWith(DROPPED)) await env.disk.removeTree(`${claim.directory}/shards/${name}`);
     }
+    if (this.#isPlaced) return this.#turn;
     await this.assign(names.filter((name) => /^\d+$/.test(name) && Number(name) < this.shardCount).map(Number));
   }
 

@@ -78,7 +78,7 @@ class World {
 
 export class Machine {
   readonly random: Seeded;
-  readonly disk: SimDisk;
+  disk: SimDisk;
   /** How long a disk operation takes: uniform from 0 to this. */
   diskMs = 2;
   /** How far its wall clock is off. */
@@ -149,6 +149,12 @@ export class Machine {
   kill(): void {
     this.end();
     this.disk.killProcess();
+  }
+
+  /** Its process is gone, and it has a new, empty disk. */
+  wipe(): void {
+    this.kill();
+    this.disk = new SimDisk(this.random);
   }
 
   private end(): void {
