@@ -20,7 +20,10 @@ interface Frontier {
 export class Frontiers {
   readonly #clock: Clock;
   readonly #boundMs: number;
-  /** Per shard, by origin (`region/node`): undefined before its first word. */
+  /**
+   * Per shard, by origin (`region/node`): undefined before its first word. A shard that is not here: which other copies it has
+   * is not known, as after a start, before a placement came.
+   */
   readonly #origins = new Map<number, Map<string, Frontier | undefined>>();
   /** Of those, by shard, the ones that have taken no writes so far: what they say is noted, and nobody waits for it. */
   readonly #arriving = new Map<number, ReadonlySet<string>>();
@@ -132,7 +135,11 @@ export class Frontiers {
    * origin that knows itself what it has.
    */
   unconfirmed(shard: number, range: TimeRange, except?: string): ShardCoverage[] {
-    if ((this.#origins.get(shard)?.size ?? 0) === 0) return [];
+    const origins = this.#origins.get(shard);
+    if (origins?.size === 0) return [];
+    if (origins === undefined) {
+      return [{ ...range, state: 'unconfirmed', reason: 'which other copies there are is not known yet' }];
+    }
     const lost = this.lost(shard).filter(({ origin }) => origin !== except);
     const found: ShardCoverage[] = lost.map(({ origin, recordCount }) => ({
       ...range,

@@ -26,6 +26,15 @@ function unconfirmedFrom(frontierWallMs: number, afterMs: number): number | unde
 }
 
 describe('what is unconfirmed', () => {
+  it('is everything before it is known which other copies there are, and once that is forgotten', () => {
+    const expected = [{ ...RANGE, state: 'unconfirmed', reason: 'which other copies there are is not known yet' }];
+    expect(frontiers.unconfirmed(1, RANGE)).toEqual(expected);
+    frontiers.expect(1, []);
+    expect(frontiers.unconfirmed(1, RANGE)).toEqual([]);
+    frontiers.forget(1);
+    expect(frontiers.unconfirmed(1, RANGE)).toEqual(expected);
+  });
+
   it('is everything before the first word', () => {
     expect(frontiers.unconfirmed(0, RANGE)).toMatchObject([{ ...RANGE, state: 'unconfirmed' }]);
   });
