@@ -48,12 +48,6 @@ const BUGS: Record<string, Bug> = {
     ],
     seen: /lacks what was acknowledged/,
   },
-  'what lies on the disk undoes the placement': {
-    files: ['node/node.ts'],
-    edits: [{ file: 'node.ts', replace: 'if (this.#isPlaced) return this.#turn;', by: '' }],
-    from: 50,
-    seen: /no order/,
-  },
   'completeness claimed early: what was sent counts as delivered': {
     files: REPLICATION,
     edits: [
