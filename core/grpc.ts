@@ -362,6 +362,8 @@ export class Channel {
       );
       const stopListening = cancelOn(options.signal, call);
       let thrown: { error: unknown } | undefined;
+      /** Settled when what came last is taken. */
+      let taken: Promise<unknown> = Promise.resolve();
       const fail = (error: unknown) => {
         thrown ??= { error };
         call.cancel();
@@ -372,7 +374,7 @@ export class Channel {
           const pending = receive(reply);
           if (pending === undefined) return;
           call.pause();
-          pending.then(() => call.resume(), fail).then(() => call.resume());
+          taken = pending.then(undefined, fail).then(() => call.resume());
         } catch (error) {
           fail(error);
         }
@@ -381,9 +383,12 @@ export class Channel {
         stopListening();
         reject(thrown === undefined ? fromStatus(error) : thrown.error);
       });
-      call.on('end', () => {
+      call.on('end', async () => {
+        // A stream that has ended says so with its last reply, paused or not.
+        await taken;
         stopListening();
         if (thrown === undefined) resolve();
+        else reject(thrown.error);
       });
     });
   }

@@ -149,6 +149,26 @@ describe('an rpc server', () => {
 });
 
 describe('a reply stream', () => {
+  it('ends a stream when its last reply is taken, and fails with what became of that', async () => {
+    const { channel } = await serve(
+      new RpcServer().stream(clusterService.Placement, async (_, call) => {
+        for (let revision = 1; revision <= 4; revision++) await call.send({ ...PLACEMENT, revision });
+      }),
+    );
+    const taken: number[] = [];
+    const slowly = async ({ revision }: PlacementReply): Promise<void> => {
+      await new Promise((wake) => setTimeout(wake, 100));
+      taken.push(revision);
+    };
+    await channel.stream(clusterService.Placement, {}, {}, slowly);
+    expect(taken).toEqual([1, 2, 3, 4]);
+    const failing = channel.stream(clusterService.Placement, {}, {}, async (reply) => {
+      await slowly(reply);
+      if (reply.revision === 4) throw new RangeError('not the last one');
+    });
+    await expect(failing).rejects.toThrow('not the last one');
+  });
+
   it('holds the handler back while the receiver is busy', async () => {
     const reply = { ...PLACEMENT, clusterId: 'x'.repeat(1024 * 1024) };
     const count = 200;
