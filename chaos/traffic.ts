@@ -28,6 +28,8 @@ const MAX_LIVE_TICKS = 60;
 const MAX_LATE = { series: 20, ticks: 20 };
 const LATE_CHANCE = 0.15;
 const READ_PAUSE_MS = 300;
+/** Much longer than any call may take. */
+const STOP_MS = 180_000;
 /** A node that stands still costs a reader this long. */
 const READ_MS = 4_000;
 const NEWEST_MS = 20_000;
@@ -60,7 +62,8 @@ export class Traffic {
   readonly #placement: FollowedPlacement;
   readonly #readers = new Map<Region, Reader>();
   readonly #codec = ChunkCodec.create();
-  #running: Promise<void>[] = [];
+  /** By what they are, in words. */
+  readonly #running = new Map<string, Promise<void>>();
   #stopping = false;
   /** Answers that no valid write may get, in words. */
   readonly refusals: string[] = [];
@@ -87,19 +90,34 @@ export class Traffic {
     this.#stopping = false;
     const writerCount = REGIONS.length * WRITERS_PER_REGION;
     const bandSize = Math.ceil(history.seriesCount / writerCount);
-    this.#running = Array.from({ length: writerCount }, (_, i) => {
+    const run = (name: string, loop: Promise<void>) => {
+      const ended = loop.then(() => void this.#running.delete(name));
+      this.#running.set(name, ended);
+    };
+    for (let i = 0; i < writerCount; i++) {
       const fromSeries = i * bandSize;
       const toSeries = Math.min(history.seriesCount, fromSeries + bandSize);
-      return this.#write(REGIONS[i % REGIONS.length] as Region, fromSeries, toSeries);
-    });
-    this.#running.push(...REGIONS.flatMap((region) => [this.#read(region), this.#count(region)]));
+      run(`writer ${i + 1}`, this.#write(REGIONS[i % REGIONS.length] as Region, fromSeries, toSeries));
+    }
+    for (const region of REGIONS) {
+      run(`reader of ${region}`, this.#read(region));
+      run(`counter of ${region}`, this.#count(region));
+    }
   }
 
-  /** Resolves when every write under way is acknowledged or given up, and every question answered. */
+  /** Resolves when every write under way is acknowledged or given up, and every question answered. Rejects when one never is. */
   async stop(): Promise<void> {
     this.#stopping = true;
-    await Promise.all(this.#running);
-    this.#running = [];
+    const all = Promise.all(this.#running.values());
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => {
+        const names = [...this.#running.keys()].join(', ');
+        this.#running.clear();
+        reject(new Error(`${names}: a call that is never answered`));
+      }, STOP_MS);
+    });
+    await Promise.race([all, late]).finally(() => clearTimeout(timer));
   }
 
   /** What a region's copies hold between these times. */
