@@ -66,7 +66,7 @@ const BUGS: Record<string, { readonly edits: readonly Edit[]; readonly seen: Reg
       },
     ],
     tilt: { powerCutShare: 1, fsyncShare: 0.1, syncDelayMs: 3000 },
-    seen: /lacks what was acknowledged|a gap that is none/,
+    seen: /lacks what was acknowledged|a gap that is none|is not complete/,
   },
   'completeness claimed early: a frontier counts from when it came': {
     edits: [
