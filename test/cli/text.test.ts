@@ -272,11 +272,6 @@ test('moves and cordons, in the status', () => {
                 west/west-1 is draining, left: 0-3, waiting: moves are paused
                 (silverback moves resume)
                 west/west-9 is cordoned
-    Restarts    wait:
-                  west/west-1 is recovering
-                  west/west-2 is down
-                  east/east-2 lacks something: frames 4096 to 8192 of its log were
-                  damaged and are quarantined (shard 3)
     "
   `);
 });
