@@ -94,6 +94,16 @@ export class Proxies {
 
   /** On top of what the link suffers already; of two faults that are alike, the first stays. */
   async strike(name: string, fault: Fault): Promise<void> {
+    this.#find(name);
+    try {
+      await this.#strike(name, fault);
+    } catch {
+      await this.#renew();
+      await this.#strike(name, fault);
+    }
+  }
+
+  async #strike(name: string, fault: Fault): Promise<void> {
     const link = this.#find(name);
     if (fault.kind === 'cut') {
       await this.#enable(link, false);
@@ -144,7 +154,7 @@ export class Proxies {
 
   /**
    * Toxiproxy (2.12) hangs for good when it takes a toxic off a connection that just broke while the toxic held some of its data.
-   * A new one has the same links, at the same addresses, all of them whole.
+   * A new one has the same links, at the same addresses, all of them whole. So it is after whatever else it fails with.
    */
   async #renew(): Promise<void> {
     const gone = new Promise((resolve) => this.#process?.once('close', resolve));
@@ -153,11 +163,11 @@ export class Proxies {
     await this.#run();
     for (const [name, { proxy }] of this.#links) {
       const { listen, upstream } = proxy;
-      this.#links.set(name, {
-        proxy: await this.#client.createProxy({ name, listen, upstream }),
-        toxics: [],
-        isCut: false,
-      });
+      // Somebody else may have its port for a while.
+      await eventually(async () => {
+        const renewed = await this.#client.createProxy({ name, listen, upstream });
+        this.#links.set(name, { proxy: renewed, toxics: [], isCut: false });
+      }, START_MS);
     }
   }
 
