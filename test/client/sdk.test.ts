@@ -233,10 +233,12 @@ describe('client.append', () => {
     expect(stored('a')).toEqual([[1, 1]]);
     expect(stored('g')).toMatchObject([[expect.any(Number), 5]]);
 
-    node.hold = () => undefined;
+    let heldCount = 0;
+    node.hold = () => heldCount++;
     const stuck = clientWith({ batchSamples: 10 });
     const series = stuck.series({ __name__: 'b' });
     for (let i = 0; i < 505; i++) stuck.append(series, i, 1);
+    while (heldCount === 0) await new Promise((resolve) => setTimeout(resolve, 10));
     await stuck.close(50);
     expect(drops.reduce((sum, { sampleCount }) => sum + sampleCount, 0)).toBe(505);
     // Those that were sent may be stored; those that were not are not.
