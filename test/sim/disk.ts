@@ -116,6 +116,8 @@ export class SimDisk {
   private changes: NameChange[] = [];
   private readonly inFlight = new Set<WriteInFlight>();
   private serial = 0;
+  /** Processes that have ended. */
+  private ended = 0;
 
   constructor(private readonly random: Seeded) {}
 
@@ -153,6 +155,7 @@ export class SimDisk {
 
   /** kill -9: what the system took stays; of what was in flight, nothing, all, or a part. */
   killProcess(): void {
+    this.ended++;
     for (const write of this.inFlight) {
       const data = join(write.parts);
       const kept = this.random.pick([0, data.length, this.random.int(0, data.length + 1)]);
@@ -163,6 +166,7 @@ export class SimDisk {
 
   /** A power cut: what was not synced is lost, kept or torn, at random. Everything left is durable afterwards. */
   cutPower(): void {
+    this.ended++;
     for (const write of this.inFlight) write.inode.write(join(write.parts), write.offset, ++this.serial);
     this.inFlight.clear();
     const inodes = new Set([...this.entries.values(), ...this.durable.values()]);
@@ -208,6 +212,11 @@ export class SimDisk {
 
   /** A process's view. `later` runs an operation some time after it was asked for, or never if the process is gone. */
   view(later: <T>(operation: () => T) => Promise<T>): Disk {
+    const { ended } = this;
+    // Code of a process that is gone may still be called by what outlives it: its writes are not on their way.
+    const begin = (write: WriteInFlight) => {
+      if (this.ended === ended) this.inFlight.add(write);
+    };
     return {
       open: (path, mode) =>
         later(() => {
@@ -219,7 +228,7 @@ export class SimDisk {
             this.entries.set(path, inode);
             this.changes.push({ serial: ++this.serial, kind: 'create', path, inode });
           } else if (mode === 'create') throw diskError('EEXIST', 'open', path);
-          return this.file(path, inode, later);
+          return this.file(path, inode, later, begin);
         }),
       readFile: (path) =>
         later(() => {
@@ -279,7 +288,12 @@ export class SimDisk {
     };
   }
 
-  private file(path: string, inode: Inode, later: <T>(operation: () => T) => Promise<T>): File {
+  private file(
+    path: string,
+    inode: Inode,
+    later: <T>(operation: () => T) => Promise<T>,
+    begin: (write: WriteInFlight) => void,
+  ): File {
     let open = true;
     const check = (operation: 'write' | 'read' | 'sync') => {
       if (!open) throw diskError('EBADF', operation, path);
@@ -289,7 +303,7 @@ export class SimDisk {
       write: (parts, offset) => {
         this.counts.write++;
         const write = { inode, parts, offset };
-        this.inFlight.add(write);
+        begin(write);
         // The bytes are taken when the operation ends: whoever reuses a buffer too early is found out.
         return later(() => {
           this.inFlight.delete(write);
