@@ -59,6 +59,9 @@ export interface Healing {
   readonly vouched: readonly Vouched[];
 }
 
+/** How a gap reads that stands for a lost disk. */
+export const BEGAN_EMPTY = 'this copy began empty';
+
 /** A block may vanish, or turn up here, between looking and taking; then series are taken. */
 const MAX_BLOCK_TRIES = 2;
 /** Of a block's bytes, beside those of log records: they are checked and kept, not put into runs. */
@@ -105,7 +108,7 @@ class Healer {
     // What has ended lately, or has begun to come, is on its way.
     const past = wanted.filter((startMs) => startMs + WINDOW_MS < env.clock.nowMs() - WINDOW_MS / 2);
     if (this.#options.isLost && past.length > 0 && past.every((startMs) => own.get(startMs) === '')) {
-      await shard.reportLoss(`this copy began empty, and ${peer.name} has ${past.length} windows of it`);
+      await shard.reportLoss(`${BEGAN_EMPTY}, and ${peer.name} has ${past.length} windows of it`);
     }
     if (this.#options.withAnnex) {
       const all = { windowMs: 0, buckets: new Uint8Array(0), block: false, annex: true };

@@ -19,7 +19,7 @@ import type { Pace } from '../replication/pace.ts';
 import type { ShardCoverage } from '../shard/gaps.ts';
 import type { Shard } from '../shard/shard.ts';
 import { Digests } from './digests.ts';
-import { type Healing, heal, type Tally } from './heal.ts';
+import { BEGAN_EMPTY, type Healing, heal, type Tally } from './heal.ts';
 import type { Peer } from './peer.ts';
 import { common, jointly, settledMs } from './plan.ts';
 
@@ -278,7 +278,9 @@ export class Repair {
     const { signal } = this.#stopped;
     const shard = this.#find(id);
     const copies = this.#sources(id);
-    if (shard === undefined || !shard.isNew || state.refilled === shard || copies.length === 0) return;
+    if (shard === undefined || state.refilled === shard || copies.length === 0) return;
+    // A restart in the midst of it goes on: what the copy knows to lack is known on its disk.
+    if (!shard.isNew && !shard.gaps(ALWAYS).some(({ reason }) => reason.startsWith(BEGAN_EMPTY))) return;
     // Whoever placed a new copy has it filled.
     if (this.#isJoining(id) || env.clock.monotonicMs() < state.nextLossMs) return;
     const before = state.samples;
