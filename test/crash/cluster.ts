@@ -14,24 +14,27 @@ const SERIES_COUNT = 448;
 /** Series that `ticks` writes. */
 const FEW_COUNT = 64;
 
-async function startIn(directory: string, nodeArgs: readonly string[]): Promise<Processes> {
-  const processes = await Processes.create({ dataDir: directory, nodeCount: 2, shardCount: 2, nodeArgs });
-  processes.start();
-  await processes.ready();
-  return processes;
-}
-
 export class CrashCluster {
-  processes: Processes;
+  readonly processes: Processes;
   readonly history: History;
-  client: Client;
+  readonly client: Client;
   readonly #directory: string;
 
   /** 448 series, a tick a second, tick 0 at the start of the window that began at least 4 h ago. */
-  static async start(options: { readonly prepare?: (directory: string) => void } = {}) {
+  static async start(
+    options: { readonly nodeArgs?: readonly string[]; readonly prepare?: (directory: string) => void } = {},
+  ) {
     const directory = await mkdtemp(join(tmpdir(), 'silverback-crash-'));
     options.prepare?.(directory);
-    return new CrashCluster(directory, await startIn(directory, []));
+    const processes = await Processes.create({
+      dataDir: directory,
+      nodeCount: 2,
+      shardCount: 2,
+      nodeArgs: options.nodeArgs ?? [],
+    });
+    processes.start();
+    await processes.ready();
+    return new CrashCluster(directory, processes);
   }
 
   private constructor(directory: string, processes: Processes) {
@@ -74,14 +77,6 @@ export class CrashCluster {
   async restart(): Promise<void> {
     this.processes.start();
     await this.processes.ready();
-  }
-
-  /** The same cluster, stopped and started with other arguments of its nodes. */
-  async restartWith(nodeArgs: readonly string[]): Promise<void> {
-    await this.client.close(0);
-    await this.processes.stop();
-    this.processes = await startIn(this.#directory, nodeArgs);
-    this.client = openClient(this.processes.grpc, 'LOCAL', 20_000);
   }
 
   read(): Promise<Answer> {

@@ -115,14 +115,20 @@ describe('a block', () => {
     ['its samples', (size: number) => Math.floor(size * 0.3)],
     ['its footer', (size: number) => size - 60],
   ])('with a flipped byte in %s is set aside, its window is declared missing, the rest is served', async (_, place) => {
-    cluster = await CrashCluster.start();
-    await cluster.bulk(0, 14_300);
-    // So little memory that a window which is no longer written to is sealed at once.
-    await cluster.restartWith(['--memory-budget', '2MiB']);
+    // So little memory that a window which is no longer written to is sealed at once. Series must be known by then.
+    cluster = await CrashCluster.start({ nodeArgs: ['--memory-budget', '6MiB'] });
+    for (const [from, to] of [
+      [0, 1],
+      [1, 7_200],
+      [7_200, 14_300],
+    ] as const)
+      await cluster.bulk(from, to);
     const { node, directory } = await cluster.placeOf(1);
     const blocks = () => filesIn(join(directory, 'blocks'), '.block');
     await eventually(() => expect(blocks().length).toBeGreaterThan(0), 30_000);
-    await cluster.restartWith([]);
+    // Two checkpoints later the log no longer holds what the block holds.
+    await cluster.processes.stop();
+    await cluster.restart();
     await cluster.ticks(14_300, 14_310);
     await cluster.processes.stop();
     expect(filesIn(join(directory, 'checkpoints'), '.ckpt')).toHaveLength(2);
@@ -134,7 +140,7 @@ describe('a block', () => {
     expect([first.state, first.verdict.wrong]).toEqual(['missing', []]);
     await expectReported(1, node, /block .* is unsound and lies in .*quarantine now/);
     expect(existsSync(block as string)).toBe(false);
-    await expectGap(1, /its block .* was damaged/);
+    expect(await expectGap(1, /its block .* was damaged/)).toBeGreaterThan(0);
     // The gap outlives the process.
     await cluster.processes.kill();
     await cluster.restart();
