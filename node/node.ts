@@ -60,6 +60,9 @@ export interface NodeOptions {
 
 /** Shards opened or closed at a time: recovery is bound by CPU, a few at a time hide their disk's latency. */
 const OPEN_CONCURRENCY = 4;
+/** Log of all shards that recovery may have to replay: some 90M samples, 4 s of CPU. Of a shard at least the second. */
+const REPLAYED_BYTES = 256 * 1024 ** 2;
+const MIN_REPLAYED_BYTES = 4 * 1024 ** 2;
 const TICK_MS = 1_000;
 /** Ticks between two looks for problems that shards lived with. */
 const PROBLEM_TICKS = 10;
@@ -360,6 +363,7 @@ export class Node implements Greeted {
         maxExemplarCount: () => Math.ceil((this.#options.maxExemplarCount ?? 100_000) / this.#slots.size),
         committed: (durationMs) => this.#options.watcher?.committed(durationMs),
         logAllowanceBytes: () => (this.#options.logBudgetBytes ?? Number.POSITIVE_INFINITY) / this.#slots.size,
+        replayAllowanceBytes: () => Math.max(MIN_REPLAYED_BYTES, REPLAYED_BYTES / this.#slots.size),
       });
       slot.state = 'serving';
       this.#options.watcher?.opened(slot.id, slot.shard);

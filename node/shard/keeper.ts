@@ -8,7 +8,7 @@ import type { Env } from '../../core/env/env.ts';
 import { messageOf } from '../../core/errors.ts';
 import type { ShardKernel } from '../../core/kernel/shard.ts';
 import type { Annex } from './annex.ts';
-import { writeCheckpoint } from './checkpoint.ts';
+import { type CheckpointInfo, writeCheckpoint } from './checkpoint.ts';
 import type { Cursors } from './cursors.ts';
 import type { Deletions } from './deletions.ts';
 import type { Log } from './log.ts';
@@ -47,19 +47,22 @@ export class Keeper {
   #earlyAtMs = 0;
   /** `log.tail().sequence` at the last checkpoint. */
   #checkpointedSequence = 0;
+  /** What the last checkpoint takes. */
+  #checkpointBytes = 0;
   /** No recovery needs what the log holds before this. */
   #releasableSequence = 0;
   #checkpointedAtMs: number | undefined;
 
-  /** `checkpointSequence`: of the checkpoint that the shard was opened from, if there was one. */
-  constructor(parts: KeeperParts, checkpointSequence: number | undefined) {
+  /** `checkpoint`: that the shard was opened from, if there was one. */
+  constructor(parts: KeeperParts, checkpoint: CheckpointInfo | undefined) {
     this.#parts = parts;
     this.#log = parts.log;
     this.#cursors = parts.cursors;
     const { env, settings } = parts;
     const monotonicMs = env.clock.monotonicMs();
-    if (checkpointSequence !== undefined) {
-      this.#checkpointedSequence = checkpointSequence;
+    if (checkpoint !== undefined) {
+      this.#checkpointedSequence = checkpoint.position.sequence;
+      this.#checkpointBytes = checkpoint.byteCount;
       this.#checkpointedAtMs = monotonicMs;
     }
     // Shards opened together do not checkpoint together.
@@ -77,15 +80,22 @@ export class Keeper {
     return this.#parts.env.clock.monotonicMs() >= this.#nextAtMs || this.#isEarlyDue;
   }
 
-  /** The log is larger than it may be, and part of what makes it so is there for recovery: a checkpoint can let go of that. */
+  /**
+   * Recovery would have to replay more than it should, or the log is larger than it may be and a checkpoint can let go of part
+   * of that. Never for less than the checkpoint itself writes, so that a log of many series is not written twice.
+   */
   get #isEarlyDue(): boolean {
-    const allowance = this.#parts.settings.logAllowanceBytes();
-    if (this.#log.byteCount <= allowance || this.#parts.env.clock.monotonicMs() < this.#earlyAtMs) return false;
+    const { logAllowanceBytes, replayAllowanceBytes } = this.#parts.settings;
+    if (this.#parts.env.clock.monotonicMs() < this.#earlyAtMs) return false;
+    const [logBytes, allowance] = [this.#log.byteCount, logAllowanceBytes()];
+    const replayed = Math.max(replayAllowanceBytes(), this.#checkpointBytes);
+    if (logBytes <= Math.min(replayed, allowance)) return false;
     let newBytes = 0;
     for (const { endSequence, byteCount } of this.#log.segments()) {
       if (endSequence > this.#checkpointedSequence) newBytes += byteCount;
     }
-    return newBytes > Math.max(allowance / 4, EARLY_LOG_BYTES);
+    if (newBytes > replayed) return true;
+    return logBytes > allowance && newBytes > Math.max(allowance / 4, EARLY_LOG_BYTES);
   }
 
   /** Would the next opening be much faster for a checkpoint at close? */
@@ -110,8 +120,9 @@ export class Keeper {
         await writePages(kernel, deletions, annex, writer, slicer);
         // A power cut must not leave a checkpoint of records that the log lost: other copies get them from the log.
         if (this.#log.syncedSequence < position.sequence) await this.#log.synced(position.sequence - 1);
-        const { release } = await writer.commit();
+        const { release, byteCount } = await writer.commit();
         this.#checkpointedSequence = position.sequence;
+        this.#checkpointBytes = byteCount;
         this.#checkpointedAtMs = env.clock.monotonicMs();
         if (release !== undefined) {
           this.#releasableSequence = release;

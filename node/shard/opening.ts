@@ -11,7 +11,7 @@ import { ShardKernel } from '../../core/kernel/shard.ts';
 import { Annex } from './annex.ts';
 import { BlockStore } from './blocks.ts';
 import { Catalogue } from './catalogue.ts';
-import { loadCheckpoint } from './checkpoint.ts';
+import { type CheckpointInfo, loadCheckpoint } from './checkpoint.ts';
 import { Cursors } from './cursors.ts';
 import { Deletions } from './deletions.ts';
 import { Gaps } from './gaps.ts';
@@ -54,8 +54,8 @@ interface Found {
   /** Nothing: a first start, or a lost disk. */
   readonly isNew: boolean;
   readonly recordCount: number;
-  /** Where the log was at the checkpoint, if there was one. */
-  readonly checkpointSequence: number | undefined;
+  /** That the rest was replayed on, if there was one. */
+  readonly checkpoint: CheckpointInfo | undefined;
   readonly tookMs: number;
 }
 
@@ -164,7 +164,7 @@ async function recover(
   const found = {
     isNew,
     recordCount: replayed.recordCount,
-    checkpointSequence: checkpoint?.position.sequence,
+    checkpoint,
     tookMs: env.clock.monotonicMs() - startedMs,
   };
   return { ...parts, log, recorder, cursors, windows, found };

@@ -52,6 +52,8 @@ export interface ShardOptions {
   readonly sliceMs?: number;
   /** How large the log may grow for copies that lag behind; what recovery needs stays in any case. Default: any size. */
   readonly logAllowanceBytes?: () => number;
+  /** How much of the log may be younger than the newest checkpoint, about: what recovery replays. Default 32 MiB. */
+  readonly replayAllowanceBytes?: () => number;
   /** Exemplars kept; past it those that came first go. Default 10,000. */
   readonly maxExemplarCount?: () => number;
   /** Told how long a batch that was not replicated here waited until the system had its log. */
@@ -78,6 +80,7 @@ export function withDefaults(options: ShardOptions): ShardSettings {
     diskRetentionMs: 7 * 24 * HOUR_MS,
     sliceMs: 1,
     logAllowanceBytes: () => Number.POSITIVE_INFINITY,
+    replayAllowanceBytes: () => 32 * 1024 ** 2,
     maxExemplarCount: () => 10_000,
     committed: () => undefined,
     log: {},

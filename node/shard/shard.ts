@@ -107,7 +107,7 @@ export class Shard {
     this.#retention = new Retention({ ...opened, closed });
     this.#intake = new Intake(env.clock, { ...opened, peers: cursors, memory: this.#retention }, settings);
     this.#sealer = new Sealer({ ...opened, intake: this.#intake, retention: this.#retention, closed });
-    this.#keeper = new Keeper({ ...opened, closed }, opened.found.checkpointSequence);
+    this.#keeper = new Keeper({ ...opened, closed }, opened.found.checkpoint);
     this.#retention.account();
     settings.budget.enforce();
   }

@@ -446,6 +446,44 @@ describe('reading', () => {
   });
 });
 
+test('a checkpoint comes early for much log, so that recovery has little to replay and the log stays short', async () => {
+  const bench = await new Bench({ checkpointIntervalMs: 1e12, replayAllowanceBytes: () => 2 ** 17 }).open();
+  const names = series(100);
+  const startMs = bench.nowMs;
+  let tick = 0;
+  /** Bytes of log written, most of them noise that LZ4 cannot shorten. */
+  const write = async (byteCount: number) => {
+    for (let written = 0; written < byteCount; written += names.length * 8, tick++) {
+      const { code } = await bench.append(
+        names.map((name, i) => ({
+          series: name,
+          timestampMs: startMs + tick,
+          bits: bitsOf(Math.sin(tick * 7919 + i * 104_729)),
+        })),
+      );
+      expect(code).toBe('OK');
+    }
+  };
+  const files = (suffix: string) => bench.sim.disk.paths().filter((path) => path.endsWith(suffix)).length;
+  await write(2 ** 16);
+  await bench.tick();
+  expect(files('.ckpt')).toBe(0);
+  for (let round = 1; round <= 3; round++) {
+    await write(2 ** 18);
+    await bench.sim.advance(15_000);
+    await bench.tick();
+    expect(files('.ckpt')).toBe(Math.min(round, 2));
+  }
+  await write(2 ** 15);
+  bench.sim.kill();
+  await bench.open();
+  const { recoveredRecordCount } = bench.shard.stats();
+  expect(recoveredRecordCount).toBeGreaterThan(0);
+  expect(recoveredRecordCount).toBeLessThan(tick / 4);
+  const lines = (await bench.contents()).lines();
+  expect(lines).toHaveLength(tick * names.length);
+});
+
 describe('damage is found, set aside and reported; the shard opens:', () => {
   async function damaged(pick: (path: string) => boolean, prepare: (bench: Bench) => Promise<void>) {
     const bench = await new Bench({ checkpointIntervalMs: 1 }).open();
