@@ -43,6 +43,18 @@ function shapes(hosts: number, endMs: number): readonly Shape[] {
       id: 'max_by_host_12m_1h',
       path: () => range('max by (host) ({__name__=~"node_noisy_(0[0-9]|1[01])_percent"})', 3600, 60),
     },
+    {
+      id: 'quantile_instant',
+      path: (run) => instant(`quantile_over_time(0.95, node_noisy_01_percent{region="region-${run % 5}"}[1h])`),
+    },
+    {
+      id: 'avg_quantile_1h_60s',
+      path: () => range('avg by (dc) (quantile_over_time(0.9, node_noisy_02_percent[5m]))', 3600, 60),
+    },
+    {
+      id: 'quantile_of_rates_1h_60s',
+      path: () => range('quantile by (dc) (0.9, rate(node_counter_04_total[5m]))', 3600, 60),
+    },
     { id: 'label_values', path: () => `/api/v1/label/host/values?${hour}` },
     { id: 'series', path: (run) => `/api/v1/series?match[]=${noisy(run)}&${hour}` },
     {

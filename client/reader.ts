@@ -10,7 +10,7 @@ import { Channel, type ChannelCredentials } from '../core/grpc.ts';
 import { sortUtf8 } from '../core/labels.ts';
 import type { Matcher } from '../core/matchers.ts';
 import type { Copy, Placement, PlacementView } from '../core/placement.ts';
-import type { Aggregation } from '../core/promql/groups.ts';
+import type { Aggregation } from '../core/promql/evaluator.ts';
 import type { LabelsRequest, ReadReply, SelectRequest, WireCoverage, WireMatcher } from '../core/protocol.ts';
 import type { Spoken } from '../core/versions.ts';
 import { preferred } from './placement.ts';
@@ -100,8 +100,8 @@ export class Reader {
   }
 
   /**
-   * The same, aggregated by the nodes. A node's pages (ARCHITECTURE.md, "Aggregate page") are handed on once it is done, so
-   * that shards of one that fails midway can be asked of the next copy.
+   * What nodes compute of the same. A node's pages (ARCHITECTURE.md, "Aggregate page", "Points page") are handed on once it is
+   * done, so that shards of one that fails midway can be asked of the next copy.
    */
   async aggregate(
     options: AggregateOptions,

@@ -11,7 +11,9 @@ import { type Duplex, RpcServer } from '../core/grpc.ts';
 import { ChunkCodec } from '../core/kernel/codec.ts';
 import { encodeIdentity, type Labels, makeLabels } from '../core/labels.ts';
 import type { Placement } from '../core/placement.ts';
+import type { Taker } from '../core/promql/evaluator.ts';
 import { Aggregator } from '../core/promql/groups.ts';
+import { BestSeries, isBest, PointsWriter, VALUES } from '../core/promql/points.ts';
 import { type AggregateRequest, type ReadReply, type ReadRequest, shardsService } from '../core/protocol.ts';
 import { Api } from './http/api.ts';
 import { Metrics } from './http/metrics.ts';
@@ -112,7 +114,7 @@ async function openNode(codec: ChunkCodec, shard: number): Promise<{ address: st
     call.listen({
       request: ({ id, select, series, aggregate }) => {
         if (aggregate !== null) {
-          call.send(reply(id, shard, { page: groupsOf(aggregate, shard) }));
+          call.send(reply(id, shard, { page: computedOf(aggregate, shard) }));
           return;
         }
         const asked = select ?? series;
@@ -159,15 +161,20 @@ function pageOf(codec: ChunkCodec, shard: number, withChunks: boolean): Uint8Arr
   return Buffer.concat(parts);
 }
 
-/** The aggregate page of the same series. */
-function groupsOf(request: AggregateRequest, shard: number): Uint8Array {
-  const reference = { startMs: request.startMs, stepMs: request.stepMs };
-  const aggregator = new Aggregator({ ...request, reference });
-  for (let i = 0; i < SERIES_PER_NODE; i++) {
-    const { timestamps, values } = columnsOf(i);
-    aggregator.add(encodeIdentity(labelsOf(i, shard)), timestamps, values, timestamps.length);
-  }
-  const [page] = aggregator.groups.pages(Number.POSITIVE_INFINITY);
+/** What a node would compute of the same series, as a page. */
+function computedOf(request: AggregateRequest, shard: number): Uint8Array {
+  const { operation, startMs, stepMs } = request;
+  const aggregation = { ...request, reference: { startMs, stepMs } };
+  const addAll = <T extends Taker>(taker: T): T => {
+    for (let i = 0; i < SERIES_PER_NODE; i++) {
+      const { timestamps, values } = columnsOf(i);
+      taker.add(encodeIdentity(labelsOf(i, shard)), timestamps, values, timestamps.length);
+    }
+    return taker;
+  };
+  if (operation === VALUES) return addAll(new PointsWriter(aggregation)).take();
+  const taker = isBest(operation) ? new BestSeries(aggregation) : new Aggregator(aggregation);
+  const [page] = addAll<Aggregator | BestSeries>(taker).pages(Number.POSITIVE_INFINITY);
   return page as Uint8Array;
 }
 

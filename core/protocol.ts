@@ -94,6 +94,8 @@ export interface AggregateRequest {
   readonly stepMs: number;
   readonly steps: number;
   readonly perStep: boolean;
+  readonly parameter: number;
+  readonly limit: number;
 }
 
 export interface WireCoverage {

@@ -10,7 +10,9 @@ import { SilverbackError, wireCode } from '../core/errors.ts';
 import { type Duplex, MAX_MESSAGE_BYTES } from '../core/grpc.ts';
 import { sortUtf8 } from '../core/labels.ts';
 import type { Matcher } from '../core/matchers.ts';
-import { type Aggregation, Aggregator, TooFine } from '../core/promql/groups.ts';
+import type { Aggregation } from '../core/promql/evaluator.ts';
+import { Aggregator, TooFine } from '../core/promql/groups.ts';
+import { BestSeries, isBest, PointsWriter, VALUES } from '../core/promql/points.ts';
 import type {
   AggregateRequest,
   LabelsRequest,
@@ -201,7 +203,10 @@ type Answer = (node: ReadContext['node'], read: Read) => Promise<Last>;
 function answerTo(request: ReadRequest): Answer | undefined {
   const { select, series, labelNames, labelValues, windowVersions, cardinality, aggregate } = request;
   const { exemplars, metadata } = request;
-  if (aggregate !== null) return (node, read) => sendGroups(node, aggregate, read);
+  if (aggregate !== null) {
+    return (node, read) =>
+      aggregate.operation === VALUES ? sendPoints(node, aggregate, read) : sendGroups(node, aggregate, read);
+  }
   if (select !== null) {
     return (node, read) => {
       const query = queryOf(select);
@@ -378,32 +383,30 @@ async function sendValues(
  * without it.
  */
 async function sendGroups(node: ReadContext['node'], request: AggregateRequest, read: Read): Promise<Last> {
-  const { select } = request;
-  if (select === null) throw new SilverbackError('INVALID_ARGUMENT', 'an aggregation without a selection');
-  const aggregation: Aggregation = { ...request, reference: { startMs: request.startMs, stepMs: request.stepMs } };
+  const { select, aggregation } = aggregationOf(request);
   const query = queryOf(select);
   const damaged = new Map<number, unknown>();
-  let aggregator: Aggregator;
+  let aggregator: Aggregator | BestSeries;
   let coverage: WireCoverage[];
   let isSpoilt: boolean;
   try {
     do {
       isSpoilt = false;
-      aggregator = new Aggregator(aggregation);
-      const { groups } = aggregator;
+      aggregator = isBest(aggregation.operation) ? new BestSeries(aggregation) : new Aggregator(aggregation);
+      const { looked } = aggregator;
       let series = 0;
       const readOne = async (shard: Shard, id: number): Promise<void> => {
-        series = groups.looked.series;
+        series = looked.series;
         if (damaged.has(id)) throw damaged.get(id);
         try {
           if (!isSpoilt) await shard.aggregate(query, aggregator, MAX_GROUP_POINTS, read);
         } catch (error) {
-          isSpoilt ||= groups.looked.series > series;
+          isSpoilt ||= looked.series > series;
           damaged.set(id, error);
           throw error;
         }
       };
-      coverage = await eachShard(node, select, readOne, () => groups.looked.series > series);
+      coverage = await eachShard(node, select, readOne, () => looked.series > series);
     } while (isSpoilt);
   } catch (error) {
     if (!(error instanceof TooFine)) throw error;
@@ -411,12 +414,26 @@ async function sendGroups(node: ReadContext['node'], request: AggregateRequest, 
     return { page: TooFine.page };
   }
   let last: Uint8Array | undefined;
-  for (const page of aggregator.groups.pages(PAGE_BYTES)) {
+  for (const page of aggregator.pages(PAGE_BYTES)) {
     if (last !== undefined) await read.send({ page: last });
     last = page;
   }
   await read.room();
   return { page: last as Uint8Array, coverage };
+}
+
+/** The steps of single series, shard by shard. */
+async function sendPoints(node: ReadContext['node'], request: AggregateRequest, read: Read): Promise<Last> {
+  const { select, aggregation } = aggregationOf(request);
+  const query = queryOf(select);
+  const writer = new PointsWriter(aggregation);
+  return sendPages(node, select, read, (shard) => shard.points(query, writer, read));
+}
+
+function aggregationOf(request: AggregateRequest): { select: SelectRequest; aggregation: Aggregation } {
+  const { select, startMs, stepMs } = request;
+  if (select === null) throw new SilverbackError('INVALID_ARGUMENT', 'an aggregation without a selection');
+  return { select, aggregation: { ...request, reference: { startMs, stepMs } } };
 }
 
 /** Values of several copies are as good as those of one. */

@@ -1,8 +1,8 @@
 /** The aggregations: one row each, with what folds a group's series into one, or chooses among them. */
 import { type Accumulator, Average, Count, Extreme, Sum } from '../../core/promql/accumulate.ts';
+import { selectQuantile } from '../../core/promql/quantile.ts';
 import type { ValueType } from './ast.ts';
 import { bottomk, type Choose, limitk, limitRatio, topk } from './choose.ts';
-import { selectQuantile } from './quantile.ts';
 import { Slot } from './vector.ts';
 
 interface Row {

@@ -1,6 +1,7 @@
 /** topk, bottomk, limitk, limit_ratio: which series of each group a step keeps. */
 import { compareLabels, type Labels } from '../../core/labels.ts';
 import { sortSlices } from '../../core/order.ts';
+import { Heap } from '../../core/promql/heap.ts';
 import type { Annotations } from './annotations.ts';
 import type { Span } from './ast.ts';
 import type { Budget } from './budget.ts';
@@ -22,90 +23,6 @@ export interface ChooseInput {
 
 /** Clears what is not chosen, and answers the series in the order in which an instant query shows them. */
 export type Choose = (input: ChooseInput) => Promise<readonly Slot[]>;
-
-/** The series that a group keeps at one step: a heap with the next to go on top. Of equal ones the first by labels stays. */
-class Heap {
-  readonly slots: Slot[] = [];
-  readonly #values: number[] = [];
-  readonly #sign: 1 | -1;
-
-  constructor(sign: 1 | -1) {
-    this.#sign = sign;
-  }
-
-  clear(): void {
-    this.slots.length = 0;
-    this.#values.length = 0;
-  }
-
-  /** Order of going: negative when `a` has to go before `b`. NaN goes before everything. */
-  #order(x: number, a: Slot, y: number, b: Slot): number {
-    if (x < y) return -this.#sign;
-    if (x > y) return this.#sign;
-    return Number(Number.isNaN(y)) - Number(Number.isNaN(x)) || compareLabels(b.labels, a.labels);
-  }
-
-  /** Takes a series in; with `limit` in it already, only in the place of a worse one. */
-  offer(slot: Slot, value: number, limit: number): void {
-    if (this.slots.length < limit) {
-      this.slots.push(slot);
-      this.#values.push(value);
-      this.#up(this.slots.length - 1);
-      return;
-    }
-    const worst = this.#values[0] as number;
-    // Nearly all that is offered ends here.
-    if (this.#sign === 1 ? value < worst : value > worst) return;
-    if (this.#order(worst, this.slots[0] as Slot, value, slot) >= 0) return;
-    this.slots[0] = slot;
-    this.#values[0] = value;
-    this.#down();
-  }
-
-  /** Whether the series at `i` has to go before the one at `j`. */
-  #before(i: number, j: number): boolean {
-    return (
-      this.#order(this.#values[i] as number, this.slots[i] as Slot, this.#values[j] as number, this.slots[j] as Slot) <
-      0
-    );
-  }
-
-  #up(at: number): void {
-    while (at > 0) {
-      const parent = (at - 1) >> 1;
-      if (!this.#before(at, parent)) return;
-      this.#swap(at, parent);
-      at = parent;
-    }
-  }
-
-  #down(): void {
-    let at = 0;
-    for (;;) {
-      let child = 2 * at + 1;
-      if (child >= this.slots.length) return;
-      if (child + 1 < this.slots.length && this.#before(child + 1, child)) child++;
-      if (!this.#before(child, at)) return;
-      this.#swap(at, child);
-      at = child;
-    }
-  }
-
-  #swap(i: number, j: number): void {
-    const slot = this.slots[i] as Slot;
-    const value = this.#values[i] as number;
-    this.slots[i] = this.slots[j] as Slot;
-    this.#values[i] = this.#values[j] as number;
-    this.slots[j] = slot;
-    this.#values[j] = value;
-  }
-
-  /** Best first, NaN last. */
-  sorted(): Slot[] {
-    const order = this.slots.map((_, i) => i).sort((i, j) => (this.#before(i, j) ? 1 : -1));
-    return order.map((i) => this.slots[i] as Slot);
-  }
-}
 
 /** What the steps choose. */
 class Chosen {
@@ -181,11 +98,15 @@ const BLOCK_STEPS = 8;
 /** Heaps that are worth having for that. */
 const MAX_HEAPS = 4_096;
 
+const compareSlots = (a: Slot, b: Slot): number => compareLabels(a.labels, b.labels);
+
 function best(sign: 1 | -1): Choose {
   return async ({ slots, groups, groupCount, steps, params, budget }) => {
     if (!checkCounts(params)) return [];
     const block = Math.max(1, Math.min(BLOCK_STEPS, steps, Math.floor(MAX_HEAPS / groupCount)));
-    const heaps = Array.from({ length: block }, () => Array.from({ length: groupCount }, () => new Heap(sign)));
+    const heaps = Array.from({ length: block }, () =>
+      Array.from({ length: groupCount }, () => new Heap(sign, compareSlots)),
+    );
     const limits = new Float64Array(block);
     const chosen = new Chosen(steps);
     for (let first = 0; first < steps; first += block) {
@@ -197,13 +118,13 @@ function best(sign: 1 | -1): Choose {
         for (let k = 0; k < count; k++) {
           const limit = limits[k] as number;
           if (present[first + k] === 0 || limit < 1) continue;
-          ((heaps[k] as Heap[])[group] as Heap).offer(slot, values[first + k] as number, limit);
+          ((heaps[k] as Heap<Slot>[])[group] as Heap<Slot>).offer(slot, values[first + k] as number, limit);
         }
         if (budget.due()) await budget.pause();
       }
       for (let k = 0; k < count; k++) {
-        for (const heap of heaps[k] as Heap[]) {
-          for (const slot of steps === 1 ? heap.sorted() : heap.slots) chosen.add(slot, first + k);
+        for (const heap of heaps[k] as Heap<Slot>[]) {
+          for (const slot of steps === 1 ? heap.sorted() : heap.items) chosen.add(slot, first + k);
           heap.clear();
         }
         if (budget.due()) await budget.pause();

@@ -8,7 +8,16 @@ import type { Matcher } from '../../core/matchers.ts';
 import { sortSlices } from '../../core/order.ts';
 import type { Groups } from '../../core/promql/groups.ts';
 import { Samples } from '../../core/promql/window.ts';
-import type { Coverage, Metadata, Queryable, QueryContext, SeriesSet, TimeRange } from '../query/queryable.ts';
+import type {
+  AggregateRequest,
+  Coverage,
+  Metadata,
+  PointsSet,
+  Queryable,
+  QueryContext,
+  SeriesSet,
+  TimeRange,
+} from '../query/queryable.ts';
 import { Annotations } from './annotations.ts';
 import { type Aggregate, type Expr, type MatrixSelector, type Subquery, unwrap, type VectorSelector } from './ast.ts';
 import { Budget } from './budget.ts';
@@ -18,7 +27,7 @@ import { SampleCounter } from './counter.ts';
 import { QueryError } from './error.ts';
 import { Evaluation, scalarSlot } from './evaluate.ts';
 import { parse, position } from './parse.ts';
-import { Plan, type PushedAggregation, type Reads } from './plan.ts';
+import { Plan, type Pushed, type Reads } from './plan.ts';
 import { print } from './print.ts';
 import { gridTimes } from './range.ts';
 import type { MatrixSeries, MatrixValue, Value } from './value.ts';
@@ -172,13 +181,13 @@ export class Engine {
       const context = { signal: stop.signal, ...(region === undefined ? {} : { region }) };
       const reader = new Selections(queryable, context, annotations, this.#options.maxSeries);
       const pushes = queryable.aggregate === undefined ? 'none' : options.perStepStats ? 'per step' : 'in total';
-      const { selected, aggregated } = await reader.readAll(plan.reads(expr, pushes));
+      const read = await reader.readAll(plan.reads(expr, pushes));
       budget.check('query preparation');
       const selectedMs = clock.monotonicMs();
       const samples = new SampleCounter(grid.count, options.perStepStats ?? false);
       const selectNow = (matchers: readonly Matcher[], fromMs: number, toMs: number): Promise<SeriesSet> =>
         reader.read(matchers, { fromMs, toMs });
-      const evaluation = new Evaluation({ plan, budget, annotations, selected, aggregated, selectNow }, grid, samples);
+      const evaluation = new Evaluation({ plan, budget, annotations, ...read, selectNow }, grid, samples);
       const value = await evaluate(expr, evaluation, 'timeMs' in time);
       const endedMs = clock.monotonicMs();
       return {
@@ -262,37 +271,54 @@ class Selections {
   }
 
   /** All at once. Selectors that ask for the same share one answer: they are read one after the other. */
-  async readAll({ selections, aggregations }: Reads): Promise<{
+  async readAll({ selections, aggregations, vectors }: Reads): Promise<{
     selected: Map<VectorSelector, SeriesSet>;
     aggregated: Map<Aggregate, Groups>;
+    computed: Map<Expr, PointsSet>;
   }> {
-    const asked = new Map<string, Promise<SeriesSet>>();
+    const asked = new Map<string, Promise<unknown>>();
+    const once = <Answer>(key: string, ask: () => Promise<Answer>): Promise<Answer> => {
+      const answer = (asked.get(key) as Promise<Answer> | undefined) ?? ask();
+      asked.set(key, answer);
+      return answer;
+    };
     const selected = new Map<VectorSelector, SeriesSet>();
     const aggregated = new Map<Aggregate, Groups>();
+    const computed = new Map<Expr, PointsSet>();
     const select = async (selector: VectorSelector, range: TimeRange): Promise<void> => {
       const key = selectionKey(selector, range);
-      const answer = asked.get(key) ?? this.read(selector.matchers, range, key);
-      asked.set(key, answer);
-      selected.set(selector, await answer);
+      selected.set(selector, await once(key, () => this.read(selector.matchers, range, key)));
     };
-    const aggregate = async (expr: Aggregate, pushed: PushedAggregation): Promise<void> => {
-      const groups = await this.#aggregate(pushed);
-      if (groups === undefined) await select(pushed.selector, pushed.range);
-      else aggregated.set(expr, groups);
+    const aggregate = async (expr: Aggregate, pushed: Pushed): Promise<void> => {
+      const answer = await once(pushedKey(pushed), () => this.#aggregate(pushed));
+      if (answer === undefined) await select(pushed.selector, pushed.range);
+      else aggregated.set(expr, answer);
+    };
+    const compute = async (expr: Expr, pushed: Pushed): Promise<void> => {
+      const answer = await once(pushedKey(pushed), () => this.#evaluate(pushed));
+      if (answer === undefined) await select(pushed.selector, pushed.range);
+      else computed.set(expr, answer);
     };
     await Promise.all([
       ...Array.from(selections, ([selector, range]) => select(selector, range)),
       ...Array.from(aggregations, ([expr, pushed]) => aggregate(expr, pushed)),
+      ...Array.from(vectors, ([expr, pushed]) => compute(expr, pushed)),
     ]);
-    return { selected, aggregated };
+    return { selected, aggregated, computed };
   }
 
-  async #aggregate({ selector, range, aggregation }: PushedAggregation): Promise<Groups | undefined> {
-    const request = { ...range, matchers: selector.matchers, aggregation };
-    const answer = await this.#queryable.aggregate?.(request, this.#context);
+  async #aggregate(pushed: Pushed): Promise<Groups | undefined> {
+    const answer = await this.#queryable.aggregate?.(requestOf(pushed), this.#context);
     if (answer === undefined) return undefined;
-    this.#took(answer, answer.groups.looked.series, selectionKey(selector, range));
+    this.#took(answer, answer.groups.looked.series, selectionKey(pushed.selector, pushed.range));
     return answer.groups;
+  }
+
+  async #evaluate(pushed: Pushed): Promise<PointsSet | undefined> {
+    const answer = await this.#queryable.evaluate?.(requestOf(pushed), this.#context);
+    if (answer === undefined) return undefined;
+    this.#took(answer, answer.points.looked.series, selectionKey(pushed.selector, pushed.range));
+    return answer.points;
   }
 
   async read(matchers: readonly Matcher[], range: TimeRange, key?: string): Promise<SeriesSet> {
@@ -316,6 +342,15 @@ class Selections {
       );
     }
   }
+}
+
+function requestOf({ selector, range, aggregation }: Pushed): AggregateRequest {
+  return { ...range, matchers: selector.matchers, aggregation };
+}
+
+function pushedKey(pushed: Pushed): string {
+  // Of itself JSON does not tell NaN from infinities.
+  return JSON.stringify([requestOf(pushed), String(pushed.aggregation.parameter)]);
 }
 
 function selectionKey({ matchers }: VectorSelector, { fromMs, toMs }: TimeRange): string {

@@ -4,7 +4,7 @@ import { NO_LABELS } from '../../core/labels.ts';
 import type { Matcher } from '../../core/matchers.ts';
 import type { Groups } from '../../core/promql/groups.ts';
 import type { Reference } from '../../core/promql/window.ts';
-import type { SeriesSet } from '../query/queryable.ts';
+import type { PointsSet, SeriesSet } from '../query/queryable.ts';
 import { aggregate, groupNames } from './aggregate.ts';
 import type { Annotations } from './annotations.ts';
 import {
@@ -28,7 +28,7 @@ import type { MapFunction, WindowFunction } from './functions/row.ts';
 import { FUNCTIONS } from './functions/table.ts';
 import { Distinct, Mapped, Repeated } from './map.ts';
 import type { Plan } from './plan.ts';
-import { mergedGroups } from './push.ts';
+import { computedVector, mergedGroups } from './push.ts';
 import { CallWindows, InstantCursor, RangeCursor, SelectedRange, SubqueryRange } from './range.ts';
 import { SmoothedCursor } from './smooth.ts';
 import { type Cursor, EMPTY, type Grid, type QueryGrid, type RangeInput, Slot } from './vector.ts';
@@ -42,6 +42,8 @@ export interface Shared {
   readonly selected: ReadonlyMap<VectorSelector, SeriesSet>;
   /** The aggregations that were computed elsewhere. */
   readonly aggregated: ReadonlyMap<Aggregate, Groups>;
+  /** The vectors that were. */
+  readonly computed: ReadonlyMap<Expr, PointsSet>;
   readonly selectNow: (matchers: readonly Matcher[], fromMs: number, toMs: number) => Promise<SeriesSet>;
 }
 
@@ -91,6 +93,8 @@ export class Evaluation implements Context {
       return new Repeated(cursor, new Slot(1), () => this.samples.addToEach(this.grid.count, once.samples.take()));
     }
     this.budget.check('expression evaluation');
+    const computed = this.#shared.computed.get(expr);
+    if (computed !== undefined) return computedVector(expr, computed, this);
     switch (expr.kind) {
       case 'paren':
         return this.vector(expr.expr);

@@ -3,20 +3,31 @@
  * query's range, and for each selector the times whose samples it will look at.
  */
 
-import { type Aggregation, MAX_STEPS } from '../../core/promql/groups.ts';
+import { type Aggregation, MAX_STEPS } from '../../core/promql/evaluator.ts';
+import { VALUES } from '../../core/promql/points.ts';
 import type { Reference } from '../../core/promql/window.ts';
 import type { TimeRange } from '../query/queryable.ts';
-import type { Aggregate, At, DurationExpr, Expr, MatrixSelector, Subquery, VectorSelector } from './ast.ts';
+import {
+  type Aggregate,
+  type At,
+  type Call,
+  type DurationExpr,
+  type Expr,
+  type MatrixSelector,
+  type Subquery,
+  unwrap,
+  type VectorSelector,
+} from './ast.ts';
 import { QueryError } from './error.ts';
 import { isStepInvariant } from './invariant.ts';
-import { pushable } from './push.ts';
+import { bestLimit, type Input, pushable, pushableAggregation } from './push.ts';
 import type { Grid, QueryGrid } from './vector.ts';
 
-/** Whether aggregations are computed where the series are, and whether they count samples by step. */
+/** Whether anything is computed where the series are, and whether samples are counted by step there. */
 export type Pushes = 'none' | 'in total' | 'per step';
 
-/** An aggregation that is read instead of its selector. */
-export interface PushedAggregation {
+/** What is read instead of a selector: an aggregation or a vector. */
+export interface Pushed {
   readonly selector: VectorSelector;
   readonly range: TimeRange;
   readonly aggregation: Aggregation;
@@ -24,7 +35,9 @@ export interface PushedAggregation {
 
 export interface Reads {
   readonly selections: Map<VectorSelector, TimeRange>;
-  readonly aggregations: Map<Aggregate, PushedAggregation>;
+  readonly aggregations: Map<Aggregate, Pushed>;
+  /** Selectors and calls; of what an aggregation chooses from, not more than it may choose. */
+  readonly vectors: Map<Expr, Pushed>;
   readonly pushes: Pushes;
 }
 
@@ -100,7 +113,7 @@ export class Plan {
 
   /** What is to be read: the times whose samples each selector looks at, but for aggregations that `pushes` takes away. */
   reads(expr: Expr, pushes: Pushes): Reads {
-    const found: Reads = { selections: new Map(), aggregations: new Map(), pushes };
+    const found: Reads = { selections: new Map(), aggregations: new Map(), vectors: new Map(), pushes };
     this.#visit(expr, this.query, found);
     return found;
   }
@@ -109,7 +122,7 @@ export class Plan {
     const grid = this.gridOf(expr, outer);
     switch (expr.kind) {
       case 'selector':
-        found.selections.set(expr, this.#instantRange(expr, grid));
+        if (!this.#pushVector(expr, grid, found)) found.selections.set(expr, this.#instantRange(expr, grid));
         return;
       case 'matrix':
         found.selections.set(expr.selector, this.#matrixRange(expr, grid));
@@ -120,12 +133,19 @@ export class Plan {
         return;
       }
       case 'aggregate':
-        if (found.pushes !== 'none' && this.#push(expr, grid, found)) return;
+        if (this.#pushAggregation(expr, grid, found)) return;
         if (expr.param) this.#visit(expr.param, grid, found);
-        this.#visit(expr.expr, grid, found);
+        if (!this.#pushBest(expr, grid, found)) this.#visit(expr.expr, grid, found);
         return;
       case 'call':
+        if (this.#pushVector(expr, grid, found)) return;
         for (const arg of expr.args) {
+          const inner = unwrap(arg);
+          // timestamp() of a selector looks at the samples themselves.
+          if (expr.name === 'timestamp' && inner.kind === 'selector') {
+            found.selections.set(inner, this.#instantRange(inner, this.gridOf(inner, grid)));
+            continue;
+          }
           const metadata = expr.name === 'info' && arg === expr.args[1];
           if (!metadata) this.#visit(arg, grid, found);
         }
@@ -141,25 +161,59 @@ export class Plan {
   }
 
   /** Hands an aggregation to where the series are, when it can be computed there. */
-  #push(expr: Aggregate, grid: Grid, found: Reads): boolean {
+  #pushAggregation(expr: Aggregate, grid: Grid, found: Reads): boolean {
+    const input = pushableAggregation(expr);
+    if (input === undefined || !isPushed(found, grid)) return false;
+    found.aggregations.set(expr, this.#pushed(input, grid, found, { ...expr, operation: expr.op, limit: 0 }));
+    return true;
+  }
+
+  /** Leaves to where the series are which of them an aggregation may choose. */
+  #pushBest(expr: Aggregate, outer: Grid, found: Reads): boolean {
+    const input = pushable(expr.expr);
+    if (input === undefined) return false;
+    const grid = this.gridOf(input.expr, outer);
+    const limit = bestLimit(expr, grid.count);
+    if (limit === undefined || !isPushed(found, grid)) return false;
+    found.vectors.set(input.expr, this.#pushed(input, grid, found, { ...expr, operation: expr.op, limit }));
+    return true;
+  }
+
+  /** Hands a vector to where the series are, when its values there are less than the samples. */
+  #pushVector(expr: VectorSelector | Call, grid: Grid, found: Reads): boolean {
     const input = pushable(expr);
-    if (input === undefined || grid.count > MAX_STEPS) return false;
-    const { selector, matrix, call } = input;
-    found.aggregations.set(expr, {
+    if (input === undefined || !isPushed(found, grid)) return false;
+    const ask = { operation: VALUES, limit: 0, grouping: [], without: false };
+    const pushed = this.#pushed(input, grid, found, ask);
+    const { fromMs, toMs } = pushed.range;
+    const stepMs = input.call === undefined ? SELECTOR_STEP_MS : FUNCTION_STEP_MS;
+    if (grid.count > 1 && grid.count * stepMs > toMs - fromMs + stepMs) return false;
+    found.vectors.set(expr, pushed);
+    return true;
+  }
+
+  #pushed(
+    { selector, matrix, call, parameter }: Input,
+    grid: Grid,
+    { pushes }: Reads,
+    { operation, limit, grouping, without }: Pick<Aggregation, 'operation' | 'limit' | 'grouping' | 'without'>,
+  ): Pushed {
+    return {
       selector,
       range: matrix === undefined ? this.#instantRange(selector, grid) : this.#matrixRange(matrix, grid),
       aggregation: {
-        operation: expr.op,
-        grouping: expr.grouping,
-        without: expr.without,
+        operation,
+        limit,
+        grouping,
+        without,
         function: call?.name ?? '',
+        parameter,
         rangeMs: matrix === undefined ? this.lookbackMs : this.rangeMs(matrix.range),
         reference: this.reference(selector, grid),
         steps: grid.count,
-        perStep: found.pushes === 'per step',
+        perStep: pushes === 'per step',
       },
-    });
-    return true;
+    };
   }
 
   #instantRange(node: VectorSelector, grid: Grid): TimeRange {
@@ -175,6 +229,17 @@ export class Plan {
     const afterMs = extent === 'smoothed' ? this.lookbackMs : 0;
     return { fromMs: startMs - beforeMs + 1, toMs: startMs + (grid.count - 1) * stepMs + afterMs };
   }
+}
+
+/**
+ * A value of a step takes 8 bytes, a sample 1 to 2, and there is mostly one in 15 s: with steps this long values are not more than
+ * the samples. What a selector's steps cost is so little that they are worth it only where the bytes are far fewer.
+ */
+const FUNCTION_STEP_MS = 60_000;
+const SELECTOR_STEP_MS = 300_000;
+
+function isPushed({ pushes }: Reads, grid: Grid): boolean {
+  return pushes !== 'none' && grid.count <= MAX_STEPS;
 }
 
 function arithmetic(op: string, a: number, b: number): number {

@@ -107,15 +107,12 @@ export function gridTimes(grid: Grid): Float64Array {
 
 /** The windows of a call of the language. */
 export class CallWindows extends Windows {
-  /** The call's scalar arguments in order, by step. */
-  readonly scalars: readonly Float64Array[];
   readonly call: Call;
   readonly context: Context;
 
   constructor(input: RangeInput, call: Call, scalars: readonly Float64Array[], context: Context) {
     const { rangeMs, reference, extent } = input;
-    super({ rangeMs, reference, extent, steps: context.grid.count, lookbackMs: context.lookbackMs });
-    this.scalars = scalars;
+    super({ rangeMs, reference, extent, steps: context.grid.count, lookbackMs: context.lookbackMs, scalars });
     this.call = call;
     this.context = context;
   }

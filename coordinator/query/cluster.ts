@@ -13,12 +13,14 @@ import { type MetricMetadata, parseMetadataText } from '../../core/metadata.ts';
 import { Groups, TooFine } from '../../core/promql/groups.ts';
 import type { WindowVersions } from './cache.ts';
 import { Page } from './page.ts';
+import { PointsPages } from './points.ts';
 import type {
   Aggregated,
   AggregateRequest,
   AnnexQueryable,
   Columns,
   Coverage,
+  Evaluated,
   ExemplarSeries,
   Metadata,
   Queryable,
@@ -76,22 +78,40 @@ export class Cluster implements Queryable, AnnexQueryable {
   }
 
   async aggregate(request: AggregateRequest, context: QueryContext): Promise<Aggregated | undefined> {
+    const groups = new Groups(request.aggregation);
+    const answer = await this.#computed(request, groups, context);
+    return answer && { groups, ...answer };
+  }
+
+  async evaluate(request: AggregateRequest, context: QueryContext): Promise<Evaluated | undefined> {
+    const points = new PointsPages(request.aggregation);
+    const answer = await this.#computed(request, points, context);
+    return answer && { points, ...answer };
+  }
+
+  /** Gives what nodes compute to `into`. Undefined when they are not to compute it, or cannot. */
+  async #computed(
+    request: AggregateRequest,
+    into: Pick<Groups, 'take' | 'looked'>,
+    context: QueryContext,
+  ): Promise<Metadata | undefined> {
     const { reader, maxSeries } = this.#options;
     const { aggregation } = request;
-    const groups = new Groups(aggregation);
     try {
       const { coverage } = await reader.aggregate(
         { ...this.#selection(request), aggregation },
-        (bytes) => groups.take(bytes),
+        (bytes) => into.take(bytes),
         this.#context(context),
       );
-      const { series } = groups.looked;
+      const { series } = into.looked;
       if (maxSeries !== undefined && series > maxSeries) {
         throw new SilverbackError('TOO_LARGE', `the selection has ${series} series, at most ${maxSeries} are allowed`);
       }
-      return { groups, coverage: coverage.map(withoutEmptyReason), warnings: [] };
+      return { coverage: coverage.map(withoutEmptyReason), warnings: [] };
     } catch (error) {
       if (error instanceof TooFine) return undefined;
+      // A node that is older does not know it; what else may be wrong with the request, selecting says.
+      if (error instanceof SilverbackError && error.code === 'INVALID_ARGUMENT') return undefined;
       throw error;
     }
   }

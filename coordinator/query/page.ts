@@ -1,7 +1,9 @@
 /** Reads a select page (ARCHITECTURE.md, "Select page"): finds its series at once, looks into one when it is asked for. */
 import { SilverbackError } from '../../core/errors.ts';
 import { chunkInfo } from '../../core/kernel/codec.ts';
-import { decodeIdentity, type Labels } from '../../core/labels.ts';
+import { type Labels, NO_LABELS } from '../../core/labels.ts';
+import { trustedLabels } from '../../core/promql/grouping.ts';
+import { dropName, METRIC_NAME } from '../../core/promql/labelset.ts';
 
 /** Bytes of a series besides its identity and its chunks: shard, identity length, chunk count. */
 const HEADER_BYTES = 12;
@@ -50,8 +52,7 @@ export class Page {
   labels(index: number): Labels {
     const at = (this.#starts[index] as number) + 8;
     const end = at + this.#view.getUint32(at - 4, true);
-    const text = this.#text.toString('latin1', at, end);
-    return OTHER_THAN_ASCII.test(text) ? decodeIdentity(this.#bytes.subarray(at, end)) : asciiLabels(text);
+    return labelsAt(this.#bytes, this.#text, at, end);
   }
 
   /** Views, in time order. */
@@ -71,6 +72,17 @@ export class Page {
   }
 }
 
+/**
+ * The labels of an identity in a page, of which `text` is the same bytes. They come from a node, which has checked them. Without
+ * the metric name when `isNameless`.
+ */
+export function labelsAt(bytes: Uint8Array, text: Buffer, from: number, to: number, isNameless = false): Labels {
+  const identity = text.toString('latin1', from, to);
+  if (!OTHER_THAN_ASCII.test(identity)) return asciiLabels(identity, isNameless);
+  const labels = trustedLabels(bytes.subarray(from, to));
+  return isNameless ? dropName(labels) : labels;
+}
+
 /** Characters, or lengths of more than one byte. */
 const OTHER_THAN_ASCII = /[\x80-\xff]/;
 
@@ -78,10 +90,10 @@ const OTHER_THAN_ASCII = /[\x80-\xff]/;
 const lastNames: string[] = [];
 
 /**
- * The labels of identity bytes that are all below 128, so that each length is one character. They come from a node, which
- * has checked them: only what would lead astray is checked here.
+ * The labels of identity bytes that are all below 128, so that each length is one character. Only what would lead astray is
+ * checked.
  */
-function asciiLabels(identity: string): Labels {
+function asciiLabels(identity: string, isNameless: boolean): Labels {
   const flat: string[] = [];
   for (let at = 0; at < identity.length; ) {
     let end = at + 1 + identity.charCodeAt(at);
@@ -92,10 +104,10 @@ function asciiLabels(identity: string): Labels {
     at = end + 1;
     end = at + identity.charCodeAt(end);
     if (!(end <= identity.length)) throw new SilverbackError('CORRUPT', 'an identity in a select page is cut short');
-    flat.push(name, identity.slice(at, end));
+    if (!isNameless || name !== METRIC_NAME) flat.push(name, identity.slice(at, end));
     at = end;
   }
-  return flat as readonly string[] as Labels;
+  return flat.length === 0 ? NO_LABELS : (flat as readonly string[] as Labels);
 }
 
 function cutShort(at: number): SilverbackError {

@@ -5,7 +5,9 @@
 import type { Labels } from '../../core/labels.ts';
 import type { Matcher } from '../../core/matchers.ts';
 import type { MetricMetadata } from '../../core/metadata.ts';
-import type { Aggregation, Groups } from '../../core/promql/groups.ts';
+import type { Aggregation, Looked } from '../../core/promql/evaluator.ts';
+import type { Groups } from '../../core/promql/groups.ts';
+import type { Points } from '../../core/promql/window.ts';
 
 /** Milliseconds, both ends inclusive: a selector `(t-range, t]` asks for `fromMs = t-range+1`. */
 export interface TimeRange {
@@ -59,6 +61,24 @@ export interface Aggregated extends Metadata {
   readonly groups: Groups;
 }
 
+/** Series whose steps were computed where they are. */
+export interface PointsSet {
+  readonly looked: Looked;
+  /** Of `topk` and `bottomk` a few more than have points. */
+  readonly count: number;
+  /** All of them in turn, from the first on, with or without their metric names; any number of readers may be under way. */
+  read(isNameless: boolean): PointsReader;
+}
+
+export interface PointsReader {
+  /** Writes the next series' labels and points; false when there is none. */
+  next(into: Points & { labels: Labels }): boolean;
+}
+
+export interface Evaluated extends Metadata {
+  readonly points: PointsSet;
+}
+
 export interface QueryContext {
   /** Aborted when the client went away or the query's time is up. */
   readonly signal: AbortSignal;
@@ -96,6 +116,8 @@ export interface Queryable {
    * The same, aggregated. Undefined when the selection is the cheaper question; absent where series are at hand anyway.
    */
   aggregate?(request: AggregateRequest, context: QueryContext): Promise<Aggregated | undefined>;
+  /** The same of an operation that leaves series as they are. */
+  evaluate?(request: AggregateRequest, context: QueryContext): Promise<Evaluated | undefined>;
   /** Names of the labels of the series matching any of `selectors` (all series when empty), sorted by UTF-8 bytes. */
   labelNames(
     range: TimeRange,

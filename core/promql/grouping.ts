@@ -1,5 +1,6 @@
 /** Finds the group of a series by the bytes of its identity: nothing is made for a series but for the first of its group. */
 import { decodeIdentity, type Labels } from '../labels.ts';
+import { METRIC_NAME } from './labelset.ts';
 
 /** Identities come from a node, which has checked them. */
 const ANY_LABELS = {
@@ -11,6 +12,81 @@ const ANY_LABELS = {
 /** The label set of an identity that was checked when it came in. */
 export function trustedLabels(identity: Uint8Array): Labels {
   return decodeIdentity(identity, ANY_LABELS);
+}
+
+const NAME = new TextEncoder().encode(METRIC_NAME);
+
+/**
+ * Orders identities that were checked as `compareLabels` orders their labels: text by text, by their bytes, a prefix first. With
+ * `isNameless`, as if they had no metric name.
+ */
+export function compareIdentities(isNameless: boolean): (a: Uint8Array, b: Uint8Array) => number {
+  const left = new Texts();
+  const right = new Texts();
+  return (a, b) => {
+    left.begin(a, isNameless);
+    right.begin(b, isNameless);
+    for (;;) {
+      const isLeft = left.next();
+      const isRight = right.next();
+      if (!isLeft || !isRight) return Number(isLeft) - Number(isRight);
+      const lengthA = left.to - left.from;
+      const lengthB = right.to - right.from;
+      const shared = Math.min(lengthA, lengthB);
+      for (let i = 0; i < shared; i++) {
+        const order = (a[left.from + i] as number) - (b[right.from + i] as number);
+        if (order !== 0) return order;
+      }
+      if (lengthA !== lengthB) return lengthA - lengthB;
+    }
+  };
+}
+
+/** Goes through the texts of an identity, names and values in turn. */
+class Texts {
+  from = 0;
+  to = 0;
+  #identity: Uint8Array = NAME;
+  #isNameless = false;
+  #isName = false;
+
+  begin(identity: Uint8Array, isNameless: boolean): void {
+    this.#identity = identity;
+    this.#isNameless = isNameless;
+    this.#isName = false;
+    this.to = 0;
+  }
+
+  next(): boolean {
+    if (!this.#step()) return false;
+    this.#isName = !this.#isName;
+    if (!this.#isNameless || !this.#isName || !this.#isMetricName()) return true;
+    // The name and its value.
+    this.#step();
+    return this.#step();
+  }
+
+  #step(): boolean {
+    const identity = this.#identity;
+    let at = this.to;
+    if (at >= identity.length) return false;
+    let length = 0;
+    for (let shift = 0; ; shift += 7) {
+      const byte = identity[at++] as number;
+      length |= (byte & 0x7f) << shift;
+      if (byte < 0x80) break;
+    }
+    this.from = at;
+    this.to = at + length;
+    return true;
+  }
+
+  #isMetricName(): boolean {
+    if (this.to - this.from !== NAME.length) return false;
+    let i = 0;
+    while (i < NAME.length && this.#identity[this.from + i] === NAME[i]) i++;
+    return i === NAME.length;
+  }
 }
 
 interface Entry<Group> {

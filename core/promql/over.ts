@@ -1,19 +1,22 @@
 /** The `..._over_time` functions that nodes compute too, and the choice of an instant selector. */
 import { isStale } from './stale.ts';
-import { kahanMean, kahanSum } from './sum.ts';
+import { Kahan, kahanMean, kahanSum } from './sum.ts';
 import type { Points, Reference, WindowKernel, Windows } from './window.ts';
 
-/** A kernel that looks at each window by itself. */
-function each(at: (w: Windows, from: number, to: number) => number): WindowKernel {
+/** A kernel that looks at each window by itself. `at` may ask for windows of at least `least` samples. */
+export function each<W extends Windows>(
+  at: (w: W, from: number, to: number, step: number) => number,
+  least = 1,
+): (w: W, points: Points) => void {
   return (w, points) => {
     for (let i = w.from; i < w.to; i++) {
       const from = w.low[i] as number;
       const to = w.high[i] as number;
-      if (to === from) {
+      if (to - from < least) {
         points.present[i] = 0;
         continue;
       }
-      points.values[i] = at(w, from, to);
+      points.values[i] = at(w, from, to, i);
       points.present[i] = 1;
       points.pointCount++;
     }
@@ -25,6 +28,21 @@ export const one = each(() => 1);
 export const last = each((w, _, to) => w.values[to - 1] as number);
 export const total = each((w, from, to) => kahanSum(w.values, from, to));
 export const mean = each((w, from, to) => kahanMean(w.values, from, to));
+export const first = each((w, from) => w.values[from] as number);
+export const spread = each(variance);
+export const deviation = each((w, from, to) => Math.sqrt(variance(w, from, to)));
+
+function variance({ values }: Windows, from: number, to: number): number {
+  const average = new Kahan();
+  const squares = new Kahan();
+  for (let i = from; i < to; i++) {
+    const v = values[i] as number;
+    const delta = v - (average.sum + average.c);
+    average.add(delta / (i - from + 1));
+    squares.add(delta * (v - (average.sum + average.c)));
+  }
+  return (squares.sum + squares.c) / (to - from);
+}
 
 /** Candidates of a sliding extreme: indices whose values ascend (or descend) from the best one on. */
 let deque = new Int32Array(64);

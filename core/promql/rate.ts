@@ -104,7 +104,7 @@ export function instantaneous(counter: boolean): WindowKernel {
 let pairs = new Int32Array(64);
 
 /** Counts neighbours in the window for which `differs` holds, as a difference of running counts. */
-export function countPairs(differs: (before: number, value: number) => boolean): WindowKernel {
+function countPairs(differs: (before: number, value: number) => boolean): WindowKernel {
   return (w, points) => {
     const { values, low, high, count } = w;
     if (w.from === 0) {
@@ -127,3 +127,8 @@ export function countPairs(differs: (before: number, value: number) => boolean):
     }
   };
 }
+
+export const countResets = countPairs((before, value) => value < before);
+export const countChanges = countPairs(
+  (before, value) => before !== value && !(Number.isNaN(before) && Number.isNaN(value)),
+);

@@ -36,6 +36,8 @@ export interface WindowOptions {
   /** Of use with an extent. */
   readonly lookbackMs: number;
   readonly extent?: Extent | undefined;
+  /** Default: none. */
+  readonly scalars?: readonly Float64Array[];
 }
 
 /** Samples that one slice of a series may visit, about a millisecond's worth. */
@@ -47,18 +49,21 @@ export class Windows extends Samples {
   readonly high: Int32Array;
   readonly rangeMs: number;
   readonly extent: Extent | undefined;
+  /** The function's other arguments in order, by step. */
+  readonly scalars: readonly Float64Array[];
   /** The steps to compute now. */
   from = 0;
   to = 0;
   readonly #lookbackMs: number;
   readonly #reference: Reference;
 
-  constructor({ rangeMs, reference, steps, lookbackMs, extent }: WindowOptions) {
+  constructor({ rangeMs, reference, steps, lookbackMs, extent, scalars = [] }: WindowOptions) {
     super();
     this.low = new Int32Array(steps);
     this.high = new Int32Array(steps);
     this.rangeMs = rangeMs;
     this.extent = extent;
+    this.scalars = scalars;
     this.#lookbackMs = lookbackMs;
     this.#reference = reference;
   }

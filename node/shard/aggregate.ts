@@ -1,47 +1,86 @@
-/** Aggregating series inside a shard: decoded one by one, in the kernel's memory, into the arrays of their groups. */
+/** Computing on series inside a shard: decoded one by one, in the kernel's memory, for what becomes of them. */
 import type { SeriesId, ShardKernel } from '../../core/kernel/shard.ts';
-import { type Aggregator, TooFine } from '../../core/promql/groups.ts';
+import type { Taker } from '../../core/promql/evaluator.ts';
+import { TooFine } from '../../core/promql/groups.ts';
+import type { PointsWriter } from '../../core/promql/points.ts';
 import { eachSeries, type SelectLimits, type SeriesSink, type Source } from './select.ts';
 import type { Slicer } from './slicer.ts';
 
 export interface AggregateOptions extends SelectLimits {
   readonly fromMs: number;
   readonly toMs: number;
-  /** Values of all groups and steps. */
+  /** Values that the taker may hold, over all steps. */
   readonly maxPointCount: number;
 }
 
-/** Gives the series of `ids` to the aggregator; otherwise as `selectPages`. @throws TooFine too */
+/** Gives the series of `ids` to the taker; otherwise as `selectPages`. @throws TooFine too */
 export async function aggregateSeries(
   source: Source,
   ids: Uint32Array,
   releaseCount: number,
-  aggregator: Aggregator,
+  taker: Taker,
   options: AggregateOptions,
   slicer: Slicer,
 ): Promise<void> {
   if (ids.length === 0) return;
-  const sink = new AggregateSink(source.kernel, aggregator, options, slicer);
+  const sink = new TakerSink(source.kernel, taker, options, slicer);
   for await (const _ of eachSeries(source, ids, releaseCount, options, options, slicer, sink)) {
-    while (!aggregator.resume()) await slicer.pause();
+    while (!taker.resume()) await slicer.pause();
     sink.isFull = false;
   }
 }
 
-class AggregateSink implements SeriesSink {
-  /** The series under way is not all added. */
+/** The steps of the series of `ids`, as points pages; otherwise as `selectPages`. */
+export async function* pointsPages(
+  source: Source,
+  resolved: Uint32Array | Promise<Uint32Array>,
+  releaseCount: number,
+  writer: PointsWriter,
+  range: Omit<AggregateOptions, 'maxPointCount'>,
+  slicer: Slicer,
+): AsyncGenerator<Uint8Array> {
+  const ids = resolved instanceof Promise ? await resolved : resolved;
+  writer.begin();
+  if (ids.length === 0) return;
+  const options = { ...range, maxPointCount: Number.POSITIVE_INFINITY };
+  const sink = new TakerSink(source.kernel, writer, options, slicer, () => writer.byteCount >= POINTS_BYTES);
+  for await (const _ of eachSeries(source, ids, releaseCount, options, options, slicer, sink)) {
+    if (!sink.isAdded) {
+      while (!writer.resume()) await slicer.pause();
+      sink.isAdded = true;
+    }
+    if (writer.byteCount >= POINTS_BYTES) yield writer.take();
+    sink.isFull = false;
+  }
+  if (writer.looked.series > 0) yield writer.take();
+}
+
+const POINTS_BYTES = 128 * 1024;
+
+class TakerSink implements SeriesSink {
+  /** The series under way is not all added, or the taker is full. */
   isFull = false;
+  /** The last series is. */
+  isAdded = true;
   readonly #kernel: ShardKernel;
-  readonly #aggregator: Aggregator;
+  readonly #taker: Taker;
   readonly #options: AggregateOptions;
   readonly #slicer: Slicer;
+  readonly #isTakerFull: () => boolean;
   #id = 0 as SeriesId;
 
-  constructor(kernel: ShardKernel, aggregator: Aggregator, options: AggregateOptions, slicer: Slicer) {
+  constructor(
+    kernel: ShardKernel,
+    taker: Taker,
+    options: AggregateOptions,
+    slicer: Slicer,
+    isTakerFull: () => boolean = () => false,
+  ) {
     this.#kernel = kernel;
-    this.#aggregator = aggregator;
+    this.#taker = taker;
     this.#options = options;
     this.#slicer = slicer;
+    this.#isTakerFull = isTakerFull;
   }
 
   begin(id: SeriesId): void {
@@ -60,8 +99,9 @@ class AggregateSink implements SeriesSink {
     if (count === 0) return false;
     // Decoding, windows and points are some 20 ns a sample, all together.
     this.#slicer.spend(count);
-    this.isFull = !this.#aggregator.add(this.#kernel.identity(this.#id), columns.timestamps, columns.values, count);
-    if (this.#aggregator.groups.pointCount > this.#options.maxPointCount) throw new TooFine();
+    this.isAdded = this.#taker.add(this.#kernel.identity(this.#id), columns.timestamps, columns.values, count);
+    this.isFull = !this.isAdded || this.#isTakerFull();
+    if (this.#taker.pointCount > this.#options.maxPointCount) throw new TooFine();
     return true;
   }
 

@@ -22,8 +22,9 @@ import { type SeriesId, type ShardKernel, WINDOW_MS } from '../../core/kernel/sh
 import { compareUtf8 } from '../../core/labels.ts';
 import { compileMatcher, type Matcher } from '../../core/matchers.ts';
 import { sortSlices } from '../../core/order.ts';
-import type { Aggregator } from '../../core/promql/groups.ts';
-import { aggregateSeries } from './aggregate.ts';
+import type { Taker } from '../../core/promql/evaluator.ts';
+import type { PointsWriter } from '../../core/promql/points.ts';
+import { aggregateSeries, pointsPages } from './aggregate.ts';
 import type { Annex } from './annex.ts';
 import { type BlockStore, isUnsound, type SealedBlock } from './blocks.ts';
 import type { Catalogue } from './catalogue.ts';
@@ -260,20 +261,25 @@ export class Shard {
   }
 
   /**
-   * Gives the same series to an aggregator; otherwise as `select`. After an error some may have been added.
-   * @throws TooFine past `maxPointCount` values of all groups and steps
+   * Gives the same series to a taker; otherwise as `select`. After an error some may have been added.
+   * @throws TooFine when it holds more than `maxPointCount` values
    */
-  async aggregate(
-    request: ShardSelect,
-    aggregator: Aggregator,
-    maxPointCount: number,
-    signal?: Interrupt,
-  ): Promise<void> {
+  async aggregate(request: ShardSelect, taker: Taker, maxPointCount: number, signal?: Interrupt): Promise<void> {
     const slicer = this.#slicer(signal);
     const releaseCount = this.#catalogue.releaseCount;
     const ids = await this.#catalogue.resolve(request.matchers.map(compileMatcher), slicer);
     const options = { ...request, maxPointCount };
-    await aggregateSeries(this.#source, ids, releaseCount, aggregator, options, slicer);
+    await aggregateSeries(this.#source, ids, releaseCount, taker, options, slicer);
+  }
+
+  /** The same series' steps, as pages of `writer`'s that begin anew; otherwise as `select`. */
+  points(request: ShardSelect, writer: PointsWriter, signal?: Interrupt): AsyncGenerator<Uint8Array> {
+    const slicer = this.#slicer(signal);
+    const releaseCount = this.#catalogue.releaseCount;
+    const ids = this.#catalogue.resolve(request.matchers.map(compileMatcher), slicer);
+    return ids instanceof Uint32Array && ids.length === 0
+      ? NO_PAGES
+      : pointsPages(this.#source, ids, releaseCount, writer, request, slicer);
   }
 
   /**

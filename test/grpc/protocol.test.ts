@@ -90,6 +90,8 @@ describe('protocol', () => {
       stepMs: 5,
       steps: 6,
       perStep: true,
+      parameter: 0.5,
+      limit: 7,
     };
     const request = {
       hello: null,

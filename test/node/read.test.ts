@@ -1,8 +1,10 @@
 import { expect, it } from 'vitest';
+import { PointsPages } from '../../coordinator/query/points.ts';
 import { SilverbackError } from '../../core/errors.ts';
 import type { Duplex } from '../../core/grpc.ts';
-import { encodeIdentity, makeLabels } from '../../core/labels.ts';
+import { encodeIdentity, makeLabels, NO_LABELS } from '../../core/labels.ts';
 import { type Aggregator, Groups } from '../../core/promql/groups.ts';
+import type { PointsWriter } from '../../core/promql/points.ts';
 import { type ReadReply, type ReadRequest, shardsService } from '../../core/protocol.ts';
 import { helloOf, SPOKEN } from '../../core/versions.ts';
 import { Refused } from '../../node/hello.ts';
@@ -17,6 +19,8 @@ const AGGREGATION = {
   rangeMs: 300_000,
   steps: 1,
   perStep: true,
+  parameter: 0,
+  limit: 0,
 };
 
 /** Shards that give one series each to an aggregation, of which some then fail. */
@@ -27,6 +31,13 @@ function nodeOf(broken: readonly number[], asked: number[]): ReadContext['node']
       const identity = encodeIdentity(makeLabels({ shard: String(id) }));
       aggregator.add(identity, Float64Array.of(1000), Float64Array.of(id), 1);
       if (broken.includes(id)) throw new SilverbackError('CORRUPT', `shard ${id} is broken`);
+    },
+    async *points(_: unknown, writer: PointsWriter) {
+      writer.begin();
+      writer.add(encodeIdentity(makeLabels({ shard: String(id) })), Float64Array.of(1000), Float64Array.of(id), 1);
+      if (id % 2 === 0) yield writer.take();
+      if (broken.includes(id)) throw new SilverbackError('CORRUPT', `shard ${id} is broken`);
+      if (writer.looked.series > 0) yield writer.take();
     },
   });
   return {
@@ -98,6 +109,46 @@ it.each([
     }
   },
 );
+
+it.each([
+  { operation: 'values', broken: [], found: ['1', '2', '3', '4'] },
+  { operation: 'values', broken: [2, 3], found: ['1', '4'] },
+  { operation: 'topk', broken: [], found: ['3', '4'] },
+  { operation: 'topk', broken: [4], found: ['2', '3'] },
+  { operation: 'bottomk', broken: [1, 3], found: ['2', '4'] },
+])(
+  'shards $broken, found damaged midway, leave nothing among the points: $operation',
+  async ({ operation, broken, found }) => {
+    const select = { shards: [], matchers: [], fromMs: 0, toMs: 1000, maxSeries: 0, maxSamples: 0 };
+    const aggregation = { ...AGGREGATION, operation, grouping: [], limit: 2 };
+    const { page, coverage } = await ask(nodeOf(broken, []), {
+      aggregate: { ...aggregation, startMs: 1000, stepMs: 1000, select },
+    });
+    const points = new PointsPages({ ...aggregation, reference: { startMs: 1000, stepMs: 1000 } });
+    points.take(page);
+    const reader = points.read(false);
+    const into = { labels: NO_LABELS, values: new Float64Array(1), present: new Uint8Array(1), pointCount: 0 };
+    const shards: string[] = [];
+    while (reader.next(into)) shards.push(into.labels[1] as string);
+    expect(shards.sort()).toEqual(found);
+    expect(points.looked.series).toBe(4 - broken.length);
+    expect(coverage.filter(({ state }) => state === 'MISSING').map(({ shards: [id] }) => id)).toEqual(broken);
+  },
+);
+
+it.each([
+  { what: { operation: 'mode' }, message: 'aggregation "mode" is not computed by nodes' },
+  { what: { operation: 'values', function: 'guess' }, message: 'function "guess" is not computed by nodes' },
+  { what: { operation: 'topk', limit: 0 }, message: 'topk of 0 series, must be at least 1' },
+  { what: { operation: 'values', steps: 0 }, message: 'an aggregation has 0 steps, must have from 1 to 100000' },
+  { what: { operation: 'topk', limit: 1, rangeMs: 0 }, message: "an aggregation's range is 0 ms, must be more than 0" },
+])('what nodes do not compute is refused: $message', async ({ what, message }) => {
+  const select = { shards: [], matchers: [], fromMs: 0, toMs: 1000, maxSeries: 0, maxSamples: 0 };
+  const reply = await ask(nodeOf([], []), {
+    aggregate: { ...AGGREGATION, ...what, startMs: 1000, stepMs: 1000, select },
+  });
+  expect([reply.code, reply.message]).toEqual(['INVALID_ARGUMENT', message]);
+});
 
 /** Shards that give `count` pages, whose first byte is their number; shard 2 fails then, shard 3 knows that it lacks all. */
 function pagesOf(count: number, bytes: number): ReadContext['node'] {

@@ -40,10 +40,18 @@ const point = fc.oneof(
     weight: 1,
     arbitrary: fc.record({
       gapMs: fc.constant(15_000),
-      by: fc.constantFrom<'stale' | 'nan' | 'inf' | 'reset'>('stale', 'nan', 'inf', 'reset'),
+      by: fc.constantFrom('stale', 'nan', 'inf', 'reset', '-0', '-inf'),
     }),
   },
 );
+
+const ODD: Readonly<Record<string, number | 'stale'>> = {
+  stale: 'stale',
+  nan: Number.NaN,
+  inf: Infinity,
+  '-inf': -Infinity,
+  '-0': -0,
+};
 
 function makeSeries(
   labels: Readonly<Record<string, string>>,
@@ -59,7 +67,7 @@ function makeSeries(
     if (typeof by === 'number') value += counter ? Math.abs(by) : by / 4;
     if (by === 'reset') value = 0;
     timestamps.push(time);
-    values.push(by === 'stale' ? 'stale' : by === 'nan' ? Number.NaN : by === 'inf' ? Infinity : value);
+    values.push(typeof by === 'number' ? value : (ODD[by] ?? value));
     time += gapMs;
   }
   return { labels, timestamps, values };

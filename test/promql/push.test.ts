@@ -6,14 +6,21 @@ import { QueryError } from '../../coordinator/promql/error.ts';
 import { nodeEnv } from '../../core/env/node.ts';
 import { formatLabels } from '../../core/labels.ts';
 import { BASE_MS, dataset, storeOf, vectorExpression } from './arbitrary.ts';
-import { AggregatingStore, type MemoryStore } from './store.ts';
+import { AggregatingStore, MemoryStore } from './store.ts';
 
 const engine = new Engine(nodeEnv, { experimental: true });
 const START_MS = BASE_MS + 300_000;
 const OPERATIONS = ['sum', 'avg', 'min', 'max', 'count', 'group'];
 const FUNCTIONS = [
   ...['rate', 'increase', 'delta', 'irate', 'idelta'],
-  ...['sum', 'avg', 'min', 'max', 'count', 'last', 'present'].map((name) => `${name}_over_time`),
+  ...['resets', 'changes', 'deriv'],
+  ...['sum', 'avg', 'min', 'max', 'count', 'first', 'last', 'present', 'stddev', 'stdvar'].map((n) => `${n}_over_time`),
+];
+/** Of a function that takes a number. */
+const PARAMETERS = ['0.5', '0.9', '0', '1', '2', '-1', 'NaN'];
+const calls = (range: string): string[] => [
+  ...FUNCTIONS.map((name) => `${name}(${range})`),
+  ...PARAMETERS.map((q) => `quantile_over_time(${q}, ${range})`),
 ];
 
 function points({ value }: QueryResult): Map<string, number> {
@@ -77,23 +84,24 @@ const times = fc.oneof(
     })),
 );
 
+const modifiers = fc.record({
+  selector: pick('m', 'n', 'c_total', 'h_bucket', 'c_total{a="x"}', 'm{b=~"1|2"}', 'none', '{__name__=~"m|n"}'),
+  range: pick('[1m]', '[2m30s]', '[5m]', '[15s]', '[17m]'),
+  grouping: pick('', ' by (a)', ' without (b)', ' by (a, b)', ' without ()', ' by (le)', ' by (__name__, a)'),
+  offset: pick('', '', ' offset 1m', ' offset -2m', ' offset 7m'),
+  at: pick('', '', '', ` @ ${BASE_MS / 1000 + 900}`, ' @ end()', ' @ start()'),
+});
+
 describe('an aggregation where the series are', () => {
   for (const operation of OPERATIONS) {
     it(`gives the same: ${operation}`, { timeout: 120_000 }, async () => {
-      const modifiers = fc.record({
-        selector: pick('m', 'n', 'c_total', 'h_bucket', 'c_total{a="x"}', 'm{b=~"1|2"}', 'none', '{__name__=~"m|n"}'),
-        range: pick('[1m]', '[2m30s]', '[5m]', '[15s]', '[17m]'),
-        grouping: pick('', ' by (a)', ' without (b)', ' by (a, b)', ' without ()', ' by (le)', ' by (__name__, a)'),
-        offset: pick('', '', ' offset 1m', ' offset -2m', ' offset 7m'),
-        at: pick('', '', '', ` @ ${BASE_MS / 1000 + 900}`, ' @ end()', ' @ start()'),
-      });
       await fc.assert(
         fc.asyncProperty(dataset, modifiers, times, async (data, { selector, range, grouping, offset, at }, time) => {
           const store = storeOf(data, new AggregatingStore());
           const plain = storeOf(data);
           const queries = [
             `${operation}${grouping} (${selector}${at}${offset})`,
-            ...FUNCTIONS.map((name) => `${operation}${grouping} (${name}(${selector}${range}${at}${offset}))`),
+            ...calls(`${selector}${range}${at}${offset}`).map((call) => `${operation}${grouping} (${call})`),
           ];
           for (const query of queries) {
             const isExact = operation !== 'sum' && operation !== 'avg';
@@ -147,5 +155,101 @@ describe('an aggregation where the series are', () => {
       }),
       { numRuns: 40 },
     );
+  });
+});
+
+/** The labels of an instant answer in the order in which it shows them. */
+function orderOf(result: QueryResult | string): string[] {
+  return typeof result !== 'string' && result.value.type === 'vector' ? result.value.labels.map(formatLabels) : [];
+}
+
+describe('a vector where the series are', () => {
+  const WHOLES: readonly {
+    whole: string;
+    form: (inner: string, grouping: string) => string;
+    isExact?: false;
+    isOrdered?: true;
+  }[] = [
+    { whole: 'itself', form: (inner) => inner },
+    { whole: 'quantile', form: (inner, grouping) => `quantile${grouping} (0.7, ${inner})` },
+    { whole: 'stddev', form: (inner, grouping) => `stddev${grouping} (${inner})`, isExact: false },
+    { whole: 'count_values', form: (inner, grouping) => `count_values${grouping} ("v", ${inner})` },
+    { whole: 'limitk', form: (inner, grouping) => `limitk${grouping} (2, ${inner})` },
+    { whole: 'sort', form: (inner) => `sort_desc(${inner})` },
+    { whole: 'histogram_quantile', form: (inner) => `histogram_quantile(0.9, ${inner})` },
+    { whole: 'a subquery', form: (inner) => `max_over_time((${inner})[10m:5m])` },
+    { whole: 'timestamp', form: (inner) => `timestamp(${inner})` },
+    { whole: 'absent', form: (inner) => `absent(${inner})` },
+    { whole: 'operators', form: (inner) => `(-${inner}) > bool 3 or ${inner} / ${inner} unless on (a) ${inner}` },
+    { whole: 'topk of few', form: (inner, grouping) => `topk${grouping} (1, ${inner})`, isOrdered: true },
+    { whole: 'topk', form: (inner, grouping) => `topk${grouping} (2.9, ${inner})`, isOrdered: true },
+    { whole: 'topk of none', form: (inner, grouping) => `topk${grouping} (0, ${inner})`, isOrdered: true },
+    { whole: 'topk of no number', form: (inner, grouping) => `topk${grouping} (NaN, ${inner})` },
+    { whole: 'topk by an expression', form: (inner, grouping) => `topk${grouping} (1 + 1, ${inner})`, isOrdered: true },
+    { whole: 'bottomk', form: (inner, grouping) => `bottomk${grouping} (3, (${inner}))`, isOrdered: true },
+    { whole: 'bottomk of all', form: (inner, grouping) => `bottomk${grouping} (100, ${inner})`, isOrdered: true },
+    { whole: 'topk in a sum', form: (inner, grouping) => `count${grouping} (topk (2, ${inner}))` },
+  ];
+  for (const { whole, form, isExact = true, isOrdered = false } of WHOLES) {
+    it(`gives the same: ${whole}`, { timeout: 120_000 }, async () => {
+      let evaluateCount = 0;
+      await fc.assert(
+        fc.asyncProperty(dataset, modifiers, times, async (data, { selector, range, grouping, offset, at }, time) => {
+          const store = storeOf(data, new AggregatingStore());
+          const plain = storeOf(data);
+          for (const inner of [`${selector}${at}${offset}`, ...calls(`${selector}${range}${at}${offset}`)]) {
+            const query = form(inner, grouping);
+            const pushed = await ask(store, query, time);
+            const own = await ask(plain, query, time);
+            same(query, pushed, own, isExact);
+            if (isOrdered && !inner.includes('=~')) expect(orderOf(pushed), query).toEqual(orderOf(own));
+          }
+          evaluateCount += store.evaluateCount;
+        }),
+        { numRuns: 25 },
+      );
+      expect(evaluateCount).toBeGreaterThan(0);
+    });
+  }
+
+  it('breaks ties by labels, whatever the metric name and wherever it stands among them', async () => {
+    // Without the name the second is a prefix of the first; with it, it comes after.
+    const filled = <S extends MemoryStore>(store: S): S => {
+      const columns = { timestamps: Float64Array.of(START_MS), values: Float64Array.of(1) };
+      store.add({ __name__: 'm', A: '1' }, columns);
+      store.add({ __name__: 'm' }, columns);
+      store.add({ __name__: 'm', b: '\u{10000}' }, columns);
+      store.add({ __name__: 'm', b: '\uffee' }, columns);
+      store.add({ __name__: 'm', b: 'x'.repeat(200) }, columns);
+      store.add({ __name__: 'm', b: 'y' }, columns);
+      return store;
+    };
+    for (let k = 1; k <= 6; k++) {
+      for (const inner of ['m', 'last_over_time(m[5m])', 'max_over_time(m[5m])', 'count_over_time(m[5m])']) {
+        for (const query of [`topk(${k}, ${inner})`, `bottomk(${k}, ${inner})`, `topk by (b) (${k}, ${inner})`]) {
+          const pushed = await ask(filled(new AggregatingStore()), query, { timeMs: START_MS });
+          expect(orderOf(pushed), query).toEqual(
+            orderOf(await ask(filled(new MemoryStore()), query, { timeMs: START_MS })),
+          );
+        }
+      }
+    }
+  });
+
+  it('comes once where it is asked for twice, and with the samples where these are fewer bytes', async () => {
+    const data = fc.sample(dataset, { numRuns: 1, seed: 7 })[0] as Parameters<typeof storeOf>[0];
+    const store = storeOf(data, new AggregatingStore());
+    await ask(store, 'rate(c_total[5m]) / rate(c_total[5m])', { timeMs: START_MS + 600_000 });
+    expect([store.evaluateCount, store.selectCount]).toEqual([1, 1]);
+    await ask(store, 'quantile_over_time(NaN, m[5m]) or quantile_over_time(Inf, m[5m])', {
+      timeMs: START_MS + 600_000,
+    });
+    expect(store.evaluateCount).toBe(3);
+    const dense = { startMs: START_MS, endMs: START_MS + 600_000, stepMs: 5_000 };
+    await ask(store, 'm', dense);
+    await ask(store, 'rate(c_total[5m])', dense);
+    expect(store.evaluateCount).toBe(3);
+    await ask(store, 'topk(2, rate(c_total[5m]))', dense);
+    expect(store.evaluateCount).toBe(4);
   });
 });

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { quantile, selectQuantile, sortNanFirst } from '../../coordinator/promql/quantile.ts';
+import { quantile, selectQuantile, sortNanFirst } from '../../core/promql/quantile.ts';
 
 it('selecting a quantile finds what sorting finds', () => {
   const value = fc.oneof(

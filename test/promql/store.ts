@@ -1,10 +1,12 @@
 /** A Queryable in memory, for tests of the engine: series in the order in which they came. */
 
+import { PointsPages } from '../../coordinator/query/points.ts';
 import type {
   Aggregated,
   AggregateRequest,
   Columns,
   Coverage,
+  Evaluated,
   Metadata,
   Queryable,
   QueryContext,
@@ -14,7 +16,9 @@ import type {
 } from '../../coordinator/query/queryable.ts';
 import { compareUtf8, encodeIdentity, type Labels, labelValue, makeLabels } from '../../core/labels.ts';
 import { compileMatcher, type Matcher } from '../../core/matchers.ts';
+import type { Taker } from '../../core/promql/evaluator.ts';
 import { Aggregator, Groups } from '../../core/promql/groups.ts';
+import { BestSeries, isBest, PointsWriter } from '../../core/promql/points.ts';
 
 const NONE: Metadata = { coverage: [], warnings: [] };
 
@@ -77,15 +81,22 @@ export class MemoryStore implements Queryable {
     const set = await this.select(request, context);
     const groups = new Groups(request.aggregation);
     for (let node = 0; node < 3; node++) {
-      const aggregator = new Aggregator(request.aggregation);
-      for (let i = node; i < set.count; i += 3) {
-        const { timestamps, values } = set.columns(i);
-        let isDone = aggregator.add(encodeIdentity(set.labels(i)), timestamps, values, timestamps.length);
-        while (!isDone) isDone = aggregator.resume();
-      }
-      for (const page of aggregator.groups.pages(400)) groups.take(page);
+      for (const page of given(new Aggregator(request.aggregation), set, node).pages(400)) groups.take(page);
     }
     return { groups, coverage: this.coverage, warnings: this.warnings };
+  }
+
+  /** The same of single series; pages come together, as those of several shards do. */
+  protected async evaluateApart(request: AggregateRequest, context: QueryContext): Promise<Evaluated> {
+    const set = await this.select(request, context);
+    const points = new PointsPages(request.aggregation);
+    for (let node = 0; node < 3; node++) {
+      const pages = isBest(request.aggregation.operation)
+        ? [...given(new BestSeries(request.aggregation), set, node).pages(400)]
+        : [given(new PointsWriter(request.aggregation), set, node).take()];
+      points.take(Buffer.concat(pages));
+    }
+    return { points, coverage: this.coverage, warnings: this.warnings };
   }
 
   async series(range: TimeRange, selectors: readonly (readonly Matcher[])[]): Promise<Metadata & { series: Labels[] }> {
@@ -115,6 +126,16 @@ export class MemoryStore implements Queryable {
   }
 }
 
+/** Gives a node's third of the series to what it makes of them. */
+function given<T extends Taker>(taker: T, set: SeriesSet, node: number): T {
+  for (let i = node; i < set.count; i += 3) {
+    const { timestamps, values } = set.columns(i);
+    let isDone = taker.add(encodeIdentity(set.labels(i)), timestamps, values, timestamps.length);
+    while (!isDone) isDone = taker.resume();
+  }
+  return taker;
+}
+
 function cut({ timestamps, values }: Columns, { fromMs, toMs }: TimeRange): Columns {
   let from = 0;
   let to = timestamps.length;
@@ -123,12 +144,18 @@ function cut({ timestamps, values }: Columns, { fromMs, toMs }: TimeRange): Colu
   return { timestamps: timestamps.subarray(from, to), values: values.subarray(from, to) };
 }
 
-/** A store that also aggregates. */
+/** A store that computes where the series are. */
 export class AggregatingStore extends MemoryStore {
   aggregateCount = 0;
+  evaluateCount = 0;
 
   aggregate(request: AggregateRequest, context: QueryContext): Promise<Aggregated> {
     this.aggregateCount++;
     return this.aggregateApart(request, context);
+  }
+
+  evaluate(request: AggregateRequest, context: QueryContext): Promise<Evaluated> {
+    this.evaluateCount++;
+    return this.evaluateApart(request, context);
   }
 }

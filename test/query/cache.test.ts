@@ -8,6 +8,7 @@ import { SilverbackError } from '../../core/errors.ts';
 import { ChunkCodec } from '../../core/kernel/codec.ts';
 import { WINDOW_MS } from '../../core/kernel/shard.ts';
 import { Aggregator } from '../../core/promql/groups.ts';
+import { BestSeries, isBest, PointsWriter, VALUES } from '../../core/promql/points.ts';
 import { Budget } from '../../node/shard/budget.ts';
 import { Shard } from '../../node/shard/shard.ts';
 import { batchOf, bitsOf, EVERYTHING, type Sample, STALE } from '../shard/model.ts';
@@ -113,9 +114,15 @@ class Bench {
       cardinality: async () => ({ values: [], coverage: [] }),
       aggregate: async (request, receive) => {
         const [shard, copy] = source();
-        const aggregator = new Aggregator(request.aggregation);
-        await shard.aggregate({ ...EVERYTHING, ...request }, aggregator, 1e6);
-        for (const page of aggregator.groups.pages(1e5)) await receive(page);
+        const { aggregation } = request;
+        const query = { ...EVERYTHING, ...request };
+        if (aggregation.operation === VALUES) {
+          for await (const page of shard.points(query, new PointsWriter(aggregation))) await receive(page);
+        } else {
+          const taker = isBest(aggregation.operation) ? new BestSeries(aggregation) : new Aggregator(aggregation);
+          await shard.aggregate(query, taker, 1e6);
+          for (const page of taker.pages(1e5)) await receive(page);
+        }
         return { coverage: covered(request, copy) };
       },
       windowVersions: async (range) => {

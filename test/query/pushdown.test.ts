@@ -5,6 +5,7 @@ import { StaticPlacement } from '../../client/placement.ts';
 import { Reader } from '../../client/reader.ts';
 import { Engine } from '../../coordinator/promql/engine.ts';
 import { Cluster } from '../../coordinator/query/cluster.ts';
+import type { Queryable } from '../../coordinator/query/queryable.ts';
 import { SilverbackError } from '../../core/errors.ts';
 import { ChunkCodec } from '../../core/kernel/codec.ts';
 import { encodeIdentity, makeLabels } from '../../core/labels.ts';
@@ -83,6 +84,80 @@ describe('an aggregation on a real node', () => {
     expect(asked).toEqual(['too fine', 'select', 'aggregated']);
     if (coarse.value.type !== 'matrix') throw new Error(coarse.value.type);
     expect(coarse.value.series[0]?.values[0]).toBe((seriesCount * (seriesCount - 1)) / 2);
+  });
+});
+
+describe('what a real node computes', () => {
+  it('is what comes of its samples, in whatever order they came', { timeout: 120_000 }, async () => {
+    const directory = await temporaryDirectory();
+    closers.push(() => removeDirectory(directory));
+    const served = await serve(directory);
+    closers.push(() => served.close());
+    await served.node.assign([0, 1, 2, 3]);
+    const client = new Client({ endpoints: [], placement: allOn(served.address), onDrop: () => undefined });
+    closers.push(() => client.close(100));
+    // Two windows of samples in 15 s, gaps among them, what is late after the rest.
+    const odd = [-0, Number.NaN, Infinity, -Infinity, 5e-324, 1e308];
+    const samples = Array.from({ length: 40 * 900 }, (_, k) => {
+      const i = k % 40;
+      const at = Math.floor(k / 40);
+      const value = (k * 7919) % 97 === 0 ? (odd[k % odd.length] as number) : ((k * 31) % 1000) / 8 + (i % 3) * at;
+      return {
+        labels: { __name__: i < 30 ? 'm' : 'c_total', i: String(i), a: String(i % 4) },
+        timestampMs: 15_000 * at + (i % 7),
+        value: i % 5 === 0 ? at % 50 : value,
+      };
+    }).filter((_, k) => (k * 6151) % 89 > 4 && !((k % 40) % 6 === 1 && k > 8_000 && k < 12_000));
+    const isLate = (k: number) => (k * 4099) % 17 === 0;
+    await client.write(samples.filter((_, k) => !isLate(k)));
+    await client.write(samples.filter((_, k) => isLate(k)).reverse());
+    const cluster = clusterOf(allOn(served.address));
+    const asked: string[] = [];
+    const computing: Queryable = {
+      select: (...args) => {
+        asked.push('select');
+        return cluster.select(...args);
+      },
+      aggregate: cluster.aggregate.bind(cluster),
+      evaluate: cluster.evaluate.bind(cluster),
+      series: cluster.series.bind(cluster),
+      labelNames: cluster.labelNames.bind(cluster),
+      labelValues: cluster.labelValues.bind(cluster),
+    };
+    const { aggregate: _, evaluate: __, ...selecting } = computing;
+    const endMs = 15_000 * 899;
+    for (const query of [
+      'm',
+      'rate(c_total[5m])',
+      'quantile_over_time(0.9, m[10m])',
+      'topk(5, avg_over_time(m[10m]))',
+      'bottomk by (a) (2, m)',
+      'topk by (a) (3, m % 10)',
+      'quantile by (a) (0.3, m)',
+      'count_values("v", changes(m[20m]))',
+      'max by (a) (m)',
+      'stddev_over_time(m[1h]) > 3',
+      'm / on (i, a) last_over_time(m[7m])',
+    ]) {
+      for (const time of [
+        { timeMs: endMs - 1_000_000 },
+        { startMs: endMs - 9_000_000, endMs, stepMs: 60_000 },
+        { startMs: 0, endMs, stepMs: 600_000 },
+      ]) {
+        asked.length = 0;
+        const found = await engine.query(computing, query, time, { perStepStats: true });
+        if ('timeMs' in time) expect(asked, query).toEqual([]);
+        const own = await engine.query(selecting, query, time, { perStepStats: true });
+        const sorted = ({ value }: typeof own) => {
+          if (value.type === 'matrix') return value.series;
+          if (value.type !== 'vector') throw new Error(value.type);
+          const pairs = value.labels.map((labels, at) => [labels.join(','), value.values[at]] as const);
+          return /topk|bottomk/.test(query) ? pairs : pairs.sort(([x], [y]) => (x < y ? -1 : 1));
+        };
+        expect(sorted(found), query).toEqual(sorted(own));
+        expect(found.stats.samplesPerStep, query).toEqual(own.stats.samplesPerStep);
+      }
+    }
   });
 });
 

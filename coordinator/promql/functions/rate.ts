@@ -1,5 +1,5 @@
 /** Functions of counters' and gauges' change. */
-import { countPairs, extrapolated, instantaneous } from '../../../core/promql/rate.ts';
+import { countChanges, countResets, extrapolated, instantaneous } from '../../../core/promql/rate.ts';
 import type { WindowFunction } from './row.ts';
 
 const matrix = { kind: 'window', returns: 'vector', args: ['matrix'], constantTime: true } as const;
@@ -10,10 +10,6 @@ export const RATE: readonly WindowFunction[] = [
   { ...matrix, name: 'delta', kernel: extrapolated(false, false) },
   { ...matrix, name: 'irate', kernel: instantaneous(true) },
   { ...matrix, name: 'idelta', kernel: instantaneous(false) },
-  { ...matrix, name: 'resets', kernel: countPairs((before, value) => value < before) },
-  {
-    ...matrix,
-    name: 'changes',
-    kernel: countPairs((before, value) => before !== value && !(Number.isNaN(before) && Number.isNaN(value))),
-  },
+  { ...matrix, name: 'resets', kernel: countResets },
+  { ...matrix, name: 'changes', kernel: countChanges },
 ];
