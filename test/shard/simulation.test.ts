@@ -70,8 +70,8 @@ const BUGS: Record<string, { readonly edits: readonly Edit[]; readonly seen: Reg
     edits: [
       {
         file: 'keeper.ts',
-        replace: 'const { release } = await writer.commit();',
-        by: 'await this.#log.release(position.sequence); const { release } = await writer.commit();',
+        replace: 'const { release, byteCount } = await writer.commit();',
+        by: 'await this.#log.release(position.sequence); const { release, byteCount } = await writer.commit();',
       },
     ],
     tilt: { fsyncShare: 0.9, syncDelayMs: 1, checkpointIntervalMs: 1 },
