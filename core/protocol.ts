@@ -114,6 +114,7 @@ export interface LabelsRequest {
   readonly toMs: number;
   readonly selectors: readonly { readonly matchers: readonly WireMatcher[] }[];
   readonly name: string;
+  readonly asJson?: boolean;
 }
 
 export interface RangeRequest {

@@ -28,6 +28,7 @@ import type { ShardCoverage, TimeRange } from './shard/gaps.ts';
 import { NO_PAGES } from './shard/select.ts';
 import type { Shard } from './shard/shard.ts';
 import type { Interrupt } from './shard/slicer.ts';
+import { union, type ValuePages, valuePages } from './values.ts';
 
 /** Small pages of several shards travel together up to this size; values likewise. */
 const PAGE_BYTES = 128 * 1024;
@@ -42,8 +43,10 @@ const OPS: Readonly<Record<WireMatcher['op'], Matcher['op']>> = { EQ: '=', NE: '
 export class ReadBound {
   readonly maxCount: number;
   count = 0;
+  /** Since the process started. */
+  total = 0;
 
-  constructor(maxCount: number) {
+  constructor(maxCount = 256) {
     this.maxCount = maxCount;
   }
 }
@@ -51,6 +54,7 @@ export class ReadBound {
 export interface ReadContext {
   readonly node: Greeted & Pick<Node, 'find' | 'gaps' | 'assigned'>;
   readonly bound: ReadBound;
+  readonly values: ValuePages;
 }
 
 /** Serves a stream until its end. */
@@ -92,7 +96,7 @@ class ReadStream {
       else open.grant(request.credit);
       return;
     }
-    const answer = answerTo(request);
+    const answer = answerTo(request, this.#context.values);
     // What is said of a read that is over has crossed its last reply.
     if (answer === undefined) return;
     const { node, bound } = this.#context;
@@ -102,6 +106,7 @@ class ReadStream {
       return;
     }
     bound.count++;
+    bound.total++;
     const read = new Read(request, (reply) => this.#call.send(reply));
     this.#reads.set(request.id, read);
     answer(node, read)
@@ -200,7 +205,7 @@ type Last = Partial<ReadReply>;
 type Answer = (node: ReadContext['node'], read: Read) => Promise<Last>;
 
 /** Undefined: the request opens no read. */
-function answerTo(request: ReadRequest): Answer | undefined {
+function answerTo(request: ReadRequest, kept: ValuePages): Answer | undefined {
   const { select, series, labelNames, labelValues, windowVersions, cardinality, aggregate } = request;
   const { exemplars, metadata } = request;
   if (aggregate !== null) {
@@ -229,6 +234,7 @@ function answerTo(request: ReadRequest): Answer | undefined {
     return (node, read) => {
       const selectors = selectorsOf(labelValues);
       const { name } = labelValues;
+      if (labelValues.asJson === true) return sendValuePages(node, labelValues, selectors, read, kept);
       return sendValues(node, labelValues, read, (found, shard) =>
         shard.labelValues(name, labelValues, selectors, found, read),
       );
@@ -376,6 +382,37 @@ async function sendValues(
   }
   if (values.length > 0) await read.room();
   return { values: first === 0 ? values : values.slice(first), coverage };
+}
+
+/** Values of a label in pages. Of shards whose series are all in question they are at hand. */
+async function sendValuePages(
+  node: ReadContext['node'],
+  request: LabelsRequest,
+  selectors: Matcher[][],
+  read: Read,
+  kept: ValuePages,
+): Promise<Last> {
+  const { name } = request;
+  const lists: (readonly string[])[] = [];
+  const found = new Set<string>();
+  const coverage = await eachShard(
+    node,
+    request,
+    (shard) => {
+      const list = selectors.length === 0 ? shard.allValues(name, request, read) : undefined;
+      if (list === undefined) return shard.labelValues(name, request, selectors, found, read);
+      if (list instanceof Promise) return list.then((sorted) => void lists.push(sorted));
+      lists.push(list);
+      return undefined;
+    },
+    NEVER_TWICE,
+  );
+  const pages = found.size === 0 ? kept.of(name, lists) : valuePages(union([...lists, sortUtf8([...found])]));
+  for (const page of pages.slice(0, -1)) await read.send({ page });
+  const last = pages.at(-1);
+  if (last === undefined) return { coverage };
+  await read.room();
+  return { page: last, coverage };
 }
 
 /**

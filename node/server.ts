@@ -11,6 +11,7 @@ import { serveCompare, serveFetch, serveRepair } from './repair/serve.ts';
 import { type SinkContext, serveReplication } from './replication/sink.ts';
 import { type ProcessFacts, statusOf } from './status.ts';
 import type { Turns } from './turns.ts';
+import { ValuePages } from './values.ts';
 import { type InFlight, serveWrites, type WriteObserver } from './write.ts';
 
 export interface ShardsOptions {
@@ -31,17 +32,18 @@ export interface ShardsOptions {
   readonly version: string;
   /** What an operator wants to know of the process. */
   readonly facts?: () => ProcessFacts;
-  /** Reads under way at a time; more are refused. Default 256. */
-  readonly maxReadCount?: number;
+  /** Reads under way. Default: at most 256 at a time. */
+  readonly reads?: ReadBound;
 }
 
 /** Adds the service to `server`, before it listens. */
 export function addShardsService(server: RpcServer, options: ShardsOptions): void {
   const { node, inFlight, turns, observer, monotonicMs, callers, version, replication, repair } = options;
-  const bound = new ReadBound(options.maxReadCount ?? 256);
+  const bound = options.reads ?? new ReadBound();
+  const values = new ValuePages();
   server
     .duplex(shardsService.Write, (call) => serveWrites(call, { node, inFlight, turns, observer, monotonicMs, callers }))
-    .duplex(shardsService.Read, (call) => serveReads(call, { node, bound }))
+    .duplex(shardsService.Read, (call) => serveReads(call, { node, bound, values }))
     .unary(shardsService.Delete, (request, { signal }) => serveDelete(request, node, signal))
     .unary(shardsService.Clean, (request) => serveClean(request, node))
     .unary(shardsService.Status, async () => ({ ...statusOf(node, callers, options.facts?.()), version }))

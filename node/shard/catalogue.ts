@@ -115,6 +115,11 @@ export class Catalogue {
     return this.#postings.values(name, among, known, slicer);
   }
 
+  /** See `Postings.allValues`. */
+  allValues(name: string, slicer: Slicer): readonly string[] | Promise<readonly string[]> | undefined {
+    return this.#postings.allValues(name, slicer);
+  }
+
   /** See `Postings.visit`. */
   visit(take: (name: string, value: string, seriesCount: number) => void, slicer: Slicer): Promise<void> {
     return this.#postings.visit(take, slicer);

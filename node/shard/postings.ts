@@ -11,13 +11,18 @@
  * lists. Readers never see the dead. An id may be given to a new series at once: until the sweep is over
  * such series wait in a side list that readers try one by one.
  */
+import { compareUtf8 } from '../../core/labels.ts';
 import type { CompiledMatcher } from '../../core/matchers.ts';
+import { sortSlices } from '../../core/order.ts';
 import type { Slicer } from './slicer.ts';
 
 /** One member, or several. */
 type Entry = number | PostingList;
 
 const EMPTY = new Uint32Array(0);
+
+/** Values of labels that are kept in order, over all labels; each takes a reference. */
+const MAX_LISTED = 131_072;
 
 /** A growable set of series ids. */
 class PostingList {
@@ -170,6 +175,11 @@ export class Postings {
   #sweeping: IdSet | undefined;
   /** Series whose id still has entries of a dead one in the lists. */
   #late = new Map<number, readonly string[]>();
+  /** All values of a label in order, as long as none comes or goes. */
+  readonly #listed = new Map<string, readonly string[]>();
+  #listedCount = 0;
+  /** Grows when a value of any label comes or goes. */
+  #valuesVersion = 0;
 
   /** Series indexed. */
   get seriesCount(): number {
@@ -178,7 +188,7 @@ export class Postings {
 
   /** An estimate of the index's memory: strings, map slots and lists. */
   get byteCount(): number {
-    return this.#byteCount;
+    return this.#byteCount + 8 * this.#listedCount;
   }
 
   /** Series removed that a sweep has yet to take out. */
@@ -217,12 +227,12 @@ export class Postings {
     for (const [name, values] of this.#names) {
       for (const [value, entry] of values) {
         if (typeof entry === 'number') {
-          if (dead.has(entry)) this.#drop(values, value);
+          if (dead.has(entry)) this.#drop(name, values, value);
         } else {
           slicer.spend(entry.count >>> 4);
           this.#byteCount -= entry.bytes;
           const kept = entry.sweep(dead);
-          if (kept === 0) this.#drop(values, value);
+          if (kept === 0) this.#drop(name, values, value);
           else if (kept === 1) values.set(value, entry.view()[0] as number);
           else this.#byteCount += entry.bytes;
         }
@@ -350,6 +360,38 @@ export class Postings {
     return [...found];
   }
 
+  /**
+   * All values of a label, in order: the same array as long as they stay the same. Undefined while series are in the lists that
+   * have left, or left out that have come.
+   */
+  allValues(name: string, slicer: Slicer): readonly string[] | Promise<readonly string[]> | undefined {
+    if (this.#deadCount > 0 || this.#sweeping !== undefined || this.#late.size > 0) return undefined;
+    return this.#listed.get(name) ?? this.#list(name, slicer);
+  }
+
+  async #list(name: string, slicer: Slicer): Promise<readonly string[]> {
+    const values = this.#names.get(name);
+    if (values === undefined) return [];
+    const version = this.#valuesVersion;
+    const sorted = await sortSlices([...values.keys()], compareUtf8, slicer);
+    if (version !== this.#valuesVersion || sorted.length > MAX_LISTED) return sorted;
+    this.#unlist(name);
+    for (const other of this.#listed.keys()) {
+      if (this.#listedCount + sorted.length <= MAX_LISTED) break;
+      this.#unlist(other);
+    }
+    this.#listed.set(name, sorted);
+    this.#listedCount += sorted.length;
+    return sorted;
+  }
+
+  #unlist(name: string): void {
+    const known = this.#listed.get(name);
+    if (known === undefined) return;
+    this.#listed.delete(name);
+    this.#listedCount -= known.length;
+  }
+
   async #addLate(among: Among, slicer: Slicer, add: (labels: readonly string[]) => void): Promise<void> {
     if (this.#late.size === 0) return;
     const ids = await among();
@@ -388,6 +430,8 @@ export class Postings {
       if (entry === undefined) {
         values.set(value, id);
         this.#byteCount += slotBytes(value);
+        this.#valuesVersion++;
+        if (this.#listed.size > 0) this.#unlist(name);
       } else if (typeof entry === 'number') {
         const list = new PostingList(entry, id);
         values.set(value, list);
@@ -400,8 +444,10 @@ export class Postings {
     }
   }
 
-  #drop(values: Map<string, Entry>, value: string): void {
+  #drop(name: string, values: Map<string, Entry>, value: string): void {
     values.delete(value);
+    this.#valuesVersion++;
+    this.#unlist(name);
     this.#byteCount -= slotBytes(value);
   }
 

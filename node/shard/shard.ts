@@ -312,6 +312,22 @@ export class Shard {
     for (const value of await sortSlices(values, compareUtf8, slicer)) found.add(value);
   }
 
+  /**
+   * The values of a label of all series, in order, where all of them have samples in the windows that the range touches: the
+   * same array as long as they stay the same. Undefined where that is not so, or not known at once.
+   */
+  allValues(
+    name: string,
+    { fromMs, toMs }: TimeRange,
+    signal?: Interrupt,
+  ): readonly string[] | Promise<readonly string[]> | undefined {
+    if (!this.#deletions.isEmpty) return undefined;
+    const isTouched = (startMs: number) => startMs <= toMs && startMs + WINDOW_MS > fromMs;
+    for (const { windowStartMs } of this.#blocks.all) if (!isTouched(windowStartMs)) return undefined;
+    for (const { startMs } of this.#kernel.windows()) if (!isTouched(startMs)) return undefined;
+    return this.#catalogue.allValues(name, this.#slicer(signal));
+  }
+
   /** The series themselves, as select pages without chunks; otherwise as `labelNames`. */
   async *series(
     range: TimeRange,

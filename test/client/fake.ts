@@ -55,6 +55,8 @@ export class FakeNode {
   aggregate: (request: AggregateRequest, send: (reply: SentReply) => void, signal: AbortSignal) => Promise<void> =
     async ({ select }, send) => send({ done: true, coverage: complete(select as SelectRequest) });
   labels: (request: LabelsRequest) => Promise<readonly string[]> = async () => [];
+  /** It is of before values came as pages. */
+  isOld = false;
   /** Ends streams of reads at their first request. */
   refusal: SilverbackError | undefined;
   /** What readers said: requests, credit, cancellations. */
@@ -111,7 +113,12 @@ export class FakeNode {
         if (request.select !== null) await this.select(request.select, send, signal);
         if (request.aggregate !== null) await this.aggregate(request.aggregate, send, signal);
         const labels = request.labelNames ?? request.labelValues;
-        if (labels !== null) send({ values: await this.labels(labels), done: true, coverage: complete(labels) });
+        if (labels !== null) {
+          const values = await this.labels(labels);
+          const content =
+            labels.asJson === true && !this.isOld ? { page: Buffer.from(JSON.stringify(values)) } : { values };
+          send({ ...content, done: true, coverage: complete(labels) });
+        }
       } catch (error) {
         const { code, message } = error as SilverbackError;
         send({ code: code as WireCode, message });

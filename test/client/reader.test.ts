@@ -317,13 +317,25 @@ describe('a reader', () => {
     expect(ledger.map(({ state }) => state)).toEqual(['complete', 'missing']);
   });
 
-  it('merges label values', async () => {
-    a.labels = async () => ['b', '\u{1F600}'];
-    b.labels = async () => ['a', 'b', '\uFFFD'];
+  it.each([{ old: [] }, { old: ['a'] }, { old: ['a', 'b'] }])(
+    'merges label values, as pages or, of old nodes $old, as they are',
+    async ({ old }) => {
+      a.isOld = old.includes('a');
+      b.isOld = old.includes('b');
+      a.labels = async () => ['b', '\u{1F600}'];
+      b.labels = async () => ['a', 'b', '\uFFFD'];
+      const reader = readerOf(new StaticPlacement(placementOf([[a.address], [b.address]])));
+      const { values, coverage } = await reader.labelValues('x', { ...RANGE, selectors: [] }, { signal: never });
+      // By UTF-8 bytes: not as JavaScript sorts them.
+      expect(values).toEqual(['a', 'b', '\uFFFD', '\u{1F600}']);
+      expect(coverage).toHaveLength(2);
+    },
+  );
+
+  it('takes label values that all nodes have as they come', async () => {
+    for (const node of [a, b]) node.labels = async () => ['b', '\uFFFD', '\u{1F600}'];
     const reader = readerOf(new StaticPlacement(placementOf([[a.address], [b.address]])));
-    const { values, coverage } = await reader.labelValues('x', { ...RANGE, selectors: [] }, { signal: never });
-    // By UTF-8 bytes: not as JavaScript sorts them.
-    expect(values).toEqual(['a', 'b', '\uFFFD', '\u{1F600}']);
-    expect(coverage).toHaveLength(2);
+    const { values } = await reader.labelValues('x', { ...RANGE, selectors: [] }, { signal: never });
+    expect(values).toEqual(['b', '\uFFFD', '\u{1F600}']);
   });
 });

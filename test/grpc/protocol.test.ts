@@ -78,7 +78,7 @@ describe('protocol', () => {
 
     const matcher = { name: 'a', op: 'NRE', value: 'b' } as const;
     const select = { shards: [1, 2], matchers: [matcher], fromMs: -5, toMs: 5, maxSeries: 1, maxSamples: 2 };
-    const labels = { shards: [1], fromMs: 0, toMs: 9, selectors: [{ matchers: [matcher] }], name: 'n' };
+    const labels = { shards: [1], fromMs: 0, toMs: 9, selectors: [{ matchers: [matcher] }], name: 'n', asJson: true };
     const aggregate = {
       select,
       operation: 'sum',

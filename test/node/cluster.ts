@@ -10,6 +10,7 @@ import { Callers } from '../../node/callers.ts';
 import { claimDirectory } from '../../node/directory.ts';
 import { Metrics } from '../../node/metrics.ts';
 import { Node, type NodeOptions } from '../../node/node.ts';
+import { ReadBound } from '../../node/read.ts';
 import { addShardsService } from '../../node/server.ts';
 import { Turns } from '../../node/turns.ts';
 import { InFlight } from '../../node/write.ts';
@@ -63,7 +64,7 @@ export async function serve(
     callers,
     monotonicMs: () => env.clock.monotonicMs(),
     version: 'test',
-    ...(options.maxReadCount !== undefined && { maxReadCount: options.maxReadCount }),
+    ...(options.maxReadCount !== undefined && { reads: new ReadBound(options.maxReadCount) }),
   });
   const port = await server.listen(options.address ?? '127.0.0.1:0');
   return {

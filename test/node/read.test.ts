@@ -1,4 +1,4 @@
-import { expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { PointsPages } from '../../coordinator/query/points.ts';
 import { SilverbackError } from '../../core/errors.ts';
 import type { Duplex } from '../../core/grpc.ts';
@@ -10,6 +10,7 @@ import { helloOf, SPOKEN } from '../../core/versions.ts';
 import { Refused } from '../../node/hello.ts';
 import { ReadBound, type ReadContext, serveReads } from '../../node/read.ts';
 import type { Shard } from '../../node/shard/shard.ts';
+import { ValuePages } from '../../node/values.ts';
 
 const AGGREGATION = {
   operation: 'sum',
@@ -64,6 +65,7 @@ function ask(
   node: ReadContext['node'],
   request: Partial<ReadRequest>,
   see: (reply: ReadReply) => void = () => undefined,
+  values = new ValuePages(),
 ): Promise<ReadReply> {
   return new Promise((resolve) => {
     const call: Duplex<ReadRequest, ReadReply> = {
@@ -76,7 +78,7 @@ function ask(
       },
       finish: () => undefined,
     };
-    serveReads(call, { node, bound: new ReadBound(4) });
+    serveReads(call, { node, bound: new ReadBound(4), values });
   });
 }
 
@@ -182,4 +184,60 @@ it.each([
     [[2], row.given],
     [[3], row.count > 0],
   ]);
+});
+
+describe('values of a label as pages', () => {
+  /** Shards that have their values at hand, or have to look for them where these are undefined. */
+  const holding = (shards: readonly (readonly string[] | undefined)[], sought: readonly string[] = []) => ({
+    ...nodeOf([], []),
+    assigned: () => [...shards.keys()],
+    find: (id: number) =>
+      ({
+        allValues: () => shards[id],
+        labelValues: async (_name: string, _range: object, _selectors: object, found: Set<string>) => {
+          for (const value of sought) found.add(value);
+        },
+      }) as unknown as Shard,
+  });
+  const labelValues = { shards: [], fromMs: 0, toMs: 1000, selectors: [], name: 'host', asJson: true };
+
+  async function pagesOf(node: ReadContext['node'], values?: ValuePages): Promise<string[][]> {
+    const pages: string[][] = [];
+    const { coverage } = await ask(
+      node,
+      { labelValues, credit: 100 },
+      ({ page }) => {
+        if (page.length > 0) pages.push(JSON.parse(Buffer.from(page).toString()));
+      },
+      values,
+    );
+    expect(coverage.map(({ state }) => state)).toEqual(['COMPLETE']);
+    return pages;
+  }
+
+  it('are those of all shards, each once and in order', async () => {
+    expect(await pagesOf(holding([['a', 'c'], ['a', 'b"', 'c'], []]))).toEqual([['a', 'b"', 'c']]);
+    expect(await pagesOf(holding([['a', 'c'], undefined], ['d', 'b']))).toEqual([['a', 'b', 'c', 'd']]);
+    expect(await pagesOf(holding([[], []]))).toEqual([]);
+  });
+
+  it('are kept as long as every shard has the same', async () => {
+    const kept = new ValuePages();
+    const [some, others] = [
+      ['a', 'b'],
+      ['b', 'c'],
+    ];
+    expect(await pagesOf(holding([some, others]), kept)).toEqual([['a', 'b', 'c']]);
+    expect(kept.of('host', [some, others])).toBe(kept.of('host', [some, others]));
+    expect(await pagesOf(holding([some, ['b', 'd']]), kept)).toEqual([['a', 'b', 'd']]);
+    expect(await pagesOf(holding([some, undefined], ['e']), kept)).toEqual([['a', 'b', 'e']]);
+    expect(await pagesOf(holding([some]), kept)).toEqual([['a', 'b']]);
+  });
+
+  it('come in several pages when they are many', async () => {
+    const many = Array.from({ length: 20_000 }, (_, i) => `host-${String(i).padStart(6, '0')}`);
+    const pages = await pagesOf(holding([many]));
+    expect(pages.length).toBeGreaterThan(2);
+    expect(pages.flat()).toEqual(many);
+  });
 });

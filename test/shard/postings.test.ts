@@ -80,6 +80,8 @@ test('readers agree with trying every series, through reuse of ids and unfinishe
             live.set(id, step as LabelSet);
             postings.add(id, flat(step as LabelSet));
           }
+          // What is kept of this must not outlive what comes next.
+          await postings.allValues('a', hurried());
         }
         const expected = [...live].filter(([, labels]) => matches(labels, matchers)).map(([id]) => id);
         const found = await postings.resolve(matchers.map(compileMatcher), hurried());
@@ -97,6 +99,8 @@ test('readers agree with trying every series, through reuse of ids and unfinishe
           expect(await textsOf((found) => postings.values(name, everything, found, hurried()))).toEqual(
             [...new Set(held)].sort(),
           );
+          const all = await postings.allValues(name, hurried());
+          if (all !== undefined) expect(all).toEqual([...new Set(held)].sort());
           const some2 = some.flatMap((labels) => labels[name] ?? []);
           expect(await textsOf((found) => postings.values(name, async () => among, found, hurried()))).toEqual(
             [...new Set(some2)].sort(),
@@ -106,6 +110,36 @@ test('readers agree with trying every series, through reuse of ids and unfinishe
     ),
     { numRuns: 500 },
   );
+});
+
+test('all values of a label are one array as long as they stay the same, and not known while the dead are in the lists', async () => {
+  const postings = new Postings();
+  const list = async (name: string) => postings.allValues(name, hurried());
+  const hosts = Array.from({ length: 500 }, (_, i) => `h${i}`);
+  for (const [id, host] of hosts.entries()) postings.add(id, ['host', host, 'job', 'x']);
+  const first = await list('host');
+  expect(first).toEqual(hosts.toSorted());
+  postings.add(500, ['host', 'h7', 'job', 'y']);
+  expect(await list('host')).toBe(first);
+  expect(await list('job')).toEqual(['x', 'y']);
+  postings.add(501, ['host', '\u{1F600}']);
+  postings.add(502, ['host', '\uFFFD']);
+  // By UTF-8 bytes: not as JavaScript sorts them.
+  expect((await list('host'))?.slice(-2)).toEqual(['\uFFFD', '\u{1F600}']);
+  postings.remove(501);
+  expect(await list('host')).toBe(undefined);
+  await postings.sweep(hurried());
+  expect(await list('host')).toEqual([...hosts.toSorted(), '\uFFFD']);
+  expect(await list('absent')).toEqual([]);
+});
+
+test('values that come while they are sorted are not lost for later', async () => {
+  const postings = new Postings();
+  for (let id = 0; id < 500; id++) postings.add(id, ['host', `h${id}`]);
+  const listing = postings.allValues('host', hurried());
+  postings.add(500, ['host', 'new']);
+  await listing;
+  expect(await postings.allValues('host', hurried())).toContain('new');
 });
 
 test('a sweep leaves nothing behind', async () => {
