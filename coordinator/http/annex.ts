@@ -4,7 +4,7 @@ import { METRIC_TYPES } from '../../core/metadata.ts';
 import { formatValue } from '../promql/digits.ts';
 import type { Engine } from '../promql/engine.ts';
 import { QueryError } from '../promql/error.ts';
-import { formatLabels, formatTime } from '../promql/format.ts';
+import { formatTime, LabelFormat } from '../promql/format.ts';
 import { selectorsIn } from '../promql/selectors.ts';
 import type { AnnexQueryable, ExemplarSeries } from '../query/queryable.ts';
 import { type Found, plainData } from './answer.ts';
@@ -44,13 +44,13 @@ async function exemplars({ options }: Server, { params, signal }: Parameters<Fin
 const PIECE_CHARS = 65_536;
 
 function* seriesJson(series: readonly ExemplarSeries[]): Generator<Buffer> {
+  const outer = new LabelFormat();
+  const own = new LabelFormat();
   let text = '[';
-  for (const [i, { labels, exemplars: own }] of series
-    .toSorted((a, b) => compareLabels(a.labels, b.labels))
-    .entries()) {
-    text += `${i === 0 ? '' : ','}{"seriesLabels":${formatLabels(labels)},"exemplars":[`;
-    for (const [k, { labels: inner, value, timestampMs }] of own.entries()) {
-      text += `${k === 0 ? '' : ','}{"labels":${formatLabels(inner)},"value":"${formatValue(value)}","timestamp":${formatTime(timestampMs)}}`;
+  for (const [i, { labels, exemplars }] of series.toSorted((a, b) => compareLabels(a.labels, b.labels)).entries()) {
+    text += `${i === 0 ? '' : ','}{"seriesLabels":${outer.of(labels)},"exemplars":[`;
+    for (const [k, { labels: inner, value, timestampMs }] of exemplars.entries()) {
+      text += `${k === 0 ? '' : ','}{"labels":${own.of(inner)},"value":"${formatValue(value)}","timestamp":${formatTime(timestampMs)}}`;
       if (text.length < PIECE_CHARS) continue;
       yield Buffer.from(text);
       text = '';

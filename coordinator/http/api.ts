@@ -9,7 +9,7 @@ import type { Labels } from '../../core/labels.ts';
 import type { Expr } from '../promql/ast.ts';
 import type { Engine, QueryResult, QueryTime } from '../promql/engine.ts';
 import { QueryError } from '../promql/error.ts';
-import { encodeResult, formatLabels, formatTime } from '../promql/format.ts';
+import { encodeResult, formatTime, LabelFormat } from '../promql/format.ts';
 import { format } from '../promql/print.ts';
 import { toTree } from '../promql/tree.ts';
 import type { ResultCache } from '../query/cache.ts';
@@ -231,9 +231,10 @@ async function series(api: Api, call: ApiCall): Promise<Found> {
 const PIECE_CHARS = 65_536;
 
 function* seriesJson(series: readonly Labels[]): Generator<Buffer> {
+  const format = new LabelFormat();
   let text = '[';
   for (const [i, labels] of series.entries()) {
-    text += `${i === 0 ? '' : ','}${formatLabels(labels)}`;
+    text += `${i === 0 ? '' : ','}${format.of(labels)}`;
     if (text.length < PIECE_CHARS) continue;
     yield Buffer.from(text);
     text = '';

@@ -13,13 +13,28 @@ export function formatTime(ms: number): string {
   return `${negative ? '-' : ''}${whole}${fraction === 0 ? '' : `.${String(fraction).padStart(3, '0')}`}`;
 }
 
-/** A label set as a JSON object. */
-export function formatLabels(labels: Labels): string {
-  let out = '{';
-  for (let i = 0; i < labels.length; i += 2) {
-    out += `${i === 0 ? '' : ','}${JSON.stringify(labels[i])}:${JSON.stringify(labels[i + 1])}`;
+/**
+ * Label sets as JSON objects, one after the other: what is the same as in the one before, in the same place, is not quoted
+ * again. Of series after one another that is most of it.
+ */
+export class LabelFormat {
+  readonly #texts: string[] = [];
+  /** The texts quoted, with what stands around them. */
+  readonly #quoted: string[] = [];
+
+  of(labels: Labels): string {
+    let out = '{';
+    for (let i = 0; i < labels.length; i++) {
+      const text = labels[i] as string;
+      if (this.#texts[i] !== text) {
+        this.#texts[i] = text;
+        const quoted = JSON.stringify(text);
+        this.#quoted[i] = i % 2 === 1 ? quoted : `${i === 0 ? '' : ','}${quoted}:`;
+      }
+      out += this.#quoted[i];
+    }
+    return `${out}}`;
   }
-  return `${out}}`;
 }
 
 /**
@@ -33,6 +48,7 @@ export function* encodeResult(
 ): Generator<Buffer> {
   const limit = options.limit && options.limit > 0 ? options.limit : Infinity;
   const out = new Output();
+  const format = new LabelFormat();
   out.text(`{"resultType":"${value.type}","result":`);
   if (value.type === 'scalar') {
     out.text(`[${formatTime(value.timeMs)},"${formatValue(value.value)}"]`);
@@ -43,7 +59,7 @@ export function* encodeResult(
     out.text('[');
     const count = Math.min(limit, value.labels.length);
     for (let i = 0; i < count; i++) {
-      const labels = formatLabels(value.labels[i] as Labels);
+      const labels = format.of(value.labels[i] as Labels);
       const sample = formatValue(value.values[i] as number);
       out.text(`${i === 0 ? '' : ','}{"metric":${labels},"value":[${time},"${sample}"]}`);
       if (out.isFull) yield out.take();
@@ -54,7 +70,7 @@ export function* encodeResult(
     const count = Math.min(limit, value.series.length);
     for (let i = 0; i < count; i++) {
       const { labels, timestamps, values } = value.series[i] as MatrixSeries;
-      out.text(`${i === 0 ? '' : ','}{"metric":${formatLabels(labels)},"values":[`);
+      out.text(`${i === 0 ? '' : ','}{"metric":${format.of(labels)},"values":[`);
       for (let at = 0; at < values.length; ) {
         if (out.isFull) yield out.take();
         at = out.points(timestamps, values, at);

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { formatValue } from '../../coordinator/promql/digits.ts';
-import { encodeResult, formatTime } from '../../coordinator/promql/format.ts';
+import { encodeResult, formatTime, LabelFormat } from '../../coordinator/promql/format.ts';
+import { makeLabels } from '../../core/labels.ts';
 
 const decimal = fc
   .tuple(fc.maxSafeInteger(), fc.integer({ min: 0, max: 12 }))
@@ -57,6 +58,27 @@ describe('points in JSON', () => {
       };
       expect(result[0]?.metric).toEqual({ text: 'ü'.repeat(70_000) });
       expect(result[0]?.values.map(([, text]) => Number(text))).toEqual([...values]);
+    }
+  });
+});
+
+describe('label sets one after the other', () => {
+  it.each([
+    {
+      what: 'the same',
+      sets: [
+        { a: '1', b: '2' },
+        { a: '1', b: '2' },
+      ],
+    },
+    { what: 'longer and shorter', sets: [{ a: '1' }, { a: '1', b: '2', c: '3' }, {}, { b: '2' }, { a: '1', b: '2' }] },
+    { what: 'names and values in turn', sets: [{ a: 'b', b: 'a' }, { b: 'a' }, { a: 'b' }, { b: 'b', c: 'a' }] },
+    { what: 'to be quoted', sets: [{ 'ü "x"': '\n\\' }, { 'ü "x"': '\u2028\u{1F600}' }, { 'ü "y"': '\n\\' }] },
+  ])('are JSON, whatever stood in their places before: $what', ({ sets }) => {
+    const format = new LabelFormat();
+    for (const set of sets) {
+      const labels = makeLabels(set as Record<string, string>);
+      expect(format.of(labels)).toBe(JSON.stringify(set));
     }
   });
 });
