@@ -13,6 +13,8 @@ import { readSettings, writtenSettings } from '../core/config.ts';
 import { nodeEnv } from '../core/env/node.ts';
 import { SilverbackError } from '../core/errors.ts';
 import { RpcServer } from '../core/grpc.ts';
+import { whileIdle } from '../core/idle.ts';
+import { optimisedSoon } from '../core/jit.ts';
 import { ChunkCodec } from '../core/kernel/codec.ts';
 import { DEFAULT_LABEL_LIMITS } from '../core/labels.ts';
 import { lockDirectory } from '../core/lock.ts';
@@ -43,7 +45,7 @@ import { Engine } from './promql/engine.ts';
 import { ResultCache } from './query/cache.ts';
 import { Cluster } from './query/cluster.ts';
 import { Readiness } from './query/readiness.ts';
-import { warmUp } from './warm.ts';
+import { WarmUp } from './warm.ts';
 import { registerPage } from './web/page.ts';
 
 const MAX_BODY_BYTES = 32 << 20;
@@ -51,8 +53,10 @@ const MAX_RAW_BYTES = 128 << 20;
 /** Samples that one selector of a query may find. At 1.4 bytes each, what the pages of it may take. */
 const MAX_SELECTED_SAMPLES = 200_000_000;
 const MAX_SELECTED_SERIES = 2_000_000;
-/** Some 300 queries in a second of CPU. */
+/** Before it is ready: some 300 queries in a second of CPU. */
 const WARM_UP = { maxCpuMs: 1_000, maxRounds: 40 };
+/** CPU time for more of them afterwards, while nobody asks. */
+const IDLE_WARM_UP_CPU_MS = 2_500;
 const WARMING = 'not ready: warming up';
 /** How long calls under way may take to end when the process is told to stop. */
 const DRAIN_MS = 5_000;
@@ -246,9 +250,11 @@ async function main(): Promise<void> {
   addClusterService(rpc, placement, api, removeNode);
 
   let stopping = false;
+  const stopped = new AbortController();
   const stop = async (signal: string): Promise<void> => {
     if (stopping) return;
     stopping = true;
+    stopped.abort();
     log.info({ signal }, 'stopping');
     // First nothing new comes in, then what is under way ends, then what it needed goes.
     await Promise.race([http.close(), pause(DRAIN_MS)]);
@@ -284,11 +290,41 @@ async function main(): Promise<void> {
   });
   log.info({ clusterId, shardCount, http: `${settings.httpHost}:${port}`, grpc: settings.listen }, 'started');
   // Takes what comes meanwhile; a query then is slow, that is all.
-  const queryCount = await warmUp({ env, ...WARM_UP }).catch((error: unknown) =>
-    log.warn({ err: error }, 'not warmed up'),
-  );
+  const activity = () => http.requestCount;
+  await warm(activity, stopped.signal, (queryCount) => {
+    isWarm = true;
+    log.info({ queryCount }, 'warm');
+  }).catch((error: unknown) => log.warn({ err: error }, 'not warmed up'));
   isWarm = true;
-  log.info({ queryCount }, 'warm');
+}
+
+/** Calls `ready` when the process is warm enough to be asked, and goes on while it is not. */
+async function warm(activity: () => number, signal: AbortSignal, ready: (queryCount: number) => void): Promise<void> {
+  const warmUp = await WarmUp.open(nodeEnv);
+  try {
+    const untilMs = cpuMs() + WARM_UP.maxCpuMs;
+    const isWanted = () => cpuMs() < untilMs && !signal.aborted;
+    let queryCount = 0;
+    for (let i = 0; i < WARM_UP.maxRounds && isWanted(); i++) {
+      queryCount += await optimisedSoon(() => warmUp.round(isWanted));
+    }
+    ready(queryCount);
+    await whileIdle({
+      env: nodeEnv,
+      cpuMs,
+      maxCpuMs: IDLE_WARM_UP_CPU_MS,
+      activity,
+      signal,
+      work: async (isStillWanted) => void (await optimisedSoon(() => warmUp.round(isStillWanted))),
+    });
+  } finally {
+    await warmUp.close();
+  }
+}
+
+function cpuMs(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1000;
 }
 
 function pause(delayMs: number): Promise<void> {

@@ -1,6 +1,6 @@
 /**
- * Warms the code of queries before the process says that it is ready: V8 interprets what it has seldom run, which the
- * first queries of each kind pay for. Queries go the whole way, from a socket through HTTP, parser, engine, fan-out and gRPC,
+ * Warms the code of queries before the process says that it is ready, and after that while it is idle: V8 interprets what it has
+ * seldom run, which the first queries of each kind pay for. Queries go the whole way, from a socket through HTTP, parser, engine, fan-out and gRPC,
  * decoding and JSON, but in a world of their own: made-up nodes, an HTTP server on a free loopback port, metrics that
  * nobody reads. Nothing of it is left behind.
  */
@@ -17,7 +17,7 @@ import { BestSeries, isBest, PointsWriter, VALUES } from '../core/promql/points.
 import { type AggregateRequest, type ReadReply, type ReadRequest, shardsService } from '../core/protocol.ts';
 import { Api } from './http/api.ts';
 import { Metrics } from './http/metrics.ts';
-import { createHttpServer } from './http/server.ts';
+import { createHttpServer, type HttpServer } from './http/server.ts';
 import { Engine } from './promql/engine.ts';
 import { Cluster } from './query/cluster.ts';
 
@@ -30,56 +30,64 @@ const STEP_MS = 15_000;
 const END_MS = 1_700_000_000_000;
 const TIMEOUT_MS = 2_000;
 
-export interface WarmUpOptions {
-  readonly env: Env;
-  /** Stops after so much CPU of this process. */
-  readonly maxCpuMs: number;
-  /** Rounds through all shapes of queries. */
-  readonly maxRounds: number;
-}
+export class WarmUp {
+  readonly #nodes: readonly { readonly address: string; close(): void }[];
+  readonly #reader: Reader;
+  readonly #http: HttpServer;
+  readonly #base: string;
+  readonly #agent = new Agent({ keepAlive: true, maxSockets: 1 });
 
-/** Resolves with the number of queries that were answered. */
-export async function warmUp({ env, maxCpuMs, maxRounds }: WarmUpOptions): Promise<number> {
-  const started = process.cpuUsage();
-  const spent = (): boolean => {
-    const { user, system } = process.cpuUsage(started);
-    return (user + system) / 1000 >= maxCpuMs;
-  };
-  const codec = ChunkCodec.create();
-  const nodes = await Promise.all(Array.from({ length: NODE_COUNT }, (_, shard) => openNode(codec, shard)));
-  const placement = placementOf(nodes.map(({ address }) => address));
-  const view = { current: () => placement, refresh: async () => placement, onChange: () => () => undefined };
-  const reader = new Reader({ env, placement: view, caller: 'warm-up' });
-  const http = createHttpServer({
-    env,
-    api: new Api({
+  static async open(env: Env): Promise<WarmUp> {
+    const codec = ChunkCodec.create();
+    const nodes = await Promise.all(Array.from({ length: NODE_COUNT }, (_, shard) => openNode(codec, shard)));
+    const placement = placementOf(nodes.map(({ address }) => address));
+    const view = { current: () => placement, refresh: async () => placement, onChange: () => () => undefined };
+    const reader = new Reader({ env, placement: view, caller: 'warm-up' });
+    const http = createHttpServer({
       env,
-      engine: new Engine(env, { timeoutMs: TIMEOUT_MS, experimental: true }),
-      queryable: new Cluster({ reader, codec, maxSeries: 1e6, maxSamples: 1e6, timeoutMs: TIMEOUT_MS }),
-      timeoutMs: TIMEOUT_MS,
-      version: '',
-    }),
-    metrics: new Metrics({ ofProcess: false }),
-    write: (_request, response) => response.end(),
-    unready: async () => undefined,
-    page: () => undefined,
-  });
-  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
-  let answeredCount = 0;
-  try {
-    const base = `http://${HOST}:${await http.listen(HOST, 0)}/api/v1`;
-    for (let round = 0; round < maxRounds; round++) {
-      for (const path of PATHS) {
-        if (spent()) return answeredCount;
-        if (await isAnswered(`${base}${path}`, agent)) answeredCount++;
-      }
+      api: new Api({
+        env,
+        engine: new Engine(env, { timeoutMs: TIMEOUT_MS, experimental: true }),
+        queryable: new Cluster({ reader, codec, maxSeries: 1e6, maxSamples: 1e6, timeoutMs: TIMEOUT_MS }),
+        timeoutMs: TIMEOUT_MS,
+        version: '',
+      }),
+      metrics: new Metrics({ ofProcess: false }),
+      write: (_request, response) => response.end(),
+      unready: async () => undefined,
+      page: () => undefined,
+    });
+    const port = await http.listen(HOST, 0);
+    return new WarmUp(nodes, reader, http, `http://${HOST}:${port}/api/v1`);
+  }
+
+  private constructor(
+    nodes: readonly { readonly address: string; close(): void }[],
+    reader: Reader,
+    http: HttpServer,
+    base: string,
+  ) {
+    this.#nodes = nodes;
+    this.#reader = reader;
+    this.#http = http;
+    this.#base = base;
+  }
+
+  /** Asks each kind of query once, as long as it is wanted. Resolves with how many were answered. */
+  async round(isWanted: () => boolean): Promise<number> {
+    let count = 0;
+    for (const path of PATHS) {
+      if (!isWanted()) break;
+      if (await isAnswered(`${this.#base}${path}`, this.#agent)) count++;
     }
-    return answeredCount;
-  } finally {
-    agent.destroy();
-    await http.close();
-    reader.close();
-    for (const { close } of nodes) close();
+    return count;
+  }
+
+  async close(): Promise<void> {
+    this.#agent.destroy();
+    await this.#http.close();
+    this.#reader.close();
+    for (const { close } of this.#nodes) close();
   }
 }
 
@@ -91,7 +99,9 @@ const PATHS: readonly string[] = [
   instant('topk(3, avg_over_time(warm_gauge[10m]))'),
   '/series?match[]=warm_gauge&start=1699996400&end=1700000000',
   ranged('max by (host) ({__name__=~"warm_.*"})', 60),
-  instant('quantile by (region) (0.9, warm_gauge)'),
+  instant('quantile_over_time(0.95, warm_gauge{region="region-1"}[1h])'),
+  ranged('avg by (region) (quantile_over_time(0.9, warm_gauge[5m]))', 60),
+  ranged('warm_gauge{host="host-2"}', 60),
   ranged('sum by (region) (rate(warm_gauge[5m])) / sum by (region) (rate(warm_gauge[5m]))', 60),
 ];
 
@@ -108,17 +118,18 @@ function instant(query: string): string {
 async function openNode(codec: ChunkCodec, shard: number): Promise<{ address: string; close(): void }> {
   const chunked = pageOf(codec, shard, true);
   const bare = pageOf(codec, shard, false);
-  const values = Array.from({ length: SERIES_PER_NODE }, (_, i) => `host-${i}`);
+  const values = Buffer.from(JSON.stringify(Array.from({ length: SERIES_PER_NODE }, (_, i) => `host-${i}`)));
   const server = new RpcServer();
   server.duplex(shardsService.Read, (call: Duplex<ReadRequest, ReadReply>) => {
     call.listen({
-      request: ({ id, select, series, aggregate }) => {
+      request: ({ id, select, series, aggregate, labelValues }) => {
         if (aggregate !== null) {
           call.send(reply(id, shard, { page: computedOf(aggregate, shard) }));
           return;
         }
         const asked = select ?? series;
-        if (asked === null) call.send(reply(id, shard, { values }));
+        if (labelValues !== null) call.send(reply(id, shard, { page: values }));
+        else if (asked === null) call.send(reply(id, shard, {}));
         else call.send(reply(id, shard, { page: asked === select ? chunked : bare }));
       },
       end: () => call.finish(),

@@ -5,6 +5,8 @@ import type { Env } from '../core/env/env.ts';
 import { nodeEnv } from '../core/env/node.ts';
 import { SilverbackError } from '../core/errors.ts';
 import { RpcServer } from '../core/grpc.ts';
+import { whileIdle } from '../core/idle.ts';
+import { optimisedSoon } from '../core/jit.ts';
 import { createLogger } from '../core/logger.ts';
 import { Backoff } from '../core/meta/backoff.ts';
 import { type Cluster, readCluster } from '../core/meta/cluster.ts';
@@ -22,13 +24,15 @@ import { WatchedDisk } from './disk.ts';
 import { serveHttp } from './http.ts';
 import { Metrics } from './metrics.ts';
 import { Node } from './node.ts';
+import { ReadBound } from './read.ts';
 import { Pace } from './repair/pace.ts';
 import { connectPeer } from './repair/peer.ts';
 import { Repair } from './repair/repair.ts';
 import { Replication } from './replication/replication.ts';
 import { addShardsService } from './server.ts';
 import { Turns } from './turns.ts';
-import { InFlight } from './write.ts';
+import { WarmUp } from './warm.ts';
+import { InFlight, type WriteObserver } from './write.ts';
 
 const disk = new WatchedDisk(nodeEnv.disk, nodeEnv.clock);
 const env: Env = { ...nodeEnv, disk };
@@ -43,6 +47,9 @@ const REPLY_MS = 100;
 /** How long the other copies may take to get what this node acknowledged last before it stops. */
 const DELIVER_MS = 3_000;
 const DELIVER_POLL_MS = 20;
+
+/** Of this process, for warming the code of reads. */
+const WARM_UP_CPU_MS = 1_500;
 
 async function main(): Promise<void> {
   const settings = await readSettings({
@@ -145,12 +152,22 @@ async function main(): Promise<void> {
   const metrics = new Metrics({ node, inFlight, callers, disk, replication, repair });
   const isBusy = () => inFlight.count > 0;
   const pace = new Pace({ env, bytesPerSecond: settings.moveBytesPerSecond, isBusy });
+  const reads = new ReadBound();
+  let writeCount = 0;
+  const observer: WriteObserver = {
+    batch: (sampleCount, outcome) => metrics.batch(sampleCount, outcome),
+    request: (durationMs) => {
+      writeCount++;
+      metrics.request(durationMs);
+    },
+  };
   const server = new RpcServer({ warn: (message) => log.warn({}, message) });
   addShardsService(server, {
     node,
     inFlight,
     turns: new Turns(env),
-    observer: metrics,
+    observer,
+    reads,
     callers,
     monotonicMs: () => env.clock.monotonicMs(),
     replication: { env, origins: replication.origins, frontiers: replication.frontiers, pace: replication.pace },
@@ -211,10 +228,15 @@ async function main(): Promise<void> {
       log,
     });
     looked = () => custody.look();
+    const activity = () => reads.total + writeCount;
+    const warming = warm(`${settings.dataDir}/warm-up`, activity, stop).catch((error: unknown) =>
+      log.warn({ err: error }, 'not warmed up'),
+    );
     await aborted(stop);
     view.close();
     custody.close();
     await registration.close();
+    await warming;
   } else {
     await aborted(stop);
   }
@@ -236,6 +258,32 @@ async function main(): Promise<void> {
   await meta.close();
   log.info({}, 'stopped');
   clearInterval(alive);
+}
+
+/** Runs reads of shards made for that, while nothing else is asked. Resolves once nothing of it is left. */
+async function warm(directory: string, activity: () => number, signal: AbortSignal): Promise<void> {
+  let warmUp: WarmUp | undefined;
+  try {
+    await whileIdle({
+      env,
+      cpuMs,
+      maxCpuMs: WARM_UP_CPU_MS,
+      activity,
+      signal,
+      work: async (isWanted) => {
+        warmUp ??= await WarmUp.open(env, directory);
+        const own = warmUp;
+        await optimisedSoon(() => own.round(isWanted));
+      },
+    });
+  } finally {
+    await warmUp?.close();
+  }
+}
+
+function cpuMs(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1000;
 }
 
 /** Asks until the cluster exists. Undefined: stopped first. */

@@ -67,6 +67,8 @@ function originRule(pattern: string): (origin: string) => string | undefined {
 }
 
 export interface HttpServer {
+  /** Requests so far, but for those that only ask how the process is. */
+  readonly requestCount: number;
   /** Resolves with the port; 0 takes a free one. Rejects when it cannot be had. */
   listen(host: string, port: number): Promise<number>;
   /** Takes no more connections; answers what is under way. */
@@ -76,6 +78,7 @@ export interface HttpServer {
 export function createHttpServer(options: HttpOptions): HttpServer {
   const { api, env, metrics, write } = options;
   const maxFormBytes = options.maxFormBytes ?? 10 << 20;
+  let requestCount = 0;
   const reads = new RemoteRead(api, options.maxReadSamples ?? MAX_READ_SAMPLES);
   const app = fastify({
     logger: false,
@@ -86,6 +89,7 @@ export function createHttpServer(options: HttpOptions): HttpServer {
       const server = createServer(
         { keepAlive: true, noDelay: true, keepAliveTimeout: KEEP_ALIVE_MS },
         (request, response) => {
+          if (request.url?.startsWith('/-/') !== true) requestCount++;
           if (isWrite(request)) write(request, response);
           else handler(request, response);
         },
@@ -97,12 +101,14 @@ export function createHttpServer(options: HttpOptions): HttpServer {
     done(null, body),
   );
   const allowed = originRule(options.corsOrigin ?? '.*');
-  app.addHook('onRequest', async (request, reply) => {
+  app.addHook('onRequest', (request, reply, done) => {
     const { origin } = request.headers;
-    if (origin === undefined || !request.url.startsWith(`${API}/`)) return;
-    reply.headers(CORS);
-    const allow = allowed(origin);
-    if (allow !== undefined) reply.header('access-control-allow-origin', allow);
+    if (origin !== undefined && request.url.startsWith(`${API}/`)) {
+      reply.headers(CORS);
+      const allow = allowed(origin);
+      if (allow !== undefined) reply.header('access-control-allow-origin', allow);
+    }
+    done();
   });
   app.setErrorHandler(async (error: Error & { statusCode?: number }, request, reply) => {
     const status = error.statusCode ?? 500;
@@ -131,6 +137,9 @@ export function createHttpServer(options: HttpOptions): HttpServer {
 
   metrics.watchGates(api.gate, reads.gate);
   return {
+    get requestCount() {
+      return requestCount;
+    },
     async listen(host, port) {
       await app.listen({ host, port });
       const address = app.server.address();
