@@ -1,7 +1,7 @@
 /** What is asked of nodes beside samples, and how a series' steps are computed: the same whatever becomes of them. */
 import { SilverbackError } from '../errors.ts';
 import { type WindowFunction, windowFunction } from './functions.ts';
-import { Grouping } from './grouping.ts';
+import type { Clause, KnownGroups } from './known.ts';
 import { METRIC_NAME } from './labelset.ts';
 import { latest } from './over.ts';
 import { stripStale } from './stale.ts';
@@ -77,14 +77,20 @@ export interface Taker {
   /** See `Evaluator.add`. */
   add(identity: Uint8Array, timestamps: Float64Array, values: Float64Array, count: number): boolean;
   resume(): boolean;
+  /** Present when it needs no more of a series than its group. */
+  readonly clause?: Clause;
+  /** What comes now is of a shard whose series have these groups, by this clause. */
+  within?(known: KnownGroups, identityOf: (id: number) => Uint8Array): void;
+  /** Adds a series of this shard, otherwise as `add`. */
+  addKnown?(id: number, timestamps: Float64Array, values: Float64Array, count: number): boolean;
 }
 
-/** Finds the groups of an aggregation by the labels that are left once its function has been applied. */
-export function groupingOf<Group>({ grouping, without, function: name }: Aggregation): Grouping<Group> {
+/** The labels that tell groups apart, of those that are left once the aggregation's function has been applied. */
+export function clauseOf({ grouping, without, function: name }: Aggregation): Clause {
   const names = without
     ? [METRIC_NAME, ...grouping]
     : grouping.filter((label) => keepsName(name) || label !== METRIC_NAME);
-  return new Grouping(names, without);
+  return { names, isWithout: without };
 }
 
 /** Whether what is computed still bears the metric name: a selector's values, and those of a few functions. */

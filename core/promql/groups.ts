@@ -9,14 +9,15 @@ import {
   type Aggregation,
   addLooked,
   checkAggregation,
+  clauseOf,
   Evaluator,
-  groupingOf,
   type Looked,
   notComputed,
   nothingLooked,
   type Taker,
 } from './evaluator.ts';
-import { trustedLabels } from './grouping.ts';
+import { Grouping, trustedLabels } from './grouping.ts';
+import type { Clause, KnownGroups } from './known.ts';
 import { Keyer } from './labelset.ts';
 import { bytesOf, PageWriter } from './pages.ts';
 
@@ -160,6 +161,7 @@ export class TooFine extends Error {
   }
 }
 
+const NO_BYTES = new Uint8Array(0);
 const HEAD_BYTES = 8;
 const LOOKED = 1;
 const TOO_FINE = 2;
@@ -170,16 +172,35 @@ function fill(column: Float64Array | Uint32Array | Uint8Array, page: Uint8Array,
 /** Computes an aggregation series by series. */
 export class Aggregator implements Taker {
   readonly groups: Groups;
+  readonly clause: Clause;
   readonly #evaluator: Evaluator;
+  readonly #grouping: Grouping<Group>;
+  readonly #open = (labels: Labels): Group => this.groups.open(labels);
+  #known: KnownGroups | undefined;
+  #identityOf: (id: number) => Uint8Array = () => NO_BYTES;
+  /** The groups of the shard under way, by their numbers there. */
+  #byNumber: (Group | undefined)[] = [];
+  /** Of the series under way; 0: it is found by its identity. */
+  #number = 0;
 
   constructor(aggregation: Aggregation) {
     const groups = new Groups(aggregation);
-    const grouping = groupingOf<Group>(aggregation);
-    const open = (labels: Labels): Group => groups.open(labels);
     this.groups = groups;
-    this.#evaluator = new Evaluator(aggregation, groups.looked, (identity, points) =>
-      grouping.of(identity, open).partial.add(points),
-    );
+    this.clause = clauseOf(aggregation);
+    this.#grouping = new Grouping(this.clause.names, this.clause.isWithout);
+    this.#evaluator = new Evaluator(aggregation, groups.looked, (identity, points) => {
+      const group = this.#number === 0 ? this.#grouping.of(identity, this.#open) : this.#numbered(this.#number);
+      group.partial.add(points);
+    });
+  }
+
+  #numbered(number: number): Group {
+    let group = this.#byNumber[number];
+    if (group === undefined) {
+      group = this.groups.open((this.#known as KnownGroups).labels(number));
+      this.#byNumber[number] = group;
+    }
+    return group;
   }
 
   get looked(): Looked {
@@ -191,7 +212,21 @@ export class Aggregator implements Taker {
   }
 
   add(identity: Uint8Array, timestamps: Float64Array, values: Float64Array, count: number): boolean {
+    this.#number = 0;
     return this.#evaluator.add(identity, timestamps, values, count);
+  }
+
+  within(known: KnownGroups, identityOf: (id: number) => Uint8Array): void {
+    this.#known = known;
+    this.#identityOf = identityOf;
+    this.#byNumber = [];
+  }
+
+  addKnown(id: number, timestamps: Float64Array, values: Float64Array, count: number): boolean {
+    const number = (this.#known as KnownGroups).of(id, this.#identityOf);
+    if (number === 0) return this.add(this.#identityOf(id), timestamps, values, count);
+    this.#number = number;
+    return this.#evaluator.add(NO_BYTES, timestamps, values, count);
   }
 
   resume(): boolean {

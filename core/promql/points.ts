@@ -6,15 +6,15 @@ import { SilverbackError } from '../errors.ts';
 import {
   type Aggregation,
   checkAggregation,
+  clauseOf,
   Evaluator,
-  groupingOf,
   keepsName,
   type Looked,
   notComputed,
   nothingLooked,
   type Taker,
 } from './evaluator.ts';
-import { compareIdentities } from './grouping.ts';
+import { compareIdentities, Grouping } from './grouping.ts';
 import { Heap } from './heap.ts';
 import { bytesOf, PageWriter } from './pages.ts';
 import type { Points } from './window.ts';
@@ -185,7 +185,8 @@ export class BestSeries implements Taker {
       return group;
     };
     const isOne = !without && grouping.length === 0;
-    const found = groupingOf<Candidates>(aggregation);
+    const { names, isWithout } = clauseOf(aggregation);
+    const found = new Grouping<Candidates>(names, isWithout);
     this.#evaluator = new Evaluator(aggregation, this.looked, (identity, points) => {
       const group = isOne ? (this.#groups[0] ?? this.#open()) : found.of(identity, this.#open);
       this.#offer(group, identity, points, !isOne && steps === 1);

@@ -153,6 +153,70 @@ class SortedWindow {
   }
 }
 
+/** Values that are cheaply kept in order while all are looked at once. */
+const MAX_KEPT = 16;
+const kept = new Float64Array(MAX_KEPT);
+
+/** Whether the quantile of so many values lies so near the largest or the smallest that `nearEnd` finds it soonest. */
+function isNearEnd(q: number, count: number): boolean {
+  if (!(q >= 0 && q <= 1)) return false;
+  const lower = Math.floor(q * (count - 1));
+  return Math.min(count - lower, lower + 2) <= MAX_KEPT;
+}
+
+/** The same as `quantile` of the sorted values in `[from, to)`: only as many are put in order as lie beyond it. */
+function nearEnd(q: number, values: Float64Array, from: number, to: number): number {
+  const count = to - from;
+  const rank = q * (count - 1);
+  const lower = Math.floor(rank);
+  const isHigh = count - lower <= lower + 2;
+  const size = isHigh ? count - lower : Math.min(count, lower + 2);
+  const numbers = isHigh ? largest(values, from, to, size) : smallest(values, from, to, size);
+  // NaN is below everything.
+  const nans = count - numbers;
+  if (lower < nans) return Number.NaN;
+  const at = isHigh ? 0 : lower - nans;
+  const a = kept[at] as number;
+  const b = lower + 1 < count ? (kept[at + 1] as number) : a;
+  const weight = rank - lower;
+  return a * (1 - weight) + b * weight;
+}
+
+/** Puts the `size` largest numbers into `kept`, ascending; returns how many numbers there are in all. */
+function largest(values: Float64Array, from: number, to: number, size: number): number {
+  let numbers = 0;
+  for (let i = from; i < to; i++) {
+    const v = values[i] as number;
+    if (Number.isNaN(v)) continue;
+    let at = 0;
+    if (numbers < size) {
+      at = numbers;
+      for (; at > 0 && (kept[at - 1] as number) > v; at--) kept[at] = kept[at - 1] as number;
+      kept[at] = v;
+    } else if (v > (kept[0] as number)) {
+      for (; at + 1 < size && (kept[at + 1] as number) < v; at++) kept[at] = kept[at + 1] as number;
+      kept[at] = v;
+    }
+    numbers++;
+  }
+  return numbers;
+}
+
+/** The same of the smallest. */
+function smallest(values: Float64Array, from: number, to: number, size: number): number {
+  let numbers = 0;
+  for (let i = from; i < to; i++) {
+    const v = values[i] as number;
+    if (Number.isNaN(v)) continue;
+    let at = Math.min(numbers, size - 1);
+    numbers++;
+    if (numbers > size && v >= (kept[at] as number)) continue;
+    for (; at > 0 && (kept[at - 1] as number) > v; at--) kept[at] = kept[at - 1] as number;
+    kept[at] = v;
+  }
+  return numbers;
+}
+
 const sorted = new SortedWindow();
 let unsorted = new Float64Array(64);
 
@@ -168,9 +232,9 @@ export const quantiles: WindowKernel = (w, points) => {
       continue;
     }
     const q = qs[i] as number;
-    points.values[i] = sorted.pays(w, i)
-      ? quantile(q, sorted.slide(w, from, to), to - from)
-      : selectQuantile(q, copyOf(w.values, from, to), to - from);
+    if (isNearEnd(q, to - from)) points.values[i] = nearEnd(q, w.values, from, to);
+    else if (sorted.pays(w, i)) points.values[i] = quantile(q, sorted.slide(w, from, to), to - from);
+    else points.values[i] = selectQuantile(q, copyOf(w.values, from, to), to - from);
     points.present[i] = 1;
     points.pointCount++;
   }

@@ -23,7 +23,11 @@ export async function aggregateSeries(
   slicer: Slicer,
 ): Promise<void> {
   if (ids.length === 0) return;
-  const sink = new TakerSink(source.kernel, taker, options, slicer);
+  const { kernel } = source;
+  if (taker.clause !== undefined) {
+    taker.within?.(source.groups.of(taker.clause, releaseCount), (id) => kernel.identity(id as SeriesId));
+  }
+  const sink = new TakerSink(kernel, taker, options, slicer);
   for await (const _ of eachSeries(source, ids, releaseCount, options, options, slicer, sink)) {
     while (!taker.resume()) await slicer.pause();
     sink.isFull = false;
@@ -99,7 +103,10 @@ class TakerSink implements SeriesSink {
     if (count === 0) return false;
     // Decoding, windows and points are some 20 ns a sample, all together.
     this.#slicer.spend(count);
-    this.isAdded = this.#taker.add(this.#kernel.identity(this.#id), columns.timestamps, columns.values, count);
+    const { timestamps, values } = columns;
+    this.isAdded =
+      this.#taker.addKnown?.(this.#id, timestamps, values, count) ??
+      this.#taker.add(this.#kernel.identity(this.#id), timestamps, values, count);
     this.isFull = !this.isAdded || this.#isTakerFull();
     if (this.#taker.pointCount > this.#options.maxPointCount) throw new TooFine();
     return true;

@@ -9,6 +9,7 @@
 import { SilverbackError } from '../../core/errors.ts';
 import { chunkInfo } from '../../core/kernel/codec.ts';
 import { type SeriesId, type ShardKernel, WINDOW_MS } from '../../core/kernel/shard.ts';
+import type { GroupCache } from '../../core/promql/known.ts';
 import type { BlockStore, SealedBlock } from './blocks.ts';
 import type { Catalogue } from './catalogue.ts';
 import type { Deletions } from './deletions.ts';
@@ -30,6 +31,7 @@ export interface Source {
   readonly catalogue: Catalogue;
   readonly blocks: BlockStore;
   readonly deletions: Deletions;
+  readonly groups: GroupCache;
   readonly shard: number;
   /** Called when a block's chunks cannot be read: reports and quarantines. */
   readonly unsound: (block: SealedBlock, error: unknown) => Promise<void>;

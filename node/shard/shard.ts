@@ -23,6 +23,7 @@ import { compareUtf8 } from '../../core/labels.ts';
 import { compileMatcher, type Matcher } from '../../core/matchers.ts';
 import { sortSlices } from '../../core/order.ts';
 import type { Taker } from '../../core/promql/evaluator.ts';
+import { GroupCache } from '../../core/promql/known.ts';
 import type { PointsWriter } from '../../core/promql/points.ts';
 import { aggregateSeries, pointsPages } from './aggregate.ts';
 import type { Annex } from './annex.ts';
@@ -103,7 +104,8 @@ export class Shard {
     this.#recorder = recorder;
     this.#windows = windows;
     const unsound = (block: SealedBlock, error: unknown) => gaps.unsound(block, error);
-    this.#source = { kernel, catalogue, blocks, deletions, shard: settings.shard, unsound };
+    const groups = new GroupCache();
+    this.#source = { kernel, catalogue, blocks, deletions, groups, shard: settings.shard, unsound };
     const closed = this.#closed.signal;
     this.#retention = new Retention({ ...opened, closed });
     this.#intake = new Intake(env.clock, { ...opened, peers: cursors, memory: this.#retention }, settings);
