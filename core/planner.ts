@@ -4,6 +4,10 @@
  * Always: no node has two copies of a shard; no zone has two where another zone could take one. Then: balanced, so that no
  * node has two copies more than another, as far as the zones allow (a zone of one node takes at most one copy of every shard,
  * however many that is). Then: copies stay where they are when they can.
+ *
+ * How many copies each node shall have is settled first. Then every copy that is missing, or too much where it is, goes
+ * straight to a node that lacks some. For what no such node may take, others make room, in the chain of copies that takes
+ * fewest away from where they were: an augmenting path of the flow of copies from shards through zones to nodes.
  */
 
 export interface PlannedNode {
@@ -17,8 +21,17 @@ interface Holder {
   readonly name: string;
   readonly zone: Zone;
   readonly shards: Set<number>;
+  /** Shards that it had before, as far as the rules let it keep them. */
+  readonly kept: Set<number>;
   /** How many copies it shall have. */
   target: number;
+}
+
+/** A copy goes from its node (undefined: it has none yet) to another one, for which `before` made room in the former. */
+interface Step {
+  readonly shard: number;
+  readonly from: Holder | undefined;
+  readonly before: Step | undefined;
 }
 
 interface Zone {
@@ -51,14 +64,10 @@ export function planCopies(
   if (new Set(names).size !== names.length) {
     throw new RangeError(`planCopies: a node is named twice in ${names.join(', ')}`);
   }
-  const each = Math.min(copies, nodes.length);
-  const plan = new Plan(nodes, shardCount, each);
+  const plan = new Plan(nodes, shardCount, Math.min(copies, nodes.length), pins);
   plan.keep(current);
-  if (plan.complete(pins)) return plan.result();
-  // What stays is in the way of the rules: without it there is always an answer.
-  const fresh = new Plan(nodes, shardCount, each);
-  if (!fresh.complete()) throw new Error('planCopies: the targets do not fit the shards');
-  return fresh.result();
+  plan.complete();
+  return plan.result();
 }
 
 /**
@@ -84,18 +93,20 @@ class Plan {
   readonly #zones: Zone[];
   readonly #holders: Holder[];
   readonly #byShard: Holder[][];
+  readonly #pins: readonly (readonly string[])[];
   /** Copies of a shard that are not owed to every zone. */
   readonly #extras: number;
 
-  constructor(nodes: readonly PlannedNode[], shardCount: number, copies: number) {
+  constructor(nodes: readonly PlannedNode[], shardCount: number, copies: number, pins: readonly (readonly string[])[]) {
     this.#shardCount = shardCount;
     this.#copies = copies;
+    this.#pins = pins;
     this.#byShard = Array.from({ length: shardCount }, () => []);
     const zones = new Map<string, Zone>();
     for (const { name, zone } of [...nodes].sort((a, b) => byCodeUnits(a.name, b.name))) {
       const its = zones.get(zone) ?? { holders: [], least: 0, most: 0, want: 0 };
       zones.set(zone, its);
-      its.holders.push({ name, zone: its, shards: new Set(), target: 0 });
+      its.holders.push({ name, zone: its, shards: new Set(), kept: new Set(), target: 0 });
     }
     this.#zones = [...zones].sort(([a], [b]) => byCodeUnits(a, b)).map(([, zone]) => zone);
     this.#holders = this.#zones.flatMap(({ holders }) => holders);
@@ -117,43 +128,41 @@ class Plan {
     for (let shard = 0; shard < this.#shardCount; shard++) {
       for (const name of current[shard] ?? []) {
         const holder = known.get(name);
-        if (holder !== undefined && this.#takes(holder, shard)) this.#give(holder, shard);
+        if (holder === undefined || !this.#takes(holder, shard)) continue;
+        this.#give(holder, shard);
+        holder.kept.add(shard);
       }
     }
   }
 
-  /** Places every copy that is missing. @returns false when that could not be done with what stays */
-  complete(pins: readonly (readonly string[])[] = []): boolean {
+  /** Places every copy that is missing, and what is too much where it is. */
+  complete(): void {
     this.#aim();
-    // First what goes straight to a node that lacks some: of what is taken away only because it is too much here, one copy may
-    // fit nowhere, and then others have to make room for it.
     for (const holder of this.#holders) {
       for (const shard of [...holder.shards].reverse()) {
         if (holder.shards.size <= holder.target) break;
-        if (pins[shard]?.includes(holder.name)) continue;
+        if (this.#isPinned(holder, shard)) continue;
         this.#take(holder, shard);
         this.#give(this.#neediest(shard) ?? holder, shard);
       }
     }
-    for (const holder of this.#holders) {
-      const isPinned = (shard: number) => Number(pins[shard]?.includes(holder.name) ?? false);
-      for (const shard of [...holder.shards].reverse().sort((a, b) => isPinned(a) - isPinned(b))) {
-        if (holder.shards.size <= holder.target) break;
-        this.#take(holder, shard);
-      }
-    }
     for (let shard = 0; shard < this.#shardCount; shard++) {
       while (this.#byShard[shard]!.length < this.#copies) {
-        const holder = this.#neediest(shard) ?? this.#makeRoom(shard);
-        if (holder === undefined) return false;
-        this.#give(holder, shard);
+        const holder = this.#neediest(shard);
+        if (holder === undefined) this.#shift([{ shard, from: undefined, before: undefined }]);
+        else this.#give(holder, shard);
       }
     }
-    return true;
+    for (const holder of this.#holders) {
+      while (holder.shards.size > holder.target) this.#shift(stepsFrom(holder, undefined));
+    }
   }
 
   result(): string[][] {
-    return this.#byShard.map((holders) => holders.map(({ name }) => name));
+    return this.#byShard.map((holders, shard) => {
+      const stays = ({ kept }: Holder) => Number(kept.has(shard));
+      return holders.sort((a, b) => stays(b) - stays(a)).map(({ name }) => name);
+    });
   }
 
   /** Sets targets: as level as the zones' bounds allow; of what does not divide, those get one more that have most already. */
@@ -192,21 +201,19 @@ class Plan {
 
   /** Whether the rules let `holder` have a copy of `shard` beside those that there are. */
   #takes(holder: Holder, shard: number): boolean {
-    const holders = this.#byShard[shard]!;
-    if (holders.length >= this.#copies || holder.shards.has(shard)) return false;
-    const { zone } = holder;
-    const inZone = holders.filter((other) => other.zone === zone).length;
-    if (inZone < zone.least) return true;
-    return inZone < zone.most && this.#extrasOf(shard) < this.#extras;
+    return !holder.shards.has(shard) && this.#admits(holder.zone, this.#byShard[shard]!);
   }
 
-  #extrasOf(shard: number): number {
-    const holders = this.#byShard[shard]!;
-    let owed = 0;
-    for (const zone of new Set(holders.map((holder) => holder.zone))) {
-      owed += Math.min(zone.least, holders.filter((holder) => holder.zone === zone).length);
-    }
-    return holders.length - owed;
+  /** Whether the rules let the zone have a copy of a shard beside those that `others` have. */
+  #admits(zone: Zone, others: readonly Holder[]): boolean {
+    if (others.length >= this.#copies) return false;
+    const inZone = others.filter((other) => other.zone === zone).length;
+    if (inZone < zone.least) return true;
+    return inZone < zone.most && extrasOf(others) < this.#extras;
+  }
+
+  #isPinned(holder: Holder, shard: number): boolean {
+    return this.#pins[shard]?.includes(holder.name) === true;
   }
 
   /**
@@ -234,19 +241,58 @@ class Plan {
     return found;
   }
 
-  /** Moves a copy of another shard from a node that may take this one to a node that lacks some. @returns the former */
-  #makeRoom(shard: number): Holder | undefined {
-    const lacking = this.#holders.filter(({ target, shards }) => shards.size < target);
-    for (const holder of this.#holders) {
-      if (!this.#takes(holder, shard)) continue;
-      for (const other of [...holder.shards]) {
-        this.#take(holder, other);
-        const taker = lacking.find((one) => one !== holder && this.#takes(one, other));
-        this.#give(taker ?? holder, other);
-        if (taker !== undefined) return holder;
+  /**
+   * Takes one of these steps, and those that others have to take for it, until a node that lacks a copy gets one. Of all such
+   * chains it is one that takes the fewest pinned copies, then the fewest kept ones, away from where they are. There is one as
+   * long as a copy is missing or too much somewhere: the targets can be met (each shard could give every node its share of
+   * them), and a flow that is not full has an augmenting path.
+   */
+  #shift(first: readonly Step[]): void {
+    // By what a step costs. All of a cost are looked at before any that costs more.
+    const waiting: [Step[], Step[], Step[]] = [[], [], []];
+    const wait = (step: Step) => waiting[this.#costOf(step)].push(step);
+    first.forEach(wait);
+    // Nodes that no step leads to yet; a node from which one is taken away needs none.
+    const open = new Map(this.#zones.map((zone) => [zone, zone.holders.filter((one) => one !== first[0]?.from)]));
+    for (;;) {
+      const cheapest = waiting.findIndex((steps) => steps.length > 0);
+      const steps = waiting[cheapest];
+      if (steps === undefined) throw new Error('planCopies: the targets do not fit the shards');
+      waiting[cheapest] = [];
+      for (const step of steps) {
+        const others = this.#byShard[step.shard]!.filter((holder) => holder !== step.from);
+        const reached: Holder[] = [];
+        for (const [zone, holders] of open) {
+          if (!this.#admits(zone, others)) continue;
+          const left = holders.filter((holder) => others.includes(holder));
+          reached.push(...holders.filter((holder) => !others.includes(holder)));
+          if (left.length === 0) open.delete(zone);
+          else open.set(zone, left);
+        }
+        const taker = mostLacking(reached);
+        if (taker !== undefined) {
+          this.#walk(step, taker);
+          return;
+        }
+        for (const holder of reached) stepsFrom(holder, step).forEach(wait);
       }
     }
-    return undefined;
+  }
+
+  /** What stays where it was is dear, what somebody wants there dearer; the rest moves anyway. An index. */
+  #costOf({ shard, from }: Step): 0 | 1 | 2 {
+    if (from?.kept.has(shard) !== true) return 0;
+    return this.#isPinned(from, shard) ? 2 : 1;
+  }
+
+  /** Takes a chain's steps, from its end, where a node has room, to its beginning. */
+  #walk(last: Step, taker: Holder): void {
+    let to: Holder | undefined = taker;
+    for (let step: Step | undefined = last; step !== undefined && to !== undefined; step = step.before) {
+      if (step.from !== undefined) this.#take(step.from, step.shard);
+      this.#give(to, step.shard);
+      to = step.from;
+    }
   }
 
   #give(holder: Holder, shard: number): void {
@@ -261,6 +307,35 @@ class Plan {
     const holders = this.#byShard[shard]!;
     holders.splice(holders.indexOf(holder), 1);
   }
+}
+
+/** Copies of a shard that are not owed to every zone. */
+function extrasOf(holders: readonly Holder[]): number {
+  let owed = 0;
+  for (const zone of new Set(holders.map((holder) => holder.zone))) {
+    owed += Math.min(zone.least, holders.filter((holder) => holder.zone === zone).length);
+  }
+  return holders.length - owed;
+}
+
+/** What a node can give away, the highest shards first. */
+function stepsFrom(from: Holder, before: Step | undefined): Step[] {
+  return [...from.shards].reverse().map((shard) => ({ shard, from, before }));
+}
+
+/** Of those that lack copies: one in the zone that wants most, which wants most. */
+function mostLacking(holders: readonly Holder[]): Holder | undefined {
+  const lacks = ({ target, shards }: Holder) => target - shards.size;
+  let found: Holder | undefined;
+  for (const holder of holders) {
+    if (lacks(holder) <= 0) continue;
+    const isBetter =
+      found === undefined ||
+      holder.zone.want > found.zone.want ||
+      (holder.zone === found.zone && lacks(holder) > lacks(found));
+    if (isBetter) found = holder;
+  }
+  return found;
 }
 
 /** All of them, beginning with another one for each `turn`. */

@@ -1,6 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { type PlannedNode, planCopies, spreadFirsts } from '../../core/planner.ts';
+import { fewestMovesTo } from './flow.ts';
+import { SimRegion } from './growth.ts';
 
 const nodeLists = fc.uniqueArray(
   fc.record({ name: fc.stringMatching(/^[a-z][a-z0-9]{0,3}$/), zone: fc.constantFrom('x', 'y', 'z', 'w') }),
@@ -61,6 +63,23 @@ function fewestMoves(nodes: readonly PlannedNode[], all: number, current: readon
   return all - kept;
 }
 
+/** Copies of one shard that each zone has at least, and at most. */
+function boundsOf(nodes: readonly PlannedNode[], copies: number): Map<string, [least: number, most: number]> {
+  const sizes = new Map<string, number>();
+  for (const { zone } of nodes) sizes.set(zone, (sizes.get(zone) ?? 0) + 1);
+  const bounds = new Map([...sizes.keys()].map((zone): [string, [number, number]] => [zone, [0, 0]]));
+  for (let left = Math.min(copies, nodes.length); left > 0; ) {
+    const open = [...bounds].filter(([zone, [, most]]) => most < sizes.get(zone)!);
+    for (const [zone, [least, most]] of open) bounds.set(zone, [least + Number(left >= open.length), most + 1]);
+    left -= open.length;
+  }
+  return bounds;
+}
+
+/** What more may move than must. */
+const SLACK = 1.01;
+const DRAIN_SLACK = 1.1;
+
 describe('planCopies', () => {
   test('rules of nodes, zones and balance hold, whatever there was before', () => {
     fc.assert(
@@ -88,6 +107,63 @@ describe('planCopies', () => {
         expect(moves(current, next)).toBe(fewestMoves(after, shardCount, current));
       }),
     );
+  });
+
+  test('of several copies it moves as few as zones and loads allow, when nodes come and go', () => {
+    const totals = { moved: 0, fewest: 0 };
+    const zones = fc.integer({ min: 1, max: 4 });
+    const sizes = fc.integer({ min: 2, max: 5 }).map((bits) => 2 ** bits);
+    const steps = fc.array(
+      fc.oneof(
+        fc.integer({ min: 1, max: 3 }),
+        fc.nat(20).map((gone) => -gone),
+      ),
+      { minLength: 1, maxLength: 4 },
+    );
+    fc.assert(
+      fc.property(zones, sizes, copyCounts, steps, (zoneCount, shardCount, copies, changes) => {
+        const nodeOf = (i: number) => ({ name: `n${i}`, zone: `z${i % zoneCount}` });
+        let count = 2 * zoneCount;
+        let nodes = Array.from({ length: count }, (_, i) => nodeOf(i));
+        let plan = planCopies(nodes, shardCount, copies);
+        for (const change of changes) {
+          if (change > 0) nodes = [...nodes, ...Array.from({ length: change }, () => nodeOf(count++))];
+          else if (nodes.length > copies) nodes = nodes.filter((_, i) => i !== -change % nodes.length);
+          const next = planCopies(nodes, shardCount, copies, plan);
+          checkRules(nodes, shardCount, copies, next);
+          totals.moved += moves(plan, next);
+          totals.fewest += fewestMovesTo(nodes, plan, next, boundsOf(nodes, copies));
+          plan = next;
+        }
+      }),
+      { numRuns: 40, seed: 1 },
+    );
+    expect(totals.moved).toBeLessThanOrEqual(SLACK * totals.fewest);
+  });
+
+  test.each([1, 2, 3])('of %i copies, what joins and what is drained moves once, step by step', (copies) => {
+    for (const [nodeCount, shardCount] of [
+      [6, 64],
+      [10, 1_024],
+      [12, 256],
+    ] as const) {
+      const region = new SimRegion(nodeCount, new Array<number>(shardCount).fill(1), copies);
+      const held = (names: readonly string[]) => names.flatMap((name) => region.shardsOf(name)).length;
+      for (const names of [['new'], ['e-1', 'e-2', 'e-3', 'e-4']]) {
+        expect(region.join(...names).moves).toBe(held(names));
+      }
+      const least = held(['new']);
+      expect(region.drain('new').moves).toBeLessThanOrEqual(DRAIN_SLACK * least);
+    }
+  });
+
+  test('what is pinned stays, whatever else has to go for it', () => {
+    const nodes = ['a', 'b', 'c'].map((name) => ({ name, zone: name }));
+    const before = [['a'], ['a'], ['a'], ['a'], ['b'], ['b']];
+    const pins = [['a'], ['a'], [], [], [], []];
+    const plan = planCopies(nodes, 6, 1, before, pins);
+    expect(plan.slice(0, 2)).toEqual([['a'], ['a']]);
+    expect(moves(before, plan)).toBe(2);
   });
 
   test('the same nodes keep what they have, in whatever order they are named', () => {
