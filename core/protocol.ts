@@ -306,6 +306,7 @@ export interface StatusReply {
   readonly callers: readonly CallerStatus[];
   readonly seriesPerShard: number;
   readonly moveBytesPerSecond: number;
+  readonly movedBytesPerSecond: number;
   readonly speaks: readonly WireVersions[];
   readonly refused: readonly string[];
 }

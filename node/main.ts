@@ -182,6 +182,7 @@ async function main(): Promise<void> {
       residentBytes: process.memoryUsage.rss(),
       lags: replication.lags(),
       moveBytesPerSecond: pace.bytesPerSecond,
+      movedBytesPerSecond: Math.round(pace.measuredBytesPerSecond ?? 0),
     }),
   });
   const port = await server.listen(settings.listen);

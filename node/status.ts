@@ -15,6 +15,8 @@ export interface ProcessFacts {
   readonly lags: readonly Lag[];
   /** 0: not bounded. */
   readonly moveBytesPerSecond: number;
+  /** 0: not known. */
+  readonly movedBytesPerSecond: number;
 }
 
 const UNKNOWN: ProcessFacts = {
@@ -25,6 +27,7 @@ const UNKNOWN: ProcessFacts = {
   residentBytes: 0,
   lags: [],
   moveBytesPerSecond: 0,
+  movedBytesPerSecond: 0,
 };
 
 export function statusOf(

@@ -17,7 +17,9 @@ export function changing(command: Command): Command {
 }
 
 /**
- * Shows the plan; true when it is to be carried out. Without a terminal there is nobody to ask, so --yes has to be said.
+ * Shows the plan; true when it is to be carried out, false when it was only to be seen. Without a terminal there is nobody to
+ * ask, so --yes has to be said.
+ * @throws SilverbackError CANCELLED when somebody says no: what is to follow must not, as if it had been done
  */
 export async function agreed(
   context: Context,
@@ -39,11 +41,12 @@ export async function agreed(
   }
   const questions = createInterface({ input: context.input, output: context.answers });
   try {
-    const answer = await questions.question('Do it? [y/N] ');
+    // The end of the input, or Ctrl-C, closes it without an answer.
+    const closed = new Promise<string>((resolve) => questions.once('close', () => resolve('')));
+    const answer = await Promise.race([questions.question('Do it? [y/N] '), closed]);
     if (/^y(es)?$/i.test(answer.trim())) return true;
   } finally {
     questions.close();
   }
-  context.err('nothing was done\n');
-  return false;
+  throw new SilverbackError('CANCELLED', 'nothing was done');
 }

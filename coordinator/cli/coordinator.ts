@@ -1,5 +1,5 @@
 /** A coordinator's HTTP API, as the command line uses it. */
-import { SilverbackError } from '../../core/errors.ts';
+import { type ErrorCode, SilverbackError } from '../../core/errors.ts';
 
 export interface Answer<T> {
   readonly data: T;
@@ -17,6 +17,9 @@ interface Envelope<T> {
 const TIMEOUT_MS = 30_000;
 /** Queries may run for two minutes. */
 const QUERY_TIMEOUT_MS = 150_000;
+
+/** By status: whose fault it is when an answer is an error; of all others, nobody's. */
+const CODES: Readonly<Record<number, ErrorCode>> = { 400: 'INVALID_ARGUMENT', 404: 'NOT_FOUND', 409: 'CONFLICT' };
 
 export class Coordinator {
   readonly url: string;
@@ -55,7 +58,7 @@ export class Coordinator {
       throw new SilverbackError('UNAVAILABLE', `${envelope?.error ?? 'refused'}: ${hint}`);
     }
     if (envelope?.status === 'success') return { data: envelope.data, warnings: envelope.warnings ?? [] };
-    if (envelope?.error !== undefined) throw new SilverbackError('UNAVAILABLE', envelope.error);
+    if (envelope?.error !== undefined) throw new SilverbackError(CODES[status] ?? 'UNAVAILABLE', envelope.error);
     const message = `${this.url} answered ${status} and not as a Silverback coordinator of this version does`;
     throw new SilverbackError('UNAVAILABLE', message);
   }

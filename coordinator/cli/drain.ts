@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { SilverbackError } from '../../core/errors.ts';
 import { nextMoves } from '../../core/meta/moves.ts';
 import type { CopyState } from '../../core/placement.ts';
-import { bytesOf, type Estimate, estimate, type PlannedMove } from '../cluster/plan.ts';
+import { bytesOf, type Estimate, estimate, type Giver, type PlannedMove } from '../cluster/plan.ts';
 import type { NodeReport, ShardReport, StatusReport } from '../cluster/report.ts';
 import { agreed, changing } from './confirm.ts';
 import { type Context, coordinatorOf, examples, show } from './context.ts';
@@ -66,7 +66,7 @@ function onlyOne(shards: readonly number[]): string {
 export function drainPlan(
   region: string,
   node: string,
-  known: readonly Pick<NodeReport, 'region' | 'node' | 'zone' | 'registered' | 'cordon' | 'moveBytesPerSecond'>[],
+  known: readonly (Pick<NodeReport, 'zone' | 'registered' | 'cordon'> & Giver)[],
   shards: readonly ShardReport[],
 ): DrainPlan {
   const own = shards.map(({ copies }) => copies.filter((copy) => copy.region === region));

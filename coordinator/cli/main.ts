@@ -1,7 +1,7 @@
 /**
  * `silverback`: what an operator types. Asks a coordinator over HTTP like everybody else; writes through the SDK.
  *
- * Exit codes: 0 done, 1 it could not be done, 2 the command line is wrong.
+ * What it ends with is in program.ts.
  */
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';

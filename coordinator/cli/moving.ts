@@ -39,10 +39,17 @@ function wayRows(region: string, moves: readonly PlannedMove[]): [string, string
   return [...ways].map(([way, shards]) => [way, `${plural(shards.length, 'shard')}: ${ranges(shards)}`]);
 }
 
-export function estimateText({ samples, bytes: size, bytesPerSecond, seconds }: Estimate): string {
+/** A node that takes writes gives so much less. */
+const BUSY_WEIGHT = 4;
+
+export function estimateText({ samples, bytes: size, bytesPerSecond, basis, seconds }: Estimate): string {
   const what = `${count(samples)} samples, ${bytes(size)} in memory and logs`;
   if (seconds === null || bytesPerSecond === null) return what;
-  return `${what}; at least ${duration(Math.max(0.1, seconds))} (estimate: a node gives at most ${bytes(bytesPerSecond)} a second)`;
+  const time = (factor: number) => duration(Math.max(0.1, factor * seconds));
+  const rate = `${bytes(bytesPerSecond)} a second`;
+  if (basis === 'measured') return `${what}; about ${time(1)} (estimate: of late the node gave ${rate})`;
+  const busy = `${time(BUSY_WEIGHT)} beside writes`;
+  return `${what}; at least ${time(1)}, ${busy} (estimate: a node gives at most ${rate}, a quarter while it takes writes)`;
 }
 
 /** Waits until the moves have ended, with a bar; resolves with those after which the copy is not where it was to go. */

@@ -1,6 +1,6 @@
 /** The command line as a whole: its commands, its shared options, and how it says what is wrong. */
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { SilverbackError } from '../../core/errors.ts';
+import { type ErrorCode, SilverbackError } from '../../core/errors.ts';
 import { addCardinality } from './cardinality.ts';
 import { addCompletion } from './completion.ts';
 import { type Context, examples } from './context.ts';
@@ -16,6 +16,15 @@ import { addVerify } from './verify.ts';
 import { addWrite } from './write.ts';
 
 const DEFAULT_URL = 'http://127.0.0.1:9090';
+
+/** What every command ends with. */
+const EXIT = { done: 0, failed: 1, wrong: 2, bug: 70 } as const;
+/** The command line breaks a rule, whatever the cluster is like. A name that is not known may be so later. */
+const WRONG: readonly ErrorCode[] = ['INVALID_ARGUMENT', 'INVALID_LABELS'];
+const EXIT_TEXT = `
+Ends with ${EXIT.done} when it is done (or --dry-run has shown it), ${EXIT.failed} when it was refused, declined or
+failed, ${EXIT.wrong} when the command line is wrong. One line says why.
+`;
 
 export function createProgram(context: Context): Command {
   const program = new Command('silverback')
@@ -33,6 +42,7 @@ export function createProgram(context: Context): Command {
     // What is wrong is said once, by `run`.
     .configureOutput({ writeOut: context.out, writeErr: context.err, outputError: () => undefined })
     .addHelpText('after', examples('status', 'nodes --url http://10.0.0.1:9090', 'shards --output json', 'query up'))
+    .addHelpText('after', EXIT_TEXT)
     .exitOverride();
   addStatus(program, context);
   addNodes(program, context);
@@ -53,20 +63,20 @@ export function createProgram(context: Context): Command {
 export async function run(program: Command, context: Pick<Context, 'err'>, argv: readonly string[]): Promise<number> {
   try {
     await program.parseAsync(argv);
-    return 0;
+    return EXIT.done;
   } catch (error) {
     if (error instanceof CommanderError) {
-      if (error.exitCode === 0) return 0;
+      if (error.exitCode === 0) return EXIT.done;
       // Without a command, the help was shown instead.
       if (error.code !== 'commander.help') context.err(`${oneLine(error.message)} (try --help)\n`);
-      return 2;
+      return EXIT.wrong;
     }
     if (error instanceof SilverbackError) {
       context.err(`${error.message}\n`);
-      return error.code === 'INVALID_ARGUMENT' ? 2 : 1;
+      return WRONG.includes(error.code) ? EXIT.wrong : EXIT.failed;
     }
     context.err(`a bug: ${(error as Error).stack ?? String(error)}\n`);
-    return 70;
+    return EXIT.bug;
   }
 }
 

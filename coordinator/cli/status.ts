@@ -2,11 +2,11 @@
 import type { Command } from 'commander';
 import type { StatusReport } from '../cluster/report.ts';
 import { type Context, coordinatorOf, examples, show } from './context.ts';
+import { patiently, pause } from './patience.ts';
 import { facts, plural, ranges } from './table.ts';
 
 /** Reasons that are spelled out; the others are counted. */
 const MAX_REASONS = 5;
-const WAIT_MS = 1_000;
 
 export function addStatus(program: Command, context: Context): void {
   program
@@ -21,8 +21,8 @@ export function addStatus(program: Command, context: Context): void {
         const [first = ''] = data.unsettled;
         if (first !== said) context.err(`waiting: ${first}\n`);
         said = first;
-        await new Promise<void>((resolve) => void context.env.timers.after(WAIT_MS, resolve));
-        ({ data } = await coordinator.get<StatusReport>('/cluster/status'));
+        await pause(context);
+        ({ data } = await patiently(context, () => coordinator.get<StatusReport>('/cluster/status')));
       }
       show(context, command, { data, text: () => statusText(data, context.columns) });
     });

@@ -17,9 +17,11 @@ export interface PlannedMove extends Move {
 export interface Estimate {
   readonly samples: number;
   readonly bytes: number;
-  /** What a node gives to others; null: not known. */
+  /** What the node that is the last to have given everything gives in a second; null: not known. */
   readonly bytesPerSecond: number | null;
-  /** How long it takes at least, because of that; null: not known. */
+  /** Where that is from. `measured`: it gave as much of late. `limit`: it gives no more; while it takes writes, a quarter. */
+  readonly basis: 'measured' | 'limit' | null;
+  /** How long it takes, because of that; null: not known. */
   readonly seconds: number | null;
 }
 
@@ -54,23 +56,27 @@ export function bytesOf(copy: ShardReport['copies'][number] | undefined): number
   return copy.memoryBytes + copy.logBytes;
 }
 
+/** What there is to know of how fast a node gives. */
+export type Giver = Pick<NodeReport, 'region' | 'node' | 'moveBytesPerSecond' | 'movedBytesPerSecond'>;
+
 /** Nodes give at the same time; the one that has most to give is the last. */
-export function estimate(
-  region: string,
-  moves: readonly PlannedMove[],
-  nodes: readonly Pick<NodeReport, 'region' | 'node' | 'moveBytesPerSecond'>[],
-): Estimate {
+export function estimate(region: string, moves: readonly PlannedMove[], nodes: readonly Giver[]): Estimate {
   const sum = (of: (move: PlannedMove) => number | null) => moves.reduce((total, move) => total + (of(move) ?? 0), 0);
-  let bytesPerSecond: number | null = null;
-  let seconds: number | null = moves.length === 0 ? 0 : null;
+  let last: Pick<Estimate, 'bytesPerSecond' | 'basis' | 'seconds'> = {
+    bytesPerSecond: null,
+    basis: null,
+    seconds: moves.length === 0 ? 0 : null,
+  };
   for (const from of new Set(moves.map((move) => move.from))) {
-    const rate = nodes.find((one) => one.region === region && one.node === from)?.moveBytesPerSecond ?? null;
+    const giver = nodes.find((one) => one.region === region && one.node === from);
+    const rate = giver?.movedBytesPerSecond ?? giver?.moveBytesPerSecond ?? null;
     if (rate === null) continue;
     const own = moves.filter((move) => move.from === from).reduce((total, { bytes }) => total + (bytes ?? 0), 0);
-    bytesPerSecond = Math.min(bytesPerSecond ?? rate, rate);
-    seconds = Math.max(seconds ?? 0, own / rate);
+    if (last.seconds !== null && own / rate < last.seconds) continue;
+    const basis = giver?.movedBytesPerSecond == null ? 'limit' : 'measured';
+    last = { bytesPerSecond: rate, basis, seconds: own / rate };
   }
-  return { samples: sum(({ samples }) => samples), bytes: sum(({ bytes }) => bytes), bytesPerSecond, seconds };
+  return { samples: sum(({ samples }) => samples), bytes: sum(({ bytes }) => bytes), ...last };
 }
 
 function regionOf({ regions = [] }: Pick<Found, 'regions'>, region: string): RegionPlacement {

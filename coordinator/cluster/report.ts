@@ -74,6 +74,8 @@ export interface NodeReport {
   readonly memoryBudgetBytes: number | null;
   /** What it gives at most, a second, to copies that are filled or repaired; null: also where its version does not say. */
   readonly moveBytesPerSecond: number | null;
+  /** What it gave them a second of late; null: also where that was too little to tell. */
+  readonly movedBytesPerSecond: number | null;
   /** Of the whole process. */
   readonly residentBytes: number | null;
 }
@@ -308,6 +310,7 @@ export function nodeReports({ placement, nodes }: Found): NodeReport[] {
       memoryBytes: status?.memoryUsedBytes ?? null,
       memoryBudgetBytes: status?.memoryBudgetBytes ?? null,
       moveBytesPerSecond: status?.moveBytesPerSecond || null,
+      movedBytesPerSecond: status?.movedBytesPerSecond || null,
       residentBytes: status?.residentBytes ?? null,
     };
   });

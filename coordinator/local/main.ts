@@ -26,6 +26,9 @@ function say(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
+// Whoever read it has gone (`npm start | head`): the cluster goes on, and logs/ has what each process says.
+for (const output of [process.stdout, process.stderr]) output.on('error', () => undefined);
+
 /** One line on standard error, and a code that scripts can see. */
 function fail(error: unknown): never {
   const message = error instanceof SilverbackError ? error.message : ((error as Error).stack ?? String(error));
@@ -52,6 +55,7 @@ async function settle(argv: readonly string[]) {
         'maxSampleAgeMs',
         'memoryBudgetBytes',
         'maxExemplarCount',
+        'moveBytesPerSecond',
         'corsOrigin',
         'enableAdminApi',
       ],
@@ -135,6 +139,7 @@ async function main(argv: readonly string[]): Promise<void> {
       ...['--max-sample-age', Number.isFinite(maxSampleAgeMs) ? `${maxSampleAgeMs}ms` : 'off'],
       ...['--memory-budget', String(settings.memoryBudgetBytes)],
       ...['--max-exemplars', String(settings.maxExemplarCount)],
+      ...['--move-rate', String(settings.moveBytesPerSecond)],
     ],
     say,
     failed(reason) {

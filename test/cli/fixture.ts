@@ -49,6 +49,7 @@ function reply(node: string, region: string, shards: readonly ShardStatus[], lag
     refused: [],
     seriesPerShard: 4_000,
     moveBytesPerSecond: 2 ** 25,
+    movedBytesPerSecond: 0,
   };
 }
 

@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { PassThrough, Readable } from 'node:stream';
 import type { Command } from 'commander';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import type { Context } from '../../coordinator/cli/context.ts';
 import { createProgram, run } from '../../coordinator/cli/program.ts';
 import { nodeReports } from '../../coordinator/cluster/report.ts';
 import { nodeEnv } from '../../core/env/node.ts';
@@ -43,7 +44,39 @@ function startVerifier(): never {
   throw new Error('no test here runs it');
 }
 
-async function silverback(...args: string[]): Promise<{ code: number; out: string; err: string }> {
+/** One of each kind, none of which waits. */
+const COMMANDS = [
+  'status',
+  'nodes',
+  'nodes cordon west-1 --yes',
+  'nodes drain west-1 --yes',
+  'nodes remove west-1 --yes',
+  'shards --shard 99',
+  'shards move 99 --to west-1 --yes',
+  'rebalance --region west --yes',
+  'moves list',
+  'moves pause --yes',
+  'moves abort west/7 --yes',
+  'lag',
+  'cardinality',
+  'verify --shard 99',
+  'repair status --shard 99',
+  'repair run --shard 99 --yes',
+  'query up{',
+  'write up',
+];
+
+interface Printed {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+function silverback(...args: string[]): Promise<Printed> {
+  return silverbackWith(Readable.from([]), ...args);
+}
+
+async function silverbackWith(input: Context['input'], ...args: string[]): Promise<Printed> {
   const printed = { out: '', err: '' };
   const context = {
     env: nodeEnv,
@@ -55,7 +88,7 @@ async function silverback(...args: string[]): Promise<{ code: number; out: strin
     },
     columns: 80,
     executable: '/somewhere/silverback.js',
-    input: Readable.from([]),
+    input,
     answers: new PassThrough(),
     startVerifier,
   };
@@ -196,6 +229,7 @@ describe('copies that are moved by hand', () => {
     samples: 12_345,
     bytes: move.bytes,
     bytesPerSecond: 2 ** 25,
+    basis: 'limit',
     seconds: 2,
   };
   const ordered = { moves: [{ id: 'east/7', shard: 3, from: 'east-1', to: 'east-2', cause: 'order' }] };
@@ -209,8 +243,9 @@ describe('copies that are moved by hand', () => {
   });
   const planText =
     'east/east-1 to east-2  1 shard: 3\n' +
-    'Moves in east          12.3k samples, 64.0M in memory and logs; at least 2s\n' +
-    '                       (estimate: a node gives at most 32.0M a second)\n';
+    'Moves in east          12.3k samples, 64.0M in memory and logs; at least 2s, 8s\n' +
+    '                       beside writes (estimate: a node gives at most 32.0M a\n' +
+    '                       second, a quarter while it takes writes)\n';
 
   test('are shown first, and then moved', async () => {
     routes = {
@@ -362,9 +397,39 @@ describe('what cannot be done is said in one line', () => {
     expect(err).toBe(`${url} answered 404 and not as a Silverback coordinator of this version does\n`);
   });
 
-  test("the coordinator's own words", async () => {
-    answer = { status: 400, body: JSON.stringify({ status: 'error', errorType: 'bad_data', error: 'no such thing' }) };
-    expect(await silverback('query', 'up{', '--url', url)).toEqual({ code: 1, out: '', err: 'no such thing\n' });
+  // Golden: scripts look at these.
+  test.each([
+    [400, 2],
+    [403, 1],
+    [404, 1],
+    [409, 1],
+    [422, 1],
+    [500, 1],
+    [503, 1],
+  ])("the coordinator's own words, with status %i: it ends with %i", async (status, code) => {
+    answer = { status, body: JSON.stringify({ status: 'error', errorType: 'bad_data', error: 'no such thing' }) };
+    for (const line of COMMANDS) {
+      const { code: ended, out, err } = await silverback(...line.split(' '), '--url', url);
+      expect({ line, ended, out }).toEqual({ line, ended: code, out: '' });
+      expect(err).toMatch(/^no such thing(: the coordinator has to be started with --enable-admin-api)?\n$/);
+    }
+  });
+
+  test('what is declined, so that what was to follow it does not', async () => {
+    success([{ node: 'west-1', region: 'west', state: 'up', registered: true, cordon: null }]);
+    const count = asked.length;
+    for (const [typed, code] of [
+      ['n\n', 1],
+      ['\n', 1],
+      ['', 1],
+      ['y\n', 0],
+    ] as const) {
+      const input = Object.assign(Readable.from([typed]), { isTTY: true });
+      const printed = await silverbackWith(input, 'nodes', 'cordon', 'west-1', '--url', url);
+      expect(printed).toMatchObject({ code, out: code === 0 ? 'west/west-1 gets no new copies\n' : '' });
+      expect(printed.err.endsWith('nothing was done\n')).toBe(code === 1);
+    }
+    expect(asked.slice(count).filter((line) => line.startsWith('POST'))).toHaveLength(1);
   });
 });
 

@@ -319,13 +319,19 @@ describe('a node that is drained', () => {
       registered: true,
       cordon: null,
       moveBytesPerSecond: 1_024,
+      movedBytesPerSecond: null,
     }));
 
   test('goes to the others, but not to one that is cordoned', () => {
     const plan = drainPlan('r', 'a', known('a', 'b', 'c'), shards as never);
     expect(drainText(plan, 80)).toBe(
       'Drains  r/a: it gets no copies, and those it has move\n' +
-        'To b    1 shard: 0\nTo c    1 shard: 2\nMoves   2000 samples, 6.00K in memory and logs; at least 6s (estimate: a node\n        gives at most 1.00K a second)\n',
+        'To b    1 shard: 0\nTo c    1 shard: 2\nMoves   2000 samples, 6.00K in memory and logs; at least 6s, 24s beside writes\n        (estimate: a node gives at most 1.00K a second, a quarter while it takes\n        writes)\n',
+    );
+    // What was measured says more than what is allowed.
+    const measured = known('a', 'b', 'c').map((one) => ({ ...one, movedBytesPerSecond: 512 }));
+    expect(drainText(drainPlan('r', 'a', measured, shards as never), 200)).toContain(
+      '6.00K in memory and logs; about 12s (estimate: of late the node gave 512B a second)\n',
     );
     const nodes = [...known('a', 'b'), { ...known('c')[0], cordon: 'cordoned' }];
     expect(drainPlan('r', 'a', nodes as never, shards as never).moves.map(({ to }) => to)).toEqual(['b', 'b']);

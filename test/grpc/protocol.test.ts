@@ -146,6 +146,7 @@ describe('protocol', () => {
       lags: [lag],
       callers: [caller],
       moveBytesPerSecond: 32 * 2 ** 20,
+      movedBytesPerSecond: 5 * 2 ** 20,
       seriesPerShard: 7,
       speaks: [{ format: 'f', lowest: 1, highest: 2 }],
       refused: ['r'],

@@ -1,9 +1,10 @@
 /** `npm start` as a test sees it: real processes on free loopback ports, with data in a temporary directory. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, type ChildProcessByStdio, spawn } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import type { Readable, Writable } from 'node:stream';
 import { type Series, writeRequest } from '../ingest/message.ts';
 import { compress } from '../ingest/snappy.ts';
 
@@ -99,6 +100,12 @@ export class Run {
     const last = matches.at(-1);
     if (last === undefined) throw new Error(`${name} was not announced:\n${this.output}`);
     return Number(last[1] ?? last[2]);
+  }
+
+  /** From now on nobody reads what it prints: the pipes to it are closed. */
+  deafen(): void {
+    this.#process.stdout?.destroy();
+    this.#process.stderr?.destroy();
   }
 
   signal(signal: NodeJS.Signals): void {
@@ -205,6 +212,11 @@ export function silverback(url: string, args: readonly string[], input = ''): Pr
     env: { ...process.env, SILVERBACK_URL: url },
   });
   child.stdin.end(input);
+  return endOf(child);
+}
+
+/** Resolves when a process has ended, with what it said. */
+export function endOf(child: ChildProcessByStdio<Writable | null, Readable, Readable>): Promise<Ended> {
   let out = '';
   let err = '';
   child.stdout.on('data', (bytes: Buffer) => {

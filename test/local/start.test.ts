@@ -5,6 +5,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Client } from '../../client/index.ts';
+import type { NodeReport } from '../../coordinator/cluster/report.ts';
 import { eventually, freeHttpPort, isAlive, isFree, query, remoteWrite, Sandbox } from './cluster.ts';
 
 /** What npm ends with after a Ctrl-C: by SIGINT itself (no code) where the shell between npm and us ends so, else our 0. */
@@ -135,6 +136,26 @@ describe('a local cluster', () => {
     expect(await query(again.url, 'old', longAgoMs)).toHaveLength(1);
   });
 
+  test('goes on when nobody reads what it says any more, and still ends in order', async () => {
+    const flags = ['--no-self-monitoring', '--nodes', '1', '--move-rate', '1MiB'];
+    const { run, url } = await sandbox.cluster(await sandbox.directory(), ...flags);
+    const pids = ['coordinator', 'east-1', 'west-1'].map((name) => run.pidOf(name));
+    run.deafen();
+    const [, killed] = pids as [number, number, number];
+    // It says so, and has nobody to say it to: when the node has ended, and again when it runs.
+    process.kill(killed, 'SIGKILL');
+    const back = await eventually(async () => {
+      const { data } = (await (await fetch(`${url}/api/v1/cluster/nodes`)).json()) as { data: NodeReport[] };
+      const found = data.find(({ node }) => node === 'east-1');
+      expect(found).toMatchObject({ state: 'up', registered: true, moveBytesPerSecond: 2 ** 20 });
+      expect(found?.pid).not.toBe(killed);
+      return found?.pid as number;
+    });
+    expect(await query(url, 'none')).toEqual([]);
+    await run.interrupt();
+    expect([...pids, back].filter(isAlive)).toEqual([]);
+  });
+
   test('samples older than --max-sample-age are refused, naming the series and the rule', async () => {
     const { url } = await sandbox.cluster(await sandbox.directory(), '--no-self-monitoring', '--max-sample-age', '1h');
     const samples = [[Date.now() - 2 * 3_600_000, 1]] as const;
@@ -193,6 +214,7 @@ describe('what cannot be done is said in one line', () => {
       '--shards',
       '--no-self-monitoring',
       '--max-sample-age',
+      '--move-rate',
       '--config',
       '--help',
     ];
