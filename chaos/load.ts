@@ -3,7 +3,7 @@
  * coordinator. They write the newest ticks of several windows, now and then fill a hole they left, or write something
  * again, and go on through every failure.
  */
-import { Client, SilverbackError } from '../client/index.ts';
+import { Client, type Sample, SilverbackError } from '../client/index.ts';
 import type { AckLevel } from '../core/protocol.ts';
 import { remoteWrite } from '../test/local/cluster.ts';
 import type { Seeded } from '../test/sim/random.ts';
@@ -109,16 +109,9 @@ export class Load {
   }
 
   async #writeSdk(span: Span): Promise<boolean> {
-    const { client, history } = this.#options;
-    const samples = [];
-    for (let series = span.fromSeries; series < span.toSeries; series++) {
-      const labels = labelsOf(series);
-      for (let tick = span.fromTick; tick < span.toTick; tick++) {
-        samples.push({ labels, timestampMs: history.timeMs(tick), value: history.value(series, tick) });
-      }
-    }
+    const { client } = this.#options;
     try {
-      await client.write(samples);
+      await client.write(samplesOf(this.#options.history, span));
       return true;
     } catch (error) {
       if (!(error instanceof SilverbackError)) throw error;
@@ -145,7 +138,19 @@ export class Load {
   }
 }
 
-/** The samples of a span, for a remote-write body. */
+/** The samples of a span, for the SDK. */
+export function samplesOf(history: History, { fromSeries, toSeries, fromTick, toTick }: Span): Sample[] {
+  const samples: Sample[] = [];
+  for (let series = fromSeries; series < toSeries; series++) {
+    const labels = labelsOf(series);
+    for (let tick = fromTick; tick < toTick; tick++) {
+      samples.push({ labels, timestampMs: history.timeMs(tick), value: history.value(series, tick) });
+    }
+  }
+  return samples;
+}
+
+/** The same, for a remote-write body. */
 export function remoteSeries(history: History, { fromSeries, toSeries, fromTick, toTick }: Span) {
   return Array.from({ length: toSeries - fromSeries }, (_, i) => ({
     labels: Object.entries(labelsOf(fromSeries + i)),

@@ -3,9 +3,9 @@
  * either does not answer. Operations of one region follow one another, each to its end; those of different regions, and holding moves, run beside one another.
  */
 import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { setTimeout } from 'node:timers/promises';
 import type { NodeReport, ShardReport } from '../coordinator/cluster/report.ts';
+import { type Ended, endOf } from '../test/local/cluster.ts';
 import { DIST, type Fleet } from './fleet.ts';
 import { REGIONS, type Region } from './places.ts';
 
@@ -18,6 +18,8 @@ export type Operation =
   | { readonly what: 'replace'; readonly region: Region; readonly name: string }
   /** A node that was not there comes, takes part, and is drained and taken away again. */
   | { readonly what: 'join'; readonly region: Region; readonly name: string }
+  /** The shard's copy moves to the node, or to another where it is there already; later every node gets its share again. */
+  | { readonly what: 'move'; readonly region: Region; readonly shard: number; readonly to: string }
   /** The processes are stopped in order and started again, one after the other, as an upgrade does it. */
   | { readonly what: 'roll'; readonly region: Region; readonly names: readonly string[] };
 
@@ -147,6 +149,11 @@ export class Operator {
         await this.#order('/admin/nodes/cordon', { region, name, mode: 'off' });
         return;
       }
+      case 'move':
+        await this.#moveByHand(operation, forMs);
+        await this.#pause(forMs);
+        await this.#commanded(['rebalance', '--region', region], forMs);
+        return;
       case 'roll':
         for (const name of operation.names) {
           fleet.hold(name, true);
@@ -162,10 +169,47 @@ export class Operator {
   async #emptied(region: Region, name: string): Promise<void> {
     for (;;) {
       const args = ['nodes', 'drain', name, '--region', region, '--yes', '--output', 'json'];
-      const { code, out, error } = await this.#silverback(args);
+      const { code, out, err } = await this.#silverback(args);
       if (code === 0 && (JSON.parse(out) as { readonly safe: boolean }).safe) return;
       // Not yet, or the coordinator is away. Anything else is no answer to a command that is right.
-      if (code !== 1) throw new Error(`silverback ${args.join(' ')} ended with ${code}: ${error}`);
+      if (code !== 1) throw new Error(`silverback ${args.join(' ')} ended with ${code}: ${err}`);
+      await this.#pause(TRY_AGAIN_MS);
+    }
+  }
+
+  /** To where it is not yet; that may be called off, or not be possible for as long as it is tried. */
+  async #moveByHand(
+    { region, shard, to }: Extract<Operation, { readonly what: 'move' }>,
+    forMs: number,
+  ): Promise<void> {
+    const shards = await this.#patiently(() => this.#get<readonly ShardReport[]>(`/cluster/shards?shard=${shard}`));
+    const from = shards[0]?.copies.find((copy) => copy.region === region && copy.state === 'active')?.node;
+    const nodes = await this.#patiently(() => this.#get<readonly NodeReport[]>('/cluster/nodes'));
+    const other = nodes.find((node) => node.region === region && node.node !== from && node.cordon === null)?.node;
+    const target = to === from ? other : to;
+    if (from === undefined || target === undefined) return;
+    const where = ['--from', from, '--to', target, '--region', region];
+    await this.#commanded(['shards', 'move', String(shard), ...where], forMs);
+  }
+
+  /** Again until it is done, or for as long as it is refused. */
+  async #commanded(command: readonly string[], forMs: number): Promise<void> {
+    const startedMs = performance.now();
+    for (;;) {
+      const args = [...command, '--yes', '--output', 'json'];
+      const { code, err } = await this.#silverback(args);
+      if (code === 0) return;
+      // A command that is right is not called wrong, whatever else goes on.
+      if (code !== 1) throw new Error(`silverback ${args.join(' ')} ended with ${code}: ${err}`);
+      if (performance.now() - startedMs > forMs) return;
+      await this.#pause(TRY_AGAIN_MS);
+    }
+  }
+
+  async #patiently<T>(ask: () => Promise<T>): Promise<T> {
+    for (;;) {
+      const answer = await ask().catch(() => undefined);
+      if (answer !== undefined) return answer;
       await this.#pause(TRY_AGAIN_MS);
     }
   }
@@ -200,22 +244,15 @@ export class Operator {
     return data;
   }
 
-  async #silverback(args: readonly string[]): Promise<{ code: number | null; out: string; error: string }> {
+  async #silverback(args: readonly string[]): Promise<Ended> {
     const program = [`${DIST}coordinator/cli/main.js`, '--url', this.#options.url, ...args];
     const child = spawn(process.execPath, program, { stdio: ['ignore', 'pipe', 'pipe'] });
     const end = () => child.kill('SIGKILL');
     this.#closed.signal.addEventListener('abort', end);
-    let [out, error] = ['', ''];
-    child.stdout.on('data', (bytes: Buffer) => {
-      out += bytes.toString();
-    });
-    child.stderr.on('data', (bytes: Buffer) => {
-      error += bytes.toString();
-    });
-    const [code] = (await once(child, 'close')) as [number | null];
+    const ended = await endOf(child);
     this.#closed.signal.removeEventListener('abort', end);
     this.#closed.signal.throwIfAborted();
-    return { code, out, error };
+    return ended;
   }
 
   #pause(delayMs: number): Promise<void> {
@@ -229,6 +266,8 @@ export function inWords(operation: Operation): string {
       return `${operation.mode === 'drain' ? 'drain' : 'cordon'} ${operation.name}`;
     case 'hold':
       return `moves in ${operation.region} ${operation.mode}`;
+    case 'move':
+      return `move shard ${operation.shard} of ${operation.region} to ${operation.to}`;
     case 'roll':
       return `restart ${operation.names.join(', ')} in turn`;
     default:

@@ -39,7 +39,7 @@ export interface Strike {
 export type Need = 'clock' | 'disk' | 'drop';
 
 /** What a plan needs to know of a world. */
-export type Ground = Pick<World, 'nodes' | 'nodesOf' | 'hostsOf' | 'links'>;
+export type Ground = Pick<World, 'nodes' | 'nodesOf' | 'hostsOf' | 'links' | 'shardCount'>;
 
 /** `spanMs`: how long the whole takes, about. */
 export type Scenario = (random: Seeded, ground: Ground, spanMs: number) => Strike[];
@@ -156,8 +156,14 @@ function anyOperation(random: Seeded, ground: Ground, spanMs: number, region: Re
     { what: 'join', region, name: spare },
     { what: 'roll', region, names: ground.nodesOf(region) },
     { what: 'hold', region, mode: random.pick(['paused', 'off'] as const) },
+    moveByHand(random, ground, region),
   ]);
   return operate(random, spanMs, operation);
+}
+
+function moveByHand(random: Seeded, ground: Ground, region: Region): Operation {
+  const shard = random.int(0, ground.shardCount);
+  return { what: 'move', region, shard, to: random.pick(ground.nodesOf(region)) };
 }
 
 function flood(random: Seeded, spanMs: number, region: Region): Strike {
@@ -246,6 +252,13 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   join: (random, ground, spanMs) => {
     const strikes = operations(random, ground, spanMs, (region, _, spare) => ({ what: 'join', region, name: spare }));
     if (random.chance(0.5)) return strikes;
+    const mode = random.pick(['paused', 'off'] as const);
+    return [...strikes, operate(random, spanMs, { what: 'hold', region: random.pick(REGIONS), mode })];
+  },
+  /** Copies are moved by hand, some of these moves are held or called off, and then every node gets its share again. */
+  move: (random, ground, spanMs) => {
+    const strikes = operations(random, ground, spanMs, (region) => moveByHand(random, ground, region));
+    if (random.chance(0.6)) return strikes;
     const mode = random.pick(['paused', 'off'] as const);
     return [...strikes, operate(random, spanMs, { what: 'hold', region: random.pick(REGIONS), mode })];
   },

@@ -6,7 +6,7 @@
 import { type Client, SilverbackError } from '../client/index.ts';
 import { remoteWrite } from '../test/local/cluster.ts';
 import type { History, Span } from './history.ts';
-import { labelsOf, METRIC, openClient, remoteSeries } from './load.ts';
+import { METRIC, openClient, remoteSeries, samplesOf } from './load.ts';
 
 export interface SteadyOptions {
   readonly history: History;
@@ -158,16 +158,8 @@ export class Steady {
   }
 
   async #sdk(client: Client, span: Span): Promise<string | undefined> {
-    const { history } = this.#options;
-    const samples = [];
-    for (let series = span.fromSeries; series < span.toSeries; series++) {
-      const labels = labelsOf(series);
-      for (let tick = span.fromTick; tick < span.toTick; tick++) {
-        samples.push({ labels, timestampMs: history.timeMs(tick), value: history.value(series, tick) });
-      }
-    }
     try {
-      await client.write(samples);
+      await client.write(samplesOf(this.#options.history, span));
       return undefined;
     } catch (error) {
       if (!(error instanceof SilverbackError)) throw error;

@@ -16,7 +16,7 @@ import { eventually } from '../test/local/cluster.ts';
 import type { Seeded } from '../test/sim/random.ts';
 import { Check, type History, type Span } from './history.ts';
 import type { Answer, Judge } from './judge.ts';
-import { labelsOf, METRIC } from './load.ts';
+import { labelsOf, METRIC, samplesOf } from './load.ts';
 import { REGIONS, type Region } from './places.ts';
 import { numberOf } from './readback.ts';
 import type { World } from './world.ts';
@@ -187,16 +187,9 @@ export class Traffic {
 
   async #send(region: Region, span: Span): Promise<void> {
     const { history, judge, clients } = this.#options;
-    const samples = [];
-    for (let series = span.fromSeries; series < span.toSeries; series++) {
-      const labels = labelsOf(series);
-      for (let tick = span.fromTick; tick < span.toTick; tick++) {
-        samples.push({ labels, timestampMs: history.timeMs(tick), value: history.value(series, tick) });
-      }
-    }
     history.send(span);
     try {
-      await (clients.get(region) as Client).write(samples);
+      await (clients.get(region) as Client).write(samplesOf(history, span));
       judge.acknowledged(span, nowMs());
     } catch (error) {
       if (!(error instanceof SilverbackError)) throw error;

@@ -61,6 +61,7 @@ test.runIf(mayUnshare)(
 
 test('a seed plans the same strikes every time', () => {
   const ground = {
+    shardCount: 4,
     nodes: ['east-1', 'east-2', 'west-1', 'west-2'],
     nodesOf: (region: string) => [`${region}-1`, `${region}-2`],
     hostsOf: (region: string) => [`${region}-1`, `${region}-2`, `${region}-3`],

@@ -3,11 +3,13 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { History, type Span } from '../../chaos/history.ts';
-import { labelsOf, openClient } from '../../chaos/load.ts';
+import { expect } from 'vitest';
+import { History, type Span, violations } from '../../chaos/history.ts';
+import { labelsOf, openClient, samplesOf } from '../../chaos/load.ts';
 import { Processes } from '../../chaos/processes.ts';
 import { type Answer, readBack } from '../../chaos/readback.ts';
 import type { Client } from '../../client/index.ts';
+import { eventually } from '../local/cluster.ts';
 
 const HOUR_MS = 3_600_000;
 const SERIES_COUNT = 448;
@@ -129,16 +131,21 @@ export function frameOffsets(path: string): number[] {
   return offsets;
 }
 
+/** Waits until every acknowledged sample is in the answer, and the answer says so. */
+export function readsBackWhole(cluster: Processes, history: History, withinMs: number): Promise<Answer> {
+  return eventually(async () => {
+    const answer = await readBack(cluster, history);
+    expect(violations(answer.verdict)).toEqual([]);
+    expect(answer.gaps).toEqual([]);
+    expect(answer.counted).toBe(history.acknowledgedCount);
+    expect(answer.state).toBe('complete');
+    return answer;
+  }, withinMs);
+}
+
 /** Writes a span of a history; resolves when every sample of it is acknowledged. */
 export async function writeSpan(client: Client, history: History, span: Span): Promise<void> {
   history.send(span);
-  const samples = [];
-  for (let series = span.fromSeries; series < span.toSeries; series++) {
-    const labels = labelsOf(series);
-    for (let tick = span.fromTick; tick < span.toTick; tick++) {
-      samples.push({ labels, timestampMs: history.timeMs(tick), value: history.value(series, tick) });
-    }
-  }
-  await client.write(samples);
+  await client.write(samplesOf(history, span));
   history.acknowledge(span);
 }

@@ -3,12 +3,11 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, expect, test } from 'vitest';
-import { History, violations } from '../../chaos/history.ts';
+import { History } from '../../chaos/history.ts';
 import { Processes } from '../../chaos/processes.ts';
-import { readBack } from '../../chaos/readback.ts';
 import { Steady } from '../../chaos/steady.ts';
 import { untilWhole } from '../../chaos/whole.ts';
-import { eventually } from '../local/cluster.ts';
+import { readsBackWhole } from './cluster.ts';
 
 const REGIONS = ['east', 'west'];
 const WHOLE_MS = 240_000;
@@ -43,10 +42,5 @@ test.each(['stop', 'kill'] as const)('node by node, by %s', { timeout: 900_000 }
   }
   await steady.stop();
   processes.checkAlive();
-  await eventually(async () => {
-    const answer = await readBack(processes, history);
-    expect(violations(answer.verdict)).toEqual([]);
-    expect(answer.counted).toBe(history.acknowledgedCount);
-    expect(answer.state).toBe('complete');
-  }, WHOLE_MS);
+  await readsBackWhole(processes, history, WHOLE_MS);
 });

@@ -4,7 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
-import { History, violations } from '../../chaos/history.ts';
+import { History } from '../../chaos/history.ts';
 import { openClient } from '../../chaos/load.ts';
 import { Processes } from '../../chaos/processes.ts';
 import { readBack } from '../../chaos/readback.ts';
@@ -12,7 +12,7 @@ import { FollowedPlacement } from '../../client/placement.ts';
 import { nodeEnv } from '../../core/env/node.ts';
 import type { AckLevel } from '../../core/protocol.ts';
 import { eventually } from '../local/cluster.ts';
-import { writeSpan } from './cluster.ts';
+import { readsBackWhole, writeSpan } from './cluster.ts';
 
 const SERIES_COUNT = 60;
 const SHARD_COUNT = 4;
@@ -70,16 +70,7 @@ function settled(): Promise<string[]> {
   }, WAIT_MS);
 }
 
-/** Waits until every acknowledged sample is in the answer, and the answer says so. */
-function everything(): Promise<void> {
-  return eventually(async () => {
-    const answer = await readBack(processes, history);
-    expect(violations(answer.verdict)).toEqual([]);
-    expect(answer.gaps).toEqual([]);
-    expect(answer.counted).toBe(history.acknowledgedCount);
-    expect(answer.state).toBe('complete');
-  }, WAIT_MS);
-}
+const everything = () => readsBackWhole(processes, history, WAIT_MS);
 
 describe('with one copy of every shard', () => {
   test('a node that is killed is stood in for, and gets everything when it returns', async () => {

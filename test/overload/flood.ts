@@ -1,6 +1,7 @@
 /** The flooder of the benches as a process of its own: this one would be too busy to be polite beside it. */
 import { spawn } from 'node:child_process';
 import { resolve } from 'node:path';
+import { endOf } from '../local/cluster.ts';
 
 const FLOODER = resolve(import.meta.dirname, '../../dist/bench/flooder.js');
 
@@ -14,19 +15,11 @@ interface Told {
 /** Floods a node until it is stopped, which resolves to what the flooder was answered, or killed. */
 export function flood(address: string, connections: number, samples: number): { stop(): Promise<Told>; kill(): void } {
   const child = spawn(process.execPath, [FLOODER, address, String(connections), String(samples)]);
-  let out = '';
-  let err = '';
-  child.stdout.on('data', (bytes: Buffer) => {
-    out += bytes.toString();
-  });
-  child.stderr.on('data', (bytes: Buffer) => {
-    err += bytes.toString();
-  });
-  const ended = new Promise<void>((wake) => child.once('close', () => wake()));
+  const ended = endOf(child);
   return {
     async stop() {
       child.stdin.end();
-      await ended;
+      const { out, err } = await ended;
       if (out === '') throw new Error(`the flooder said nothing: ${err}`);
       return JSON.parse(out) as Told;
     },

@@ -1,14 +1,24 @@
 import { describe, expect, test } from 'vitest';
 import { type Edit, plant } from '../sim/mutant.ts';
 import { SimCluster, type Tilt } from './cluster.ts';
-import type { engine } from './engine.ts';
+import { engine } from './engine.ts';
 
 const SEED_COUNT = 40;
+const BY_HAND_COUNT = 20;
 const TIMEOUT = { timeout: 600_000 };
 
 test(`${SEED_COUNT} random histories of a cluster keep every promise`, TIMEOUT, async () => {
   for (let seed = 0; seed < SEED_COUNT; seed++) await SimCluster.run(seed);
 });
+
+test(
+  `${BY_HAND_COUNT} histories in which shards are moved by hand, and moves held, keep them, too`,
+  TIMEOUT,
+  async () => {
+    const tilt = { byHand: true, operatorShare: 0.08 } as const;
+    for (let seed = 0; seed < BY_HAND_COUNT; seed++) await SimCluster.run(seed, engine, tilt);
+  },
+);
 
 /** What these seeds found, each once; what they need may have moved to other seeds since. */
 const FOUND: Record<string, number> = {

@@ -11,7 +11,6 @@
  */
 import { KEYS } from '../../core/meta/keys.ts';
 import type { Registration } from '../../core/meta/member.ts';
-import { setCordon, switchMoves } from '../../core/meta/operate.ts';
 import type { Placer } from '../../core/meta/placer.ts';
 import type { MetaStore } from '../../core/meta/store.ts';
 import type { MetaPlacementView } from '../../core/meta/view.ts';
@@ -27,6 +26,7 @@ import { Calls, type Life } from '../sim/calls.ts';
 import { Network } from '../sim/network.ts';
 import { type Machine, Sim } from '../sim/sim.ts';
 import { engine } from './engine.ts';
+import { ordersByHand, ordersOf, takeAllBack } from './operator.ts';
 import { reachCopy, reachStore } from './remote.ts';
 
 const START_MS = Date.UTC(2026, 0, 1);
@@ -55,6 +55,10 @@ export interface Tilt {
    */
   readonly wipeShare?: number;
   readonly deletionShare?: number;
+  /** How often an operator does something. */
+  readonly operatorShare?: number;
+  /** Operators move shards by hand, hold single moves, and even things out, too. */
+  readonly byHand?: true;
 }
 
 interface Acknowledged {
@@ -375,16 +379,18 @@ export class SimCluster {
     const { random } = this.sim;
     const region = random.pick(REGIONS);
     const name = random.pick(this.#hosts).name;
-    const ordered = random.pick([
-      () => setCordon(store, region, name, 'draining'),
-      () => setCordon(store, region, name, 'cordoned'),
-      () => setCordon(store, region, name, undefined),
-      () => switchMoves(store, region, random.pick(['on', 'paused', 'off'])),
-    ]);
-    ordered().then(
-      () => this.#tell(`an operator changes ${region}, perhaps ${name}`),
-      () => undefined,
-    );
+    const orders = [...ordersOf(random, store, region, name)];
+    if (this.#tilt.byHand) {
+      const from = this.#copies === 1 ? undefined : random.pick(this.#hosts).name;
+      const order = { shards: [random.int(0, this.#shardCount)], to: name, from };
+      orders.push(...ordersByHand(random, store, region, order));
+    }
+    random
+      .pick(orders)()
+      .then(
+        () => this.#tell(`an operator changes ${region}, perhaps ${name}`),
+        () => undefined,
+      );
   }
 
   // ---- the history ------------------------------------------------------------------------------
@@ -434,7 +440,7 @@ export class SimCluster {
         await this.#end(host);
       } else if (dice < 0.89 + wipeShare) await this.#wipe(host);
       else if (dice < 0.92) this.#endStore();
-      else if (dice < 0.95) this.#operate();
+      else if (dice < 0.92 + (this.#tilt.operatorShare ?? 0.03)) this.#operate();
       else await this.#check(host);
     }
     await this.#heal();
@@ -448,10 +454,8 @@ export class SimCluster {
     this.#tell('everything runs again');
     const store = this.#store!.store;
     for (const region of REGIONS) {
-      await sim.settle(switchMoves(store, region, 'on'));
-      // One that never came to registering is not known.
-      for (const { name } of this.#hosts)
-        await sim.settle(setCordon(store, region, name, undefined).catch(() => undefined));
+      const names = this.#hosts.map(({ name }) => name);
+      await sim.settle(takeAllBack(store, region, names));
     }
     // A copy whose disk was lost looks for what the others have every two seconds.
     if (this.#diskWasLost) await sim.advance(30 * SECOND);
