@@ -3,6 +3,9 @@
  * handed on as they come. A shard whose nodes cannot be reached, or break off, is reported as
  * `missing` with the reason; it never fails the others. A refusal that concerns the request itself
  * (limits, a bad matcher) fails the whole read.
+ *
+ * A copy that is not complete in the range, as after a restart, gives nothing at first: another one is asked whether it is, once
+ * and for a moment only, and the better one gives what it has.
  */
 import type { Env } from '../core/env/env.ts';
 import { SilverbackError } from '../core/errors.ts';
@@ -13,6 +16,7 @@ import type { Copy, Placement, PlacementView } from '../core/placement.ts';
 import type { Aggregation } from '../core/promql/evaluator.ts';
 import type { LabelsRequest, ReadReply, SelectRequest, WireCoverage, WireMatcher } from '../core/protocol.ts';
 import type { Spoken } from '../core/versions.ts';
+import { Ballot } from './ballot.ts';
 import { preferred } from './placement.ts';
 import { type Asked, type Question, Reads, type ReplyReceiver } from './reads.ts';
 
@@ -58,6 +62,11 @@ export interface ReadContext {
   readonly timeoutMs?: number;
   /** Only copies in this region are asked. */
   readonly region?: string;
+  /**
+   * Pages of a node are handed on once it is done, however many there are, so that what it has given is asked of the next copy
+   * when it breaks off.
+   */
+  readonly holdsBack?: true;
 }
 
 /**
@@ -80,11 +89,15 @@ export interface ReaderOptions {
 }
 
 const DEFAULT_TIMEOUT_MS = 120_000;
+/** How long copies are asked whether they are complete. */
+const WEIGHING_MS = 2_000;
+/** One that said nothing at all is not asked again for so long. */
+const MUTE_MS = 5_000;
 
 /** The door. Every method rejects with a SilverbackError. */
 export class Reader {
   readonly #options: ReaderOptions;
-  readonly #nodes = new Map<string, { readonly channel: Channel; readonly reads: Reads }>();
+  readonly #nodes = new Map<string, { readonly channel: Channel; readonly reads: Reads; muteUntilMs: number }>();
   /** The first groups of the placement seen last: most reads need no others. */
   #grouped: { readonly placement: Placement; readonly groups: readonly Group[] } | undefined;
 
@@ -195,7 +208,7 @@ export class Reader {
       if (reply.page.length > 0 && !pages.some((page) => Buffer.compare(page, reply.page) === 0))
         pages.push(reply.page);
     };
-    const coverage = await this.#fanOut(range, context, question, take);
+    const coverage = await this.#fanOut(range, context, question, take, 'whole');
     const lists = pages.map(readValues);
     const [only] = lists;
     if (only !== undefined && lists.length === 1 && values.size === 0) return { values: only, coverage };
@@ -212,7 +225,7 @@ export class Reader {
     context: ReadContext,
     question: (shards: readonly number[]) => Question,
     receive: ReplyReceiver,
-    handOn: 'at once' | 'whole' = 'at once',
+    handOn: 'at once' | 'whole' = context.holdsBack ? 'whole' : 'at once',
   ): Promise<Coverage[]> {
     const { env } = this.#options;
     const { signal, timeoutMs = DEFAULT_TIMEOUT_MS, region } = context;
@@ -229,14 +242,18 @@ export class Reader {
       let groups =
         region === undefined
           ? this.#firstGroups(placement)
-          : this.#groups(placement, [...placement.copies.keys()], new Map(), region);
+          : this.#groups(placement, [...placement.copies.keys()], undefined, region);
       for (;;) {
         const answered = await Promise.all(groups.map((group) => run.ask(group, (address) => this.#reads(address))));
         const open = answered.flat();
         if (open.length === 0) return run.ledger;
-        placement = await this.#options.placement.refresh().catch(() => placement);
+        // A copy that is not complete is where it should be.
+        if (open.some((shard) => run.tried.has(shard))) {
+          placement = await this.#options.placement.refresh().catch(() => placement);
+        }
+        await this.#weigh(placement, run, region);
         if (signal.aborted) throw cancelled();
-        groups = this.#groups(placement, open, run.tried, region);
+        groups = this.#groups(placement, open, run, region);
       }
     } finally {
       timer.cancel();
@@ -247,35 +264,63 @@ export class Reader {
   /** The best copies of all shards. */
   #firstGroups(placement: Placement): readonly Group[] {
     if (this.#grouped?.placement !== placement) {
-      const groups = this.#groups(placement, [...placement.copies.keys()], new Map());
+      const groups = this.#groups(placement, [...placement.copies.keys()]);
       this.#grouped = { placement, groups };
     }
     return this.#grouped.groups;
   }
 
   /** By the next copy to ask. With `region`, of that region's only. */
-  #groups(
-    placement: Placement,
-    shards: readonly number[],
-    tried: ReadonlyMap<number, ReadonlySet<string>>,
-    region?: string,
-  ): Group[] {
-    const groups = new Map<string | undefined, Group & { readonly shards: number[] }>();
+  #groups(placement: Placement, shards: readonly number[], run?: Run, region?: string): Group[] {
+    const groups = new Map<string, Group & { readonly shards: number[]; wholeOnly: boolean }>();
     for (const shard of shards) {
-      const places = placement.copies[shard] ?? [];
-      const copies = [
-        ...preferred(places, this.#options.region, ['active', 'leaving']),
-        // Better than none, wherever it is; it says itself what it lacks.
-        ...preferred(places, this.#options.region, ['joining']),
-      ];
-      const copy = copies.find(
-        (one) => !tried.get(shard)?.has(one.address) && (region === undefined || one.region === region),
-      );
-      const group = groups.get(copy?.address);
-      if (group === undefined) groups.set(copy?.address, { copy, shards: [shard] });
-      else group.shards.push(shard);
+      const copies = this.#copies(placement, shard, run, region);
+      const ballot = run?.ballots.get(shard);
+      const copy = copies.find(({ address }) => address === ballot?.best) ?? copies[0];
+      const isFirst = ballot === undefined;
+      const wholeOnly = isFirst && copies.length > 1;
+      const key = `${copy?.address} ${isFirst}`;
+      const group = groups.get(key);
+      if (group === undefined) groups.set(key, { copy, shards: [shard], wholeOnly });
+      else {
+        group.shards.push(shard);
+        group.wholeOnly ||= wholeOnly;
+      }
     }
     return [...groups.values()];
+  }
+
+  /** Those that are left to ask, the best first. */
+  #copies(placement: Placement, shard: number, run: Run | undefined, region: string | undefined): Copy[] {
+    const places = placement.copies[shard] ?? [];
+    const copies = [
+      ...preferred(places, this.#options.region, ['active', 'leaving']),
+      // Better than none, wherever it is; it says itself what it lacks.
+      ...preferred(places, this.#options.region, ['joining']),
+    ];
+    const tried = run?.tried.get(shard);
+    return copies.filter((one) => !tried?.has(one.address) && (region === undefined || one.region === region));
+  }
+
+  /** Asks the other copies of shards that were not complete whether they are, all at once and for a moment only. Never rejects. */
+  async #weigh(placement: Placement, run: Run, region: string | undefined): Promise<void> {
+    const { env } = this.#options;
+    const shardsOf = new Map<string, number[]>();
+    for (const [shard, ballot] of run.ballots) {
+      if (ballot.isClosed) continue;
+      ballot.isClosed = true;
+      for (const { address } of this.#copies(placement, shard, run, region)) {
+        const isMute = (this.#nodes.get(address)?.muteUntilMs ?? 0) > env.clock.monotonicMs();
+        if (!isMute && address !== ballot.best) shardsOf.set(address, [...(shardsOf.get(address) ?? []), shard]);
+      }
+    }
+    const asked = [...shardsOf].map(async ([address, shards]) => {
+      const reads = this.#reads(address);
+      if (!(await run.weigh(address, shards, reads, env.timers))) return;
+      const node = this.#nodes.get(address);
+      if (node !== undefined) node.muteUntilMs = env.clock.monotonicMs() + MUTE_MS;
+    });
+    await Promise.all(asked);
   }
 
   #reads(address: string): Reads {
@@ -285,7 +330,7 @@ export class Reader {
       const channel = new Channel(address, { clock: env.clock, caller, ...(credentials && { credentials }) });
       const clusterId = () => placement.current()?.clusterId ?? '';
       const reads = new Reads({ channel, caller, clusterId, ...(spoken && { spoken }) });
-      node = { channel, reads };
+      node = { channel, reads, muteUntilMs: 0 };
       this.#nodes.set(address, node);
     }
     return node.reads;
@@ -296,6 +341,8 @@ export class Reader {
 interface Group {
   readonly copy: Copy | undefined;
   readonly shards: readonly number[];
+  /** Of shards that are not complete there, nothing is wanted: there are other copies. */
+  readonly wholeOnly: boolean;
 }
 
 /** One read of the cluster: what is under way, and what came of it so far. */
@@ -303,6 +350,8 @@ class Run {
   readonly ledger: Coverage[] = [];
   /** Where shards were asked that are not answered yet. */
   readonly tried = new Map<number, Set<string>>();
+  /** Of shards that were not complete in the copy that was asked. */
+  readonly ballots = new Map<number, Ballot>();
   readonly #range: ReadRange;
   readonly #question: (shards: readonly number[]) => Question;
   readonly #receive: ReplyReceiver;
@@ -343,7 +392,7 @@ class Run {
    * Asks one node and enters its answer into the ledger. Resolves with the shards that another copy may still give.
    * Rejects with what concerns the whole read.
    */
-  async ask({ copy, shards }: Group, readsOf: (address: string) => Reads): Promise<readonly number[]> {
+  async ask({ copy, shards, wholeOnly }: Group, readsOf: (address: string) => Reads): Promise<readonly number[]> {
     if (copy === undefined) {
       const where = this.#region === undefined ? 'node' : `node of region ${this.#region}`;
       for (const shard of shards) this.#missing(shard, this.#reasons.get(shard) ?? `no ${where} holds shard ${shard}`);
@@ -362,7 +411,8 @@ class Run {
     };
     try {
       if (this.#expired !== undefined) throw this.#expired;
-      asked = readsOf(address).ask(this.#question(shards), this.#timers === undefined ? give : hold);
+      const question = { ...this.#question(shards), wholeOnly };
+      asked = readsOf(address).ask(question, this.#timers === undefined ? give : hold);
       this.#open.add(asked);
       const coverage = await asked.answer;
       for (const [i, reply] of held.entries()) {
@@ -371,7 +421,7 @@ class Run {
         if (this.#stopped !== undefined) throw this.#stopped;
         await give(reply);
       }
-      return this.#settle(coverage, shards, copy);
+      return this.#settle(coverage, shards, copy, wholeOnly);
     } catch (error) {
       if (this.#stopped !== undefined) throw this.#stopped;
       const isOfNode = error instanceof SilverbackError && !OF_REQUEST.has(error.code);
@@ -385,7 +435,32 @@ class Run {
     }
   }
 
-  #settle(coverage: readonly WireCoverage[], shards: readonly number[], copy: Copy): readonly number[] {
+  /** Asks a copy whether it is complete in these shards. Resolves with whether it was silent. Never rejects. */
+  async weigh(address: string, shards: readonly number[], reads: Reads, timers: Env['timers']): Promise<boolean> {
+    const { fromMs, toMs } = this.#range;
+    // The least that there is to read.
+    const asked = reads.ask({ windowVersions: { shards, fromMs, toMs }, wholeOnly: true }, () => undefined);
+    this.#open.add(asked);
+    const late = new SilverbackError('TIMEOUT', `no answer within ${WEIGHING_MS} ms`);
+    const timer = timers.after(WEIGHING_MS, () => asked.cancel(late));
+    try {
+      const coverage = await asked.answer;
+      for (const shard of shards) this.ballots.get(shard)?.enter(address, entriesOf(coverage, shard));
+      return false;
+    } catch (error) {
+      return error === late;
+    } finally {
+      timer.cancel();
+      this.#open.delete(asked);
+    }
+  }
+
+  #settle(
+    coverage: readonly WireCoverage[],
+    shards: readonly number[],
+    copy: Copy,
+    wholeOnly: boolean,
+  ): readonly number[] {
     const name = `${copy.region}/${copy.node}`;
     const [only] = coverage;
     if (coverage.length === 1 && only?.state === 'COMPLETE' && only.shards.length === shards.length) {
@@ -395,11 +470,15 @@ class Run {
     const { fromMs, toMs } = this.#range;
     const open: number[] = [];
     for (const shard of shards) {
-      const entries = coverage.filter((entry) => entry.shards.includes(shard));
-      const isEmpty = entries.every(
-        (entry) => entry.state === 'MISSING' && !entry.given && entry.fromMs <= fromMs && entry.toMs >= toMs,
-      );
-      if (isEmpty) {
+      const entries = entriesOf(coverage, shard);
+      const hasGiven = entries.some(({ given }) => given);
+      const isEmpty =
+        !hasGiven &&
+        entries.every((entry) => entry.state === 'MISSING' && entry.fromMs <= fromMs && entry.toMs >= toMs);
+      if (wholeOnly && !hasGiven && entries.some(({ state }) => state !== 'COMPLETE')) {
+        this.ballots.set(shard, new Ballot(copy.address, entries));
+        open.push(shard);
+      } else if (isEmpty) {
         this.#note(shard, copy.address, entries[0]?.reason ?? `the node said nothing about shard ${shard}`);
         open.push(shard);
       } else for (const entry of entries) this.#enter(entry, [shard], name);
@@ -431,6 +510,10 @@ class Run {
   #enter({ fromMs, toMs, state, reason }: WireCoverage, shards: readonly number[], copy: string): void {
     for (const shard of shards) this.ledger.push({ shard, fromMs, toMs, state: STATES[state], reason, copy });
   }
+}
+
+function entriesOf(coverage: readonly WireCoverage[], shard: number): readonly WireCoverage[] {
+  return coverage.filter(({ shards }) => shards.includes(shard));
 }
 
 /** Refusals that any node would give. */

@@ -10,7 +10,7 @@ import { helloOf, SPOKEN, type Spoken } from '../core/versions.ts';
 /** Replies with content that a node may send ahead of the receiver. */
 const CREDIT = 4;
 
-/** What is asked: one of them. */
+/** What is asked: one of them, and perhaps `wholeOnly`. */
 export type Question = Partial<
   Pick<
     ReadRequest,
@@ -23,6 +23,7 @@ export type Question = Partial<
     | 'aggregate'
     | 'exemplars'
     | 'metadata'
+    | 'wholeOnly'
   >
 >;
 

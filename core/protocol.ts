@@ -137,6 +137,7 @@ export interface ReadRequest {
   readonly aggregate: AggregateRequest | null;
   readonly exemplars: LabelsRequest | null;
   readonly metadata: LabelsRequest | null;
+  readonly wholeOnly?: boolean;
 }
 
 export interface ReadReply {
@@ -164,6 +165,7 @@ export interface ReplicateRequest {
   readonly frontiers: readonly WireFrontier[];
   readonly stampMs: number;
   readonly catchingUp: boolean;
+  readonly asked: readonly number[];
 }
 
 export interface WireFrontier {
@@ -183,6 +185,14 @@ export interface ReplicateReply {
   readonly durableSequence: number;
   readonly stampMs: number;
   readonly speaks: readonly WireVersions[];
+  readonly tellsLogs: boolean;
+  readonly logs: readonly ReceivingLog[];
+}
+
+export interface ReceivingLog {
+  readonly shard: number;
+  readonly incarnations: readonly number[];
+  readonly problem: string;
 }
 
 export interface DigestRequest {

@@ -31,6 +31,8 @@ export interface ShardWatcher {
   committed(durationMs: number): void;
   /** Parts of a range in which the shard may lack samples of other copies. */
   unconfirmed(id: number, range: TimeRange, except?: string): ShardCoverage[];
+  /** Resolves when the first words of other copies came, or after a moment; undefined: none is on its way. */
+  heard(id: number): Promise<void> | undefined;
 }
 
 export interface NodeOptions {
@@ -239,6 +241,11 @@ export class Node implements Greeted {
     const toMs = Math.min(range.toMs, slot.tenure?.sinceMs ?? 0);
     if (reason === undefined || toMs < range.fromMs) return found;
     return [{ fromMs: range.fromMs, toMs, state: 'missing', reason }, ...found];
+  }
+
+  /** While other copies will soon be heard of for the first time: resolves when they were, or after a moment. Undefined at other times. */
+  heard(id: number): Promise<void> | undefined {
+    return this.#options.watcher?.heard(id);
   }
 
   /** Why the past is missing in a copy; undefined where it is not. */

@@ -52,7 +52,7 @@ export class ReadBound {
 }
 
 export interface ReadContext {
-  readonly node: Greeted & Pick<Node, 'find' | 'gaps' | 'assigned'>;
+  readonly node: Greeted & Pick<Node, 'find' | 'gaps' | 'assigned' | 'heard'>;
   readonly bound: ReadBound;
   readonly values: ValuePages;
 }
@@ -151,13 +151,16 @@ const BLANK: ReadReply = {
 
 /** An open read: its credit, and whether it is still wanted. */
 class Read implements Interrupt {
+  /** Of a shard that is not complete here nothing is wanted: its reader has other copies to ask. */
+  readonly wholeOnly: boolean;
   readonly #id: number;
   readonly #send: (reply: ReadReply) => void;
   #credit: number;
   #wake: (() => void) | undefined;
   #isCancelled = false;
 
-  constructor({ id, credit }: ReadRequest, send: (reply: ReadReply) => void) {
+  constructor({ id, credit, wholeOnly }: ReadRequest, send: (reply: ReadReply) => void) {
+    this.wholeOnly = wholeOnly === true;
     this.#id = id;
     this.#credit = credit;
     this.#send = send;
@@ -279,6 +282,7 @@ async function sendPages(
   const coverage = await eachShard(
     node,
     request,
+    read,
     (shard) => {
       outbox.begin();
       const pages = pagesOf(shard);
@@ -368,7 +372,7 @@ async function sendValues(
   addTo: (found: Set<string>, shard: Shard, id: number) => Promise<void>,
 ): Promise<Last> {
   const found = new Set<string>();
-  const coverage = await eachShard(node, request, (shard, id) => addTo(found, shard, id), NEVER_TWICE);
+  const coverage = await eachShard(node, request, read, (shard, id) => addTo(found, shard, id), NEVER_TWICE);
   const values = sortUtf8([...found]);
   let first = 0;
   let bytes = 0;
@@ -398,6 +402,7 @@ async function sendValuePages(
   const coverage = await eachShard(
     node,
     request,
+    read,
     (shard) => {
       const list = selectors.length === 0 ? shard.allValues(name, request, read) : undefined;
       if (list === undefined) return shard.labelValues(name, request, selectors, found, read);
@@ -443,7 +448,7 @@ async function sendGroups(node: ReadContext['node'], request: AggregateRequest, 
           throw error;
         }
       };
-      coverage = await eachShard(node, select, readOne, () => looked.series > series);
+      coverage = await eachShard(node, select, read, readOne, () => looked.series > series);
     } while (isSpoilt);
   } catch (error) {
     if (!(error instanceof TooFine)) throw error;
@@ -483,6 +488,7 @@ const NEVER_TWICE = (): boolean => false;
 async function eachShard(
   node: ReadContext['node'],
   request: ShardsRequest,
+  { wholeOnly }: Pick<Read, 'wholeOnly'>,
   read: (shard: Shard, id: number) => Promise<void> | undefined,
   hasGiven: () => boolean,
 ): Promise<WireCoverage[]> {
@@ -494,7 +500,17 @@ async function eachShard(
     try {
       const shard = node.find(id);
       // Before and after: what comes while it is read may be missed, and what is found damaged is known afterwards.
-      const before = node.gaps(id, request);
+      let before = node.gaps(id, request);
+      if (before.length > 0 && wholeOnly) {
+        ledger.push(...coverageOf(id, request, before));
+        continue;
+      }
+      // Nobody knows better: worth a wait where another copy will be heard of soon.
+      const heard = before.length > 0 ? node.heard(id) : undefined;
+      if (heard !== undefined) {
+        await heard;
+        before = node.gaps(id, request);
+      }
       isBegun = true;
       const pending = read(shard, id);
       if (pending !== undefined) await pending;

@@ -61,6 +61,7 @@ export class WarmUp {
       gaps: (id: number, range: { fromMs: number; toMs: number }) => [
         ...(shards[Math.min(id, 2)] as Shard).gaps(range),
       ],
+      heard: () => undefined,
       assigned: () => Array.from({ length: SHARD_COUNT }, (_, i) => i),
     };
     const bound = new ReadBound(4);

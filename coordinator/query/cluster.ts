@@ -68,7 +68,7 @@ export class Cluster implements Queryable, AnnexQueryable {
       (bytes) => {
         pages.push(new Page(bytes));
       },
-      this.#context(context),
+      { ...this.#context(context), holdsBack: true },
     );
     const set = new PagedSeries(pages, codec, fromMs, toMs, coverage.map(withoutEmptyReason));
     if (maxSeries !== undefined && set.count > maxSeries) {

@@ -300,8 +300,9 @@ export class Repair {
     }
     const isComplete = [...taken.values()].some(({ missing }) => missing.length === 0);
     if (isComplete || errors.length === 0) {
-      // What the others turned out to have is here; what all of them lack, nobody has.
-      await shard.closeGaps(ALWAYS, isComplete ? [] : this.#lackedByAll(copies, taken));
+      // What the others turned out to have is here; what all of them lack, nobody has. One that began empty, too, knows no better.
+      const knowing = copies.filter((copy) => !isEmptied(taken.get(nameOf(copy))));
+      await shard.closeGaps(ALWAYS, isComplete ? [] : this.#lackedByAll(knowing, taken));
       if (!isComplete) this.#vouch(id, wholeOnes(copies, taken));
       state.refilled = shard;
       state.lossBackoff.reset();
@@ -480,6 +481,10 @@ export class Repair {
 
 function wholeOnes(copies: readonly Copy[], taken: ReadonlyMap<string, Taken>): Taken[] {
   return copies.filter(({ state }) => state !== 'joining').flatMap((copy) => taken.get(nameOf(copy)) ?? []);
+}
+
+function isEmptied(taken: Taken | undefined): boolean {
+  return taken?.missing.some(({ reason }) => reason.includes(BEGAN_EMPTY)) === true;
 }
 
 /** Failures of this copy: asking another one does not help. */

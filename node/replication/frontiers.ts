@@ -8,6 +8,8 @@ import type { ShardCoverage, TimeRange } from '../shard/gaps.ts';
 
 /** How long before their acknowledgement samples are taken: those are unconfirmed, too. */
 const LATE_MS = 60_000;
+/** A copy that is expected for longer than this without a word is not there. */
+const FIRST_WORD_MS = 10_000;
 
 interface Frontier {
   readonly monotonicMs: number;
@@ -27,6 +29,8 @@ export class Frontiers {
   readonly #origins = new Map<number, Map<string, Frontier | undefined>>();
   /** Of those, by shard, the ones that have taken no writes so far: what they say is noted, and nobody waits for it. */
   readonly #arriving = new Map<number, ReadonlySet<string>>();
+  /** By shard, monotonic: when an origin was expected that had not been before. */
+  readonly #expectedMs = new Map<number, number>();
 
   /** An origin whose frontier is older than `boundMs` leaves newer samples unconfirmed. */
   constructor(clock: Clock, boundMs: number) {
@@ -41,6 +45,7 @@ export class Frontiers {
   expect(shard: number, origins: readonly string[], arriving: readonly string[] = []): void {
     const known = this.#origins.get(shard);
     const before = this.#arriving.get(shard);
+    if (!origins.every((origin) => known?.has(origin))) this.#expectedMs.set(shard, this.#clock.monotonicMs());
     this.#origins.set(shard, new Map([...origins, ...arriving].map((origin) => [origin, known?.get(origin)])));
     this.#arriving.set(shard, new Set(arriving.filter((origin) => !known?.has(origin) || before?.has(origin))));
   }
@@ -55,6 +60,14 @@ export class Frontiers {
   /** The shard is closed. What was there before may be gone when it opens again: the words about it count no more. */
   forget(shard: number): void {
     this.#origins.delete(shard);
+    this.#expectedMs.delete(shard);
+  }
+
+  /** An origin that is waited for was not heard of so far, and is expected since a moment ago only: its first word is on its way. */
+  isListening(shard: number): boolean {
+    const expectedMs = this.#expectedMs.get(shard);
+    if (expectedMs === undefined || this.#clock.monotonicMs() - expectedMs >= FIRST_WORD_MS) return false;
+    return this.ages(shard).some(({ ageMs }) => ageMs === undefined);
   }
 
   /**

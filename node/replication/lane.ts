@@ -37,6 +37,8 @@ export class Lane {
   readonly progress: Progress;
   /** At the log's end, as far as it was written when the lane looked last. */
   isIdle = false;
+  /** The destination said on the stream which log it has: what the cursor says of it holds. */
+  isMet = false;
   /** Monotonic; nothing is sent before. */
   blockedUntilMs = 0;
   /** Why the destination refused last; empty once it takes records again. */
@@ -142,9 +144,10 @@ export class Lane {
     return [];
   }
 
-  /** The destination lost track: everything that is not durable there is sent again. */
+  /** The destination lost track: everything that is not durable there is sent again, once it said which log it has. */
   restart(): void {
     this.#generation++;
+    this.isMet = false;
     const reader = this.#reader;
     this.#reader = undefined;
     this.#openSegment = -1;

@@ -8,6 +8,7 @@ import { type Channel, type ClientDuplexStream, fromStatus } from '../../core/gr
 import { Backoff } from '../../core/meta/backoff.ts';
 import {
   type Method,
+  type ReceivingLog,
   type ReplicateReply,
   type ReplicateRequest,
   shardsService,
@@ -44,6 +45,11 @@ const REFUSED_MS = { first: 100, most: 5_000 };
 const FRONTIER_MS = 1_000;
 /** So long after a shard was added, or the stream opened, the first word of its frontier goes out. */
 const FIRST_FRONTIER_MS = 50;
+/** For so long after that, it is asked so often whether the shard is open there. */
+const EAGER_MS = 10_000;
+const ASK_MS = 250;
+/** Shards asked for in one word. */
+const MAX_ASKED = 1_024;
 /** Every word of the ticker is answered. With no answer for this long, the node hangs or the connection is dead: it is opened anew. */
 const SILENCE_MS = 30_000;
 const NO_BYTES = new Uint8Array(0);
@@ -64,6 +70,7 @@ const BLANK: ReplicateRequest = {
   frontiers: [],
   stampMs: 0,
   catchingUp: false,
+  asked: [],
 };
 
 // Encoded here, not by the call when its queue gets to it: records are views of a reader's buffer.
@@ -93,6 +100,10 @@ export class Link {
   #soon: Timer | undefined;
   /** The version of the records on this stream; nothing is sent before it is known. */
   #agreed: Agreed | undefined;
+  /** The destination says which logs it has. */
+  #tellsLogs = false;
+  /** Monotonic. */
+  #eagerUntilMs = 0;
   #saidProblem = '';
   #closed = false;
 
@@ -123,6 +134,12 @@ export class Link {
     return this.#lanes.get(id)?.lane;
   }
 
+  /** On this stream it is known that the destination's log of the shard is the one that the cursor is about. */
+  isMet(id: number): boolean {
+    const lane = this.#lanes.get(id)?.lane;
+    return lane !== undefined && this.#isMet(lane);
+  }
+
   /** The destination has heard of the shard's frontier, on this stream. */
   hasTold(id: number): boolean {
     const word = this.#told.get(id);
@@ -142,6 +159,9 @@ export class Link {
       this.#pump();
     });
     this.#lanes.set(id, { lane, shard, unwatch });
+    const nowMs = this.#options.env.clock.monotonicMs();
+    lane.progress.tick(nowMs, shard.cursors.log.tail().sequence);
+    this.#eagerUntilMs = nowMs + EAGER_MS;
     if (this.#call === undefined && this.#retry === undefined) this.#open();
     this.#pump();
     this.#tellSoon();
@@ -177,10 +197,12 @@ export class Link {
     const call = channel.duplex(encodedReplicate);
     this.#call = call;
     this.#answeredMs = this.#options.env.clock.monotonicMs();
+    this.#eagerUntilMs = this.#answeredMs + EAGER_MS;
     this.#stamp = undefined;
     this.#words = { sent: 1, answered: 0 };
     this.#told.clear();
     this.#agreed = undefined;
+    this.#tellsLogs = false;
     call.on('data', (reply) => {
       if (this.#call === call) this.#take(reply);
     });
@@ -188,7 +210,7 @@ export class Link {
     call.on('status', () => this.#broke(call, 'the node ended the stream'));
     for (const { lane } of this.#lanes.values()) lane.restart();
     const caller = `${self.region}/${self.node}`;
-    this.#write({ hello: helloOf(spoken, clusterId, caller), ...self });
+    this.#write({ hello: helloOf(spoken, clusterId, caller), ...self, asked: this.#unmet() });
     this.#pump();
   }
 
@@ -220,6 +242,7 @@ export class Link {
     this.#backoff.reset();
     if (this.#saidProblem !== '') log.info({ ...destination }, 'replication goes on');
     this.#saidProblem = '';
+    for (const told of reply.logs) this.#meet(told);
     const lane = this.#lanes.get(reply.shard)?.lane;
     if (lane === undefined || reply.attempt !== lane.progress.attempt) return;
     lane.progress.take(reply.attempt, reply.writtenSequence, reply.durableSequence);
@@ -228,29 +251,66 @@ export class Link {
       lane.problem = '';
       lane.refusalCount = 0;
     } else {
-      if (reply.message !== lane.problem) {
-        log.info({ ...destination, shard: reply.shard, code: reply.code }, `not replicated for now: ${reply.message}`);
-      }
-      lane.problem = reply.message;
+      this.#say(lane, { problem: reply.message, code: reply.code });
       const waitMs = Math.min(REFUSED_MS.most, REFUSED_MS.first * 2 ** Math.min(10, lane.refusalCount++));
       lane.blockedUntilMs = this.#answeredMs + waitMs * (0.5 + env.random.next() / 2);
       lane.restart();
+      this.#tellSoon();
       env.timers.after(waitMs, () => this.#pump());
     }
     this.#pump();
   }
 
   /** At the first reply. False: there is nothing to agree on, and the stream is over. */
-  #agree({ speaks }: ReplicateReply): boolean {
+  #agree({ speaks, tellsLogs }: ReplicateReply): boolean {
     const { destination, self, spoken = SPOKEN } = this.#options;
     const who = { us: `${self.region}/${self.node}`, them: `${destination.region}/${destination.node}` };
     try {
       this.#agreed = agree(spoken, speaks, ['protocol', 'log'], who);
+      this.#tellsLogs = tellsLogs;
       return true;
     } catch (error) {
       if (this.#call !== undefined) this.#broke(this.#call, (error as Error).message);
       return false;
     }
+  }
+
+  #meet({ shard, incarnations, problem }: ReceivingLog): void {
+    const lane = this.#lanes.get(shard)?.lane;
+    if (lane === undefined) return;
+    if (incarnations.length === 0) {
+      this.#say(lane, { problem });
+      return;
+    }
+    if (!lane.cursor.meet(incarnations)) {
+      this.#told.delete(shard);
+      lane.restart();
+    }
+    if (lane.isMet) return;
+    lane.isMet = true;
+    this.#tellSoon();
+    this.#pump();
+  }
+
+  /** Why the destination does not take the shard's records. */
+  #say(lane: Lane, { problem, ...facts }: { readonly problem: string; readonly code?: string }): void {
+    const { destination, log } = this.#options;
+    if (problem !== lane.problem) {
+      log.info({ ...destination, shard: lane.shard, ...facts }, `not replicated for now: ${problem}`);
+    }
+    lane.problem = problem;
+  }
+
+  /** Of one that does not say which logs it has, the cursors are believed. */
+  #isMet(lane: Lane): boolean {
+    return this.#agreed !== undefined && (lane.isMet || !this.#tellsLogs);
+  }
+
+  /** Shards to ask for. */
+  #unmet(): number[] {
+    const unmet: number[] = [];
+    for (const [id, { lane }] of this.#lanes) if (!lane.isMet && unmet.length < MAX_ASKED) unmet.push(id);
+    return unmet;
   }
 
   // ---- sending ----------------------------------------------------------------------------------
@@ -310,7 +370,8 @@ export class Link {
   }
 
   #isDue(lane: Lane): boolean {
-    if (lane.isIdle || this.#options.env.clock.monotonicMs() < lane.blockedUntilMs) return false;
+    if (lane.isIdle || !this.#isMet(lane)) return false;
+    if (this.#options.env.clock.monotonicMs() < lane.blockedUntilMs) return false;
     return !lane.isPatient || this.#inFlightBytes(true) < MAX_PATIENT_BYTES;
   }
 
@@ -325,10 +386,10 @@ export class Link {
     return bytes;
   }
 
-  #tellSoon(): void {
-    this.#soon ??= this.#options.env.timers.after(FIRST_FRONTIER_MS, () => {
+  #tellSoon(delayMs = FIRST_FRONTIER_MS): void {
+    this.#soon ??= this.#options.env.timers.after(delayMs, () => {
       this.#soon = undefined;
-      this.#tick();
+      this.#tell();
     });
   }
 
@@ -347,11 +408,20 @@ export class Link {
       this.#broke(this.#call, `no answer for ${SILENCE_MS / 1_000} s`);
       return;
     }
+    this.#tell();
+    this.#pump();
+  }
+
+  /** Says what frontiers there are, and asks which logs the destination has of shards where it did not say so. */
+  #tell(): void {
+    if (this.#call === undefined) return;
+    const { clock } = this.#options.env;
+    const nowMs = clock.monotonicMs();
     const frontiers: WireFrontier[] = [];
     const wallNowMs = clock.nowMs();
     for (const { lane } of this.#lanes.values()) {
       const { frontierMs } = lane.progress;
-      if (frontierMs === undefined || this.#stamp === undefined) continue;
+      if (frontierMs === undefined || this.#stamp === undefined || !this.#isMet(lane)) continue;
       frontiers.push({
         shard: lane.shard,
         afterMs: Math.floor(frontierMs - this.#stamp.atMs),
@@ -359,9 +429,10 @@ export class Link {
         wallMs: Math.floor(wallNowMs - (nowMs - frontierMs)),
       });
     }
-    this.#write({ frontiers, stampMs: this.#stamp?.theirMs ?? 0 });
+    const asked = this.#tellsLogs ? this.#unmet() : [];
+    this.#write({ frontiers, stampMs: this.#stamp?.theirMs ?? 0, asked });
     this.#words.sent++;
     for (const { shard } of frontiers) if (!this.#told.has(shard)) this.#told.set(shard, this.#words.sent);
-    this.#pump();
+    if (asked.length > 0 && nowMs < this.#eagerUntilMs) this.#tellSoon(ASK_MS);
   }
 }

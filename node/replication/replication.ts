@@ -69,6 +69,9 @@ export interface Peer {
 
 const CATCH_UP_BYTES_PER_SECOND = 64 * 1024 * 1024;
 const BEHIND_BYTES = 1024 * 1024;
+/** For so long a read waits for first words of other copies, and looks so often whether they came. */
+const LISTEN_MS = 2_000;
+const LISTEN_POLL_MS = 20;
 
 export class Replication {
   readonly origins: Origins;
@@ -120,6 +123,11 @@ export class Replication {
     return this.frontiers.unconfirmed(shard, range, except);
   }
 
+  /** While first words of other copies are on their way: resolves when they came, or after a moment. Undefined at other times. */
+  heard(shard: number): Promise<void> | undefined {
+    return this.frontiers.isListening(shard) ? this.#listen(shard) : undefined;
+  }
+
   /**
    * Everything in the shard's log before `sequence` that entered the cluster here is for good in each other copy. False
    * without another copy.
@@ -129,8 +137,11 @@ export class Replication {
     return (
       copies.length > 0 &&
       copies.every((copy) => {
-        const lane = this.#links.get(nameOf(copy))?.link.lane(id);
-        return lane !== undefined && lane.progress.durable.sequence >= sequence && lane.cursor.lostRecordCount === 0;
+        const link = this.#links.get(nameOf(copy))?.link;
+        const lane = link?.lane(id);
+        // As long as it is away, nobody knows whether it has kept its disk.
+        if (link === undefined || lane === undefined || !link.isMet(id)) return false;
+        return lane.progress.durable.sequence >= sequence && lane.cursor.lostRecordCount === 0;
       })
     );
   }
@@ -241,6 +252,14 @@ export class Replication {
       if (needed.has(name)) continue;
       link.close();
       this.#links.delete(name);
+    }
+  }
+
+  async #listen(shard: number): Promise<void> {
+    const { clock, timers } = this.#options.env;
+    const untilMs = clock.monotonicMs() + LISTEN_MS;
+    while (!this.#closed && this.frontiers.isListening(shard) && clock.monotonicMs() < untilMs) {
+      await new Promise<void>((wake) => void timers.after(LISTEN_POLL_MS, wake));
     }
   }
 

@@ -4,9 +4,9 @@
  */
 
 import type { Env, Timer } from '../../core/env/env.ts';
-import { SilverbackError, wireCode } from '../../core/errors.ts';
+import { messageOf, SilverbackError, wireCode } from '../../core/errors.ts';
 import type { Duplex } from '../../core/grpc.ts';
-import type { ReplicateReply, ReplicateRequest } from '../../core/protocol.ts';
+import type { ReceivingLog, ReplicateReply, ReplicateRequest } from '../../core/protocol.ts';
 import { toWire, type WireVersions } from '../../core/versions.ts';
 import { type Greeted, greet } from '../hello.ts';
 import type { Node } from '../node.ts';
@@ -60,6 +60,10 @@ class Sink {
   /** Told once, in the first reply. */
   #speaks: readonly WireVersions[] = [];
   #source: { readonly name: string; readonly origin: Promise<number> } | undefined;
+  /** The sender asks which logs there are: of others nothing is taken from it, nor believed. */
+  #isAsking = false;
+  /** Those that it was told of. */
+  readonly #told = new Map<number, Shard>();
 
   constructor(call: Duplex<ReplicateRequest, ReplicateReply>, context: SinkContext) {
     this.#call = call;
@@ -81,17 +85,43 @@ class Sink {
       this.#speaks = toWire(this.#context.node.spoken);
     }
     const { frontiers } = this.#context;
+    const asked = [...request.asked];
+    this.#isAsking ||= asked.length > 0;
     for (const { shard, afterMs, lostRecords, wallMs } of request.frontiers) {
-      frontiers.take(shard, this.#source.name, request.stampMs + afterMs, lostRecords, wallMs);
+      if (!this.#isTold(shard)) asked.push(shard);
+      else frontiers.take(shard, this.#source.name, request.stampMs + afterMs, lostRecords, wallMs);
     }
     if (request.records.length === 0) {
       // To the hello, for the first stamp; to frontiers, for the next.
-      this.#send({ shard: 0, attempt: 0, code: 'OK' });
+      this.#send({ shard: 0, attempt: 0, code: 'OK', logs: this.#logs(asked) });
       return;
     }
     const inlet = this.#inlet(request.shard);
     const { origin } = this.#source;
     inlet.turn = inlet.turn.then(() => this.#store(inlet, request, origin));
+  }
+
+  #logs(asked: readonly number[]): ReceivingLog[] {
+    return asked.map((id) => {
+      try {
+        const shard = this.#context.node.find(id);
+        this.#told.set(id, shard);
+        return { shard: id, incarnations: shard.cursors.log.incarnations, problem: '' };
+      } catch (error) {
+        return { shard: id, incarnations: [], problem: messageOf(error) };
+      }
+    });
+  }
+
+  /** Opened anew, a shard may be another one. */
+  #isTold(id: number): boolean {
+    if (!this.#isAsking) return true;
+    const told = this.#told.get(id);
+    try {
+      return told !== undefined && told === this.#context.node.find(id);
+    } catch {
+      return false;
+    }
   }
 
   #inlet(id: number): Inlet {
@@ -153,7 +183,7 @@ class Sink {
     const isSame = inlet.shard === shard;
     if (isSame && inlet.attempt === attempt && inlet.run === run && inlet.replica !== undefined) return inlet.replica;
     // Opened anew in the middle of an attempt: its references are gone, and its sequences are others.
-    if (!isSame && inlet.attempt === attempt) {
+    if ((!isSame && inlet.attempt === attempt) || !this.#isTold(inlet.id)) {
       throw new SilverbackError('UNKNOWN_REF', `shard ${inlet.id} was opened again`);
     }
     const index = await origin;
@@ -197,15 +227,18 @@ class Sink {
   #send(reply: Pick<ReplicateReply, 'shard' | 'attempt' | 'code'> & Partial<ReplicateReply>): void {
     const stampMs = Math.floor(this.#context.env.clock.monotonicMs());
     const speaks = this.#speaks;
-    if (speaks.length > 0) this.#speaks = [];
+    const isFirst = speaks.length > 0;
+    if (isFirst) this.#speaks = [];
     this.#call.send({
       message: '',
       retryAfterMs: 0,
       writtenSequence: 0,
       durableSequence: 0,
+      logs: [],
       ...reply,
       stampMs,
       speaks,
+      tellsLogs: isFirst,
     });
   }
 

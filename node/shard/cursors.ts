@@ -1,6 +1,7 @@
 /**
  * How far each other copy of a shard has this shard's log. A cursor is a position in the log, durable here once the records
- * before it are durable there; the log keeps its segments until every cursor is past them, unless it outgrows its budget.
+ * before it are durable there; the log keeps its segments until every cursor is past them, unless it outgrows its budget. It is
+ * about one log at the destination: where that has another one, because its disk was lost, the cursor starts over.
  *
  * `cursors` in the shard's directory (jsonfile.ts, magic "SILVCUR" and version 1) is replaced as a whole, now and then: an older
  * one repeats records, which changes nothing. Before the log lets segments go that cursors are past, the newest is made to
@@ -24,6 +25,8 @@ interface Stored extends Destination {
   readonly sequence: number;
   readonly lostRecordCount: number;
   readonly caughtUpMs: number;
+  /** Absent: not known. */
+  readonly receiver?: number | undefined;
 }
 
 const MAGIC = 'SILVCUR\x01';
@@ -48,6 +51,8 @@ export class Cursor {
   lostRecordCount: number;
   /** The last time of which it is known that all from before was delivered; else, since when the cursor is there. */
   caughtUpMs: number;
+  /** The incarnation of the destination's log when it was heard of last. */
+  receiver: number | undefined;
   readonly #cursors: Cursors;
 
   /** Made by `Cursors`. */
@@ -55,7 +60,7 @@ export class Cursor {
     cursors: Cursors,
     destination: Destination,
     position: Position,
-    { lostRecordCount, caughtUpMs }: Pick<Stored, 'lostRecordCount' | 'caughtUpMs'>,
+    { lostRecordCount, caughtUpMs, receiver }: Pick<Stored, 'lostRecordCount' | 'caughtUpMs' | 'receiver'>,
   ) {
     this.#cursors = cursors;
     this.destination = destination;
@@ -63,6 +68,20 @@ export class Cursor {
     this.deliveredEnd = position.sequence;
     this.lostRecordCount = lostRecordCount;
     this.caughtUpMs = caughtUpMs;
+    this.receiver = receiver;
+  }
+
+  /**
+   * The destination's log is of these incarnations, the present one first. Returns false where it is not the one that the cursor
+   * is about: nothing is there of what was sent, and the cursor is at the oldest record again.
+   */
+  meet(incarnations: readonly number[]): boolean {
+    const [present] = incarnations;
+    const isSame = this.receiver === undefined || incarnations.includes(this.receiver);
+    if (this.receiver !== present) this.#cursors.changed();
+    this.receiver = present;
+    if (!isSame) this.#cursors.startOver(this);
+    return isSame;
   }
 
   /** A reader of what the destination lacks. To be closed. */
@@ -127,7 +146,7 @@ export class Cursors implements Peers {
   }
 
   /** The log that they are cursors of. */
-  get log(): Pick<Log, 'tail' | 'read' | 'segments' | 'writtenSequence' | 'onWritten'> {
+  get log(): Pick<Log, 'tail' | 'read' | 'segments' | 'writtenSequence' | 'onWritten' | 'incarnations'> {
     return this.#log;
   }
 
@@ -136,7 +155,7 @@ export class Cursors implements Peers {
     const key = keyOf(destination);
     let cursor = this.#cursors.get(key);
     if (cursor === undefined) {
-      const fresh = { lostRecordCount: 0, caughtUpMs: this.#env.clock.nowMs() };
+      const fresh = { lostRecordCount: 0, caughtUpMs: this.#env.clock.nowMs(), receiver: undefined };
       cursor = new Cursor(this, destination, BEGINNING, fresh);
       this.#cursors.set(key, cursor);
       this.#catchUp(cursor);
@@ -206,6 +225,17 @@ export class Cursors implements Peers {
   }
 
   /** For `Cursor` only. */
+  startOver(cursor: Cursor): void {
+    this.#report(`${keyOf(cursor.destination)} has lost its log, and gets this one from its oldest record on`);
+    cursor.position = BEGINNING;
+    cursor.deliveredEnd = BEGINNING.sequence;
+    // At the least: what entered the cluster there, and came here, is no record of this log.
+    cursor.lostRecordCount = 1;
+    this.#catchUp(cursor);
+    this.changed();
+  }
+
+  /** For `Cursor` only. */
   changed(): void {
     this.#changed = true;
   }
@@ -238,11 +268,12 @@ export class Cursors implements Peers {
   async #write(): Promise<void> {
     this.#changed = false;
     this.#savedMs = this.#env.clock.monotonicMs();
-    const stored: Stored[] = this.all.map(({ destination, position, lostRecordCount, caughtUpMs }) => ({
+    const stored: Stored[] = this.all.map(({ destination, position, lostRecordCount, caughtUpMs, receiver }) => ({
       ...destination,
       ...position,
       lostRecordCount,
       caughtUpMs,
+      receiver,
     }));
     await writeJson(this.#env.disk, this.#file, stored);
   }
@@ -257,9 +288,9 @@ export class Cursors implements Peers {
     }
     // Those of before `caughtUpMs` have none.
     const known = content as (Omit<Stored, 'caughtUpMs'> & Partial<Stored>)[];
-    for (const { region, node, incarnation, sequence, lostRecordCount, caughtUpMs } of known) {
+    for (const { region, node, incarnation, sequence, lostRecordCount, caughtUpMs, receiver } of known) {
       const position = { incarnation: incarnation as Incarnation, sequence };
-      const rest = { lostRecordCount, caughtUpMs: caughtUpMs ?? this.#env.clock.nowMs() };
+      const rest = { lostRecordCount, caughtUpMs: caughtUpMs ?? this.#env.clock.nowMs(), receiver };
       const cursor = new Cursor(this, { region, node }, position, rest);
       this.#cursors.set(keyOf(cursor.destination), cursor);
       this.#catchUp(cursor);

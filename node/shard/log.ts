@@ -344,6 +344,11 @@ export class Log {
     return { incarnation: this.incarnation, sequence: this.nextSequence };
   }
 
+  /** Of this life and of those before, the present one first; at most 16 that ended are known. */
+  get incarnations(): readonly Incarnation[] {
+    return [this.incarnation, ...this.lives.map(({ incarnation }) => incarnation).reverse()];
+  }
+
   /** Ends the active segment, unless it is empty: what is appended from now on goes into a new one. */
   startSegment(): void {
     if (!this.activeUsed) return;

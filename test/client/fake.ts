@@ -8,6 +8,7 @@ import type { Copy, Placement } from '../../core/placement.ts';
 import {
   type AggregateRequest,
   type LabelsRequest,
+  type RangeRequest,
   type ReadReply,
   type ReadRequest,
   type Rejection,
@@ -57,6 +58,8 @@ export class FakeNode {
   labels: (request: LabelsRequest) => Promise<readonly string[]> = async () => [];
   /** It is of before values came as pages. */
   isOld = false;
+  /** What it says that it has; undefined: it does not say. */
+  weigh: (request: RangeRequest) => readonly WireCoverage[] | undefined = complete;
   /** Ends streams of reads at their first request. */
   refusal: SilverbackError | undefined;
   /** What readers said: requests, credit, cancellations. */
@@ -119,6 +122,8 @@ export class FakeNode {
             labels.asJson === true && !this.isOld ? { page: Buffer.from(JSON.stringify(values)) } : { values };
           send({ ...content, done: true, coverage: complete(labels) });
         }
+        const coverage = request.windowVersions && this.weigh(request.windowVersions);
+        if (coverage) send({ done: true, coverage });
       } catch (error) {
         const { code, message } = error as SilverbackError;
         send({ code: code as WireCode, message });
@@ -129,8 +134,8 @@ export class FakeNode {
         if (this.refusal !== undefined) throw this.refusal;
         this.reads.push(request);
         if (request.cancel) open.get(request.id)?.abort();
-        const { select, aggregate, labelNames, labelValues } = request;
-        if ([select, aggregate, labelNames, labelValues].every((one) => one === null)) return;
+        const { select, aggregate, labelNames, labelValues, windowVersions } = request;
+        if ([select, aggregate, labelNames, labelValues, windowVersions].every((one) => one === null)) return;
         const controller = new AbortController();
         open.set(request.id, controller);
         void answer(request, controller.signal).finally(() => open.delete(request.id));

@@ -170,6 +170,80 @@ describe('a reader', () => {
     ]);
   });
 
+  describe('of a copy that is not complete', () => {
+    /** Gives nothing while another copy may be complete, as nodes do. */
+    const wavering = (node: FakeNode, byte: number, state: 'UNCONFIRMED' | 'MISSING') => {
+      const ledger = (request: { shards: readonly number[]; fromMs: number; toMs: number }) =>
+        complete(request).map((entry) => ({ ...entry, state, reason: `${byte} knows no better` }));
+      node.weigh = ledger;
+      node.select = async (request, send) => {
+        const isFirst = node.reads.at(-1)?.wholeOnly;
+        if (!isFirst) send({ page: Buffer.of(byte) });
+        send({ done: true, coverage: ledger(request).map((entry) => ({ ...entry, given: !isFirst })) });
+      };
+    };
+    const both = () => readerOf(new StaticPlacement(placementOf([[a.address, b.address]])));
+    /** Which of its questions each was to answer in full. */
+    const asked = (node: FakeNode) =>
+      node.reads.flatMap(({ select, wholeOnly }) => (select === null ? [] : [wholeOnly === true ? 'whole' : 'any']));
+
+    it('asks the one that is', async () => {
+      wavering(a, 1, 'UNCONFIRMED');
+      b.select = gives(2);
+      const { pages, ledger } = await select(both());
+      expect(pages).toEqual([2]);
+      expect(ledger.map(brief)).toEqual([[0, 'complete', '']]);
+      expect([asked(a), asked(b)]).toEqual([['whole'], ['any']]);
+    });
+
+    it('takes the best there is, each series once', async () => {
+      wavering(a, 1, 'MISSING');
+      wavering(b, 2, 'UNCONFIRMED');
+      const better = await select(both());
+      expect(better.pages).toEqual([2]);
+      expect(better.ledger.map(brief)).toEqual([[0, 'unconfirmed', '2 knows no better']]);
+      wavering(b, 2, 'MISSING');
+      const equal = await select(both());
+      expect(equal.pages).toEqual([1]);
+      expect(equal.ledger.map(brief)).toEqual([[0, 'missing', '1 knows no better']]);
+    });
+
+    it('takes the first where the other one is gone, hangs, or goes just then', async () => {
+      wavering(a, 1, 'UNCONFIRMED');
+      b.weigh = () => undefined;
+      const reader = both();
+      const hung = await select(reader);
+      expect(hung.pages).toEqual([1]);
+      expect(hung.ledger.map(brief)).toEqual([[0, 'unconfirmed', '1 knows no better']]);
+      b.weigh = complete;
+      b.select = async () => {
+        throw new SilverbackError('UNAVAILABLE', 'the node is stopping');
+      };
+      expect((await select(both())).pages).toEqual([1]);
+      b.stop();
+      expect((await select(both())).pages).toEqual([1]);
+    });
+
+    it('asks no further where there is no other', async () => {
+      wavering(a, 1, 'UNCONFIRMED');
+      const { pages } = await select(readerOf(new StaticPlacement(placementOf([[a.address]]))));
+      expect(pages).toEqual([1]);
+      expect(asked(a)).toEqual(['any']);
+    });
+  });
+
+  it('asks the next copy for all of it where pages are held back and the node breaks off', async () => {
+    a.select = async (_, send) => {
+      send({ page: Buffer.of(1) });
+      throw new SilverbackError('UNAVAILABLE', 'the shard is closing');
+    };
+    b.select = gives(2);
+    const reader = readerOf(new StaticPlacement(placementOf([[a.address, b.address]])));
+    const { pages, ledger } = await select(reader, { holdsBack: true });
+    expect(pages).toEqual([2]);
+    expect(ledger.map(brief)).toEqual([[0, 'complete', '']]);
+  });
+
   it('does not take an answer without an end for a whole one', async () => {
     a.select = async (_, send) => {
       send({ page: Buffer.of(1) });

@@ -44,6 +44,7 @@ function nodeOf(broken: readonly number[], asked: number[]): ReadContext['node']
   return {
     find: (id) => shard(id) as unknown as Shard,
     gaps: () => [],
+    heard: () => undefined,
     assigned: () => [1, 2, 3, 4],
     clusterId: 'c',
     name: 'n',

@@ -217,12 +217,25 @@ describe('repair', { timeout: 3 * WAIT_MS }, () => {
       ]);
       for (const [position, tail] of ends) expect(position).toBe(tail);
     }, WAIT_MS);
+    const isDelivered = (id: number) => east.replication.isDelivered(id, east.shard(id).cursors.log.tail().sequence);
+    expect([0, 1].map(isDelivered)).toEqual([true, true]);
     await west.stop();
+    // Whatever it has when it is back.
+    await eventually(() => expect([0, 1].map(isDelivered)).toEqual([false, false]), WAIT_MS);
     await west.wipe();
     await west.start();
     await west.follow(placementOf(regions));
     await eventually(async () => {
-      for (const id of [0, 1]) expect(west.node.gaps(id, { fromMs: 0, toMs: START_MS })).toEqual([]);
+      const delivered = [0, 1].map(isDelivered);
+      const gaps = [0, 1].map((id) => west.node.gaps(id, { fromMs: 0, toMs: START_MS }).length);
+      for (const id of [0, 1]) {
+        const isClaimed = delivered[id] || gaps[id] === 0;
+        if (isClaimed) expect(await digestsOf(west.shard(id))).toEqual(await digestsOf(east.shard(id)));
+      }
+      expect([delivered, gaps]).toEqual([
+        [true, true],
+        [0, 0],
+      ]);
       await expectSame(east, west);
     }, WAIT_MS);
     const problems = [0, 1].flatMap((id) =>
@@ -231,6 +244,7 @@ describe('repair', { timeout: 3 * WAIT_MS }, () => {
         .stats()
         .problems.map(({ message }) => message),
     );
-    expect(problems).toEqual(Array(2).fill('this copy began empty, and east/n has 3 windows of it'));
+    // Unless what comes by the log was first.
+    for (const problem of problems) expect(problem).toBe('this copy began empty, and east/n has 3 windows of it');
   });
 });

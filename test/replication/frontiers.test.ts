@@ -54,6 +54,24 @@ describe('what is unconfirmed', () => {
   });
 });
 
+describe('a first word', () => {
+  it('is on its way for a moment after the copy is expected first, and no longer', () => {
+    expect(frontiers.isListening(0)).toBe(true);
+    monotonicMs += 20_000;
+    expect(frontiers.isListening(0)).toBe(false);
+    // A placement without anybody new.
+    frontiers.expect(0, ['east/n']);
+    expect(frontiers.isListening(0)).toBe(false);
+    frontiers.expect(0, ['east/n', 'east/m']);
+    expect(frontiers.isListening(0)).toBe(true);
+    frontiers.take(0, 'east/n', monotonicMs, 0, WALL_MS);
+    frontiers.take(0, 'east/m', monotonicMs, 0, WALL_MS);
+    expect(frontiers.isListening(0)).toBe(false);
+    frontiers.forget(0);
+    expect(frontiers.isListening(0)).toBe(false);
+  });
+});
+
 describe('a copy that arrives', () => {
   const reasons = () => frontiers.unconfirmed(0, RANGE).map(({ reason }) => reason);
 

@@ -16,17 +16,38 @@ import type { Env } from '../../core/env/env.ts';
 import { SimDisk } from './disk.ts';
 import { Seeded } from './random.ts';
 
-interface Event {
-  at: number;
-  readonly order: number;
-  /** Undefined: the world's own, which no machine's end takes away. */
-  readonly machine: Machine | undefined;
-  readonly run: () => void;
+class Event {
+  isCancelled = false;
+
+  /** `machine` undefined: the world's own, which no machine's end takes away. `process`: of the machine, that it belongs to. */
+  constructor(
+    readonly at: number,
+    readonly order: number,
+    readonly machine: Machine | undefined,
+    readonly process: number,
+    readonly run: () => void,
+  ) {}
+
+  cancel(): void {
+    this.isCancelled = true;
+  }
 }
 
-/** Lets every promise reaction that is ready run. */
-function drain(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
+/** Runs all that promises have ready, synchronously; only outside of them. Not public, and as old as Node. */
+const settlePromises = (process as unknown as { _tickCallback(): void })._tickCallback;
+
+/** Calls `run` outside of all promises. */
+function outside<T>(run: () => T): Promise<T> {
+  return new Promise((resolve, reject) => {
+    setImmediate(() => {
+      try {
+        settlePromises();
+        resolve(run());
+      } catch (error) {
+        reject(error as Error);
+      }
+    });
+  });
 }
 
 /** What machines share: time, and what happens next. */
@@ -34,7 +55,8 @@ class World {
   readonly random: Seeded;
   clockMs = 0;
   private order = 0;
-  private events: Event[] = [];
+  /** A heap: each event is before the two at twice its index. The first place is empty. */
+  private readonly events: (Event | undefined)[] = [undefined];
 
   constructor(
     readonly seed: number,
@@ -44,35 +66,50 @@ class World {
   }
 
   schedule(machine: Machine | undefined, delayMs: number, run: () => void): Event {
-    const event = { at: this.clockMs + delayMs, order: this.order++, machine, run };
-    this.events.push(event);
+    const event = new Event(this.clockMs + delayMs, this.order++, machine, machine?.process ?? 0, run);
+    this.put(event);
     return event;
   }
 
-  cancel(event: Event): void {
-    const index = this.events.indexOf(event);
-    if (index >= 0) this.events.splice(index, 1);
-  }
-
-  /** Drops all that a machine's process had under way. */
-  forget(machine: Machine): void {
-    this.events = this.events.filter((event) => event.machine !== machine);
-  }
-
-  step(untilMs: number): boolean {
-    let next = -1;
-    for (let i = 0; i < this.events.length; i++) {
-      const event = this.events[i]!;
-      if (event.machine?.isPaused) continue;
-      if (next < 0 || before(event, this.events[next]!)) next = i;
+  put(event: Event): void {
+    const { events } = this;
+    let at = events.length;
+    for (let above = at >> 1; above > 0 && before(event, events[above]!); at = above, above >>= 1) {
+      events[at] = events[above];
     }
-    if (next < 0 || this.events[next]!.at > untilMs) return false;
-    const event = this.events[next]!;
-    this.events[next] = this.events[this.events.length - 1]!;
-    this.events.pop();
-    this.clockMs = Math.max(this.clockMs, event.at);
-    event.run();
-    return true;
+    events[at] = event;
+  }
+
+  /** Runs the next event, if it is due until then, and all that promises make of it. */
+  step(untilMs: number): boolean {
+    for (let event = this.events[1]; event !== undefined; event = this.events[1]) {
+      const { machine } = event;
+      const isOver = event.isCancelled || (machine !== undefined && event.process !== machine.process);
+      if (!isOver && machine?.isPaused) machine.hold(event);
+      else if (!isOver && event.at > untilMs) return false;
+      this.takeFirst();
+      if (isOver || machine?.isPaused) continue;
+      this.clockMs = Math.max(this.clockMs, event.at);
+      event.run();
+      settlePromises();
+      return true;
+    }
+    return false;
+  }
+
+  private takeFirst(): void {
+    const { events } = this;
+    const last = events.pop()!;
+    const end = events.length;
+    if (end === 1) return;
+    let at = 1;
+    for (let below = 2; below < end; below = at << 1) {
+      if (below + 1 < end && before(events[below + 1]!, events[below]!)) below++;
+      if (!before(events[below]!, last)) break;
+      events[at] = events[below];
+      at = below;
+    }
+    events[at] = last;
   }
 }
 
@@ -83,13 +120,30 @@ export class Machine {
   diskMs = 2;
   /** How far its wall clock is off. */
   skewMs = 0;
-  /** Its process makes no step. */
-  isPaused = false;
-  private process = 0;
+  /** Counts its processes. */
+  process = 0;
+  private paused = false;
+  /** What its process would have done meanwhile. */
+  private held: Event[] = [];
 
   constructor(protected readonly world: World) {
     this.random = world.random;
     this.disk = new SimDisk(this.random);
+  }
+
+  /** Its process makes no step. */
+  get isPaused(): boolean {
+    return this.paused;
+  }
+
+  set isPaused(isPaused: boolean) {
+    this.paused = isPaused;
+    if (!isPaused) for (const event of this.held.splice(0)) this.world.put(event);
+  }
+
+  /** For `World` only. */
+  hold(event: Event): void {
+    this.held.push(event);
   }
 
   /** Starts a process, and ends the one before as `kill` would. */
@@ -101,7 +155,7 @@ export class Machine {
     const schedule = (delayMs: number, run: () => void): Event =>
       process === this.process
         ? world.schedule(this, delayMs, run)
-        : { at: Number.POSITIVE_INFINITY, order: 0, machine: this, run };
+        : new Event(Number.POSITIVE_INFINITY, 0, this, process, run);
     return {
       clock: {
         nowMs: () => world.startMs + this.skewMs + Math.floor(world.clockMs),
@@ -110,7 +164,7 @@ export class Machine {
       timers: {
         after: (delayMs, task) => {
           const event = schedule(delayMs, task);
-          return { cancel: () => world.cancel(event) };
+          return { cancel: () => event.cancel() };
         },
         every: (periodMs, task) => {
           let event: Event;
@@ -119,7 +173,7 @@ export class Machine {
             task();
           };
           event = schedule(periodMs, again);
-          return { cancel: () => world.cancel(event) };
+          return { cancel: () => event.cancel() };
         },
         yield: () => new Promise((resolve) => schedule(0, resolve)),
       },
@@ -159,8 +213,8 @@ export class Machine {
 
   private end(): void {
     this.process++;
+    this.held = [];
     this.isPaused = false;
-    this.world.forget(this);
   }
 }
 
@@ -194,27 +248,29 @@ export class Sim extends Machine {
       settled = true;
     };
     promise.then(mark, mark);
-    await drain();
-    while (!settled) {
-      if (!this.world.step(Number.POSITIVE_INFINITY))
-        throw new Error(`seed ${this.seed}: nothing left to run, still waiting`);
-      await drain();
-    }
+    await outside(() => {
+      while (!settled) {
+        if (!this.world.step(Number.POSITIVE_INFINITY))
+          throw new Error(`seed ${this.seed}: nothing left to run, still waiting`);
+      }
+    });
     return promise;
   }
 
   /** Lets `durationMs` pass. */
   async advance(durationMs: number): Promise<void> {
     const until = this.world.clockMs + durationMs;
-    await drain();
-    while (this.world.step(until)) await drain();
+    await outside(() => {
+      while (this.world.step(until));
+    });
     this.world.clockMs = until;
   }
 
   /** Runs `count` events, as far as there are any: to stop in the middle of things. */
   async steps(count: number): Promise<void> {
-    await drain();
-    for (let i = 0; i < count && this.world.step(Number.POSITIVE_INFINITY); i++) await drain();
+    await outside(() => {
+      for (let i = 0; i < count && this.world.step(Number.POSITIVE_INFINITY); i++);
+    });
   }
 }
 

@@ -24,6 +24,7 @@ import type { Shard } from '../../node/shard/shard.ts';
 import { batchOf, bitsOf, contentsOf, type Deleted, line, Model, type Sample, undeleted } from '../shard/model.ts';
 import { Calls, type Life } from '../sim/calls.ts';
 import { Network } from '../sim/network.ts';
+import { Seeded } from '../sim/random.ts';
 import { type Machine, Sim } from '../sim/sim.ts';
 import { engine } from './engine.ts';
 import { ordersByHand, ordersOf, takeAllBack } from './operator.ts';
@@ -49,10 +50,7 @@ export interface Tilt {
   readonly powerCutShare?: number;
   readonly fsyncShare?: number;
   readonly copies?: number;
-  /**
-   * How often a disk is lost. Not promised then, and so not done unless asked for: that the copy gets at once what others sent to
-   * the lost one while every complete copy that it is filled from was away. Repair brings it when the window has settled.
-   */
+  /** How often a disk is lost: never where power is cut. */
   readonly wipeShare?: number;
   readonly deletionShare?: number;
   /** How often an operator does something. */
@@ -68,7 +66,7 @@ interface Acknowledged {
   readonly level: AckLevel;
   /** What it acknowledged may be gone: it was not synced when the power went, or its disk was the only one that had it. */
   isExcused: boolean;
-  /** Its disk is gone, and not every copy has it: those that do not get it from others when its window has settled. */
+  /** The disk of the node that acknowledged it is gone, and not every copy has it: the others get it when its window has settled. */
   isOrphaned: boolean;
 }
 
@@ -84,12 +82,18 @@ interface Running {
   seenMs: number;
 }
 
+interface Held {
+  readonly model: Model;
+  /** It knew of nothing that it lacked. */
+  readonly isWhole: boolean;
+}
+
 class Host {
   readonly acknowledged: Acknowledged[] = [];
   readonly deleted: { readonly shard: number; readonly one: Deleted; isExcused: boolean }[] = [];
   isKnown = false;
-  /** When its disk was lost last. */
-  wipedMs = Number.NEGATIVE_INFINITY;
+  /** What its shards held when its process ended. */
+  readonly kept = new Map<number, Held>();
   running: Running | undefined;
 
   constructor(
@@ -115,6 +119,7 @@ export class SimCluster {
   readonly #copies: number;
   readonly #powerCutShare: number;
   readonly #fsyncShare: number;
+  readonly #wipeShare: number;
   readonly #tilt: Tilt;
   #store: { readonly life: Life; readonly store: MetaStore; readonly placers: readonly Placer[] } | undefined;
   readonly #possible = new Set<string>();
@@ -122,6 +127,8 @@ export class SimCluster {
   #tick = 0;
   #powerWasCut = false;
   #diskWasLost = false;
+  /** Shards of which the only whole copy was on a disk that was lost: nobody can say what is missing. */
+  readonly #bereft = new Set<number>();
   /** What happened, for who looks into a seed. */
   readonly story: string[] = [];
 
@@ -149,6 +156,9 @@ export class SimCluster {
     this.#storeMachine = this.sim.machine();
     this.#powerCutShare = tilt.powerCutShare ?? random.pick([0, 0, 0.5]);
     this.#fsyncShare = tilt.fsyncShare ?? 0.3;
+    // Of its own randomness, so that the other choices of a seed stay what they were.
+    const wipeShare = new Seeded(seed + 1_000_000).pick([0, 0, 0.01, 0.02]);
+    this.#wipeShare = this.#powerCutShare > 0 ? 0 : (tilt.wipeShare ?? wipeShare);
     this.#asked = Array.from({ length: this.#shardCount }, () => new Model());
   }
 
@@ -244,6 +254,9 @@ export class SimCluster {
     const { running } = host;
     if (running === undefined) return;
     const isCut = this.sim.random.chance(this.#powerCutShare);
+    if (this.#wipeShare > 0) {
+      for (const [id, held] of await this.#heldBy(host)) host.kept.set(id, held);
+    }
     this.#over(running.life);
     host.running = undefined;
     if (isCut) {
@@ -257,31 +270,47 @@ export class SimCluster {
     }
   }
 
-  /** The disk of a machine is lost, with what no other machine that runs has. */
+  /** The disk of a machine is lost, with what no other machine has. */
   async #wipe(host: Host): Promise<void> {
     const held = new Map<number, Model[]>();
+    const whole = new Set<number>();
     for (const other of this.#hosts) {
-      if (other === host || other.running === undefined) continue;
-      for (const { id, shard } of this.#holdings(other)) {
-        held.set(id, [...(held.get(id) ?? []), await this.sim.settle(contentsOf(shard))]);
+      if (other === host) continue;
+      const kept = other.running?.node.ready === true ? [] : other.kept;
+      for (const [id, { model, isWhole }] of new Map([...kept, ...(await this.#heldBy(other))])) {
+        held.set(id, [...(held.get(id) ?? []), model]);
+        if (isWhole) whole.add(id);
       }
     }
+    for (let id = 0; id < this.#shardCount; id++) if (!whole.has(id)) this.#bereft.add(id);
     if (host.running !== undefined) this.#over(host.running.life);
     host.running = undefined;
     host.machine.wipe();
     host.isKnown = false;
-    host.wipedMs = this.sim.nowMs;
+    host.kept.clear();
     this.#diskWasLost = true;
-    for (const one of this.#hosts.flatMap(({ acknowledged }) => acknowledged)) {
-      const lacking = (held.get(one.shard) ?? []).map((model) => model.missing(one.samples).length > 0);
-      if (!lacking.includes(false)) one.isExcused = true;
-      else if (lacking.includes(true) || lacking.length < REGIONS.length * this.#copies - 1) one.isOrphaned = true;
+    for (const other of this.#hosts) {
+      for (const one of other.acknowledged) {
+        const lacking = (held.get(one.shard) ?? []).map((model) => model.missing(one.samples).length > 0);
+        if (!lacking.includes(false)) one.isExcused = true;
+        else if (other !== host) continue;
+        else if (lacking.includes(true) || lacking.length < REGIONS.length * this.#copies - 1) one.isOrphaned = true;
+      }
     }
     for (const one of this.#hosts.flatMap(({ deleted }) => deleted)) {
       const models = held.get(one.shard) ?? [];
       if (models.length === 0 || models.some((model) => undeleted(model, [one.one]).length > 0)) one.isExcused = true;
     }
     this.#tell(`${host.address} loses its disk`);
+  }
+
+  async #heldBy(host: Host): Promise<Map<number, Held>> {
+    const found = new Map<number, Held>();
+    for (const { id, shard } of this.#holdings(host)) {
+      const isWhole = !host.running!.node.gaps(id, ALWAYS).some(({ state }) => state === 'missing');
+      found.set(id, { model: await this.sim.settle(contentsOf(shard)), isWhole });
+    }
+    return found;
   }
 
   #over(life: Life): void {
@@ -403,7 +432,6 @@ export class SimCluster {
     await this.#until('a first placement', () =>
       this.#hosts.every(({ running }) => running!.view.current()?.copies[0]?.length === REGIONS.length * this.#copies),
     );
-    const wipeShare = this.#powerCutShare > 0 ? 0 : (this.#tilt.wipeShare ?? 0);
     const deletionShare = this.#tilt.deletionShare ?? 0.04;
     const actions = random.int(10, 50);
     for (let action = 0; action < actions; action++) {
@@ -438,7 +466,7 @@ export class SimCluster {
       } else if (dice < 0.89) {
         await sim.steps(random.int(0, 25));
         await this.#end(host);
-      } else if (dice < 0.89 + wipeShare) await this.#wipe(host);
+      } else if (dice < 0.89 + this.#wipeShare) await this.#wipe(host);
       else if (dice < 0.92) this.#endStore();
       else if (dice < 0.92 + (this.#tilt.operatorShare ?? 0.03)) this.#operate();
       else await this.#check(host);
@@ -480,9 +508,10 @@ export class SimCluster {
         if (!isWhole) return `${address} sees shard ${id} at ${copies.map((c) => `${c.address}:${c.state}`).join(' ')}`;
         if (!copies.some((copy) => copy.address === address)) continue;
         if (!node.ready || !node.assigned().includes(id)) return `${address} is not ready`;
-        const gap = node
-          .gaps(id, ALWAYS)
-          .find(({ reason }) => !(this.#powerWasCut && reason.includes('log is damaged')));
+        const gap = node.gaps(id, ALWAYS).find(({ reason, state }) => {
+          if (this.#bereft.has(id) && state === 'missing') return false;
+          return !(this.#powerWasCut && reason.includes('log is damaged'));
+        });
         if (gap !== undefined) return `${address}: shard ${id} has a gap: ${gap.reason}`;
       }
       const lag = replication.lags().find(({ recordCount }) => recordCount > 0);
@@ -522,7 +551,6 @@ export class SimCluster {
     if (running === undefined || placement === undefined) return;
     const isCurrent = running.view.current()?.revision === placement.revision;
     if (!isCurrent || this.sim.nowMs - running.seenMs < NOTICE_MS) return;
-    if (this.sim.nowMs - host.wipedMs < MINUTE) return;
     for (const { id, shard, copy } of this.#holdings(host)) {
       if (copy === undefined) continue;
       const gaps = running.node.gaps(id, ALWAYS);
