@@ -109,27 +109,27 @@ function nextSegment(tail: usize): usize {
   return segment;
 }
 
-/** Stores a full word; returns where the next one goes. */
-@inline function flush(tail: usize, word: u64): usize {
-  store<u64>(tail, word);
-  tail += 8;
-  return (tail & (SEGMENT_BYTES - 1)) == SEGMENT_PAYLOAD ? nextSegment(tail) : tail;
-}
-
-/** Appends a sample that lies behind the last one (offset > run.lastOffset). The run counts as changed. */
+/**
+ * Appends a sample that lies behind the last one (offset > run.lastOffset). The run counts as changed.
+ *
+ * Which frame is used and whether the word is full cannot be predicted, so both are computed without a branch: the word is
+ * stored in any case, where it will go, and what lies there is not looked at before it is full.
+ */
 @inline export function push(run: Run, offset: u32, value: u64): void {
   const delta = offset - run.lastOffset;
   const change = <i32>(delta - run.lastDelta);
   let frame = run.meta & 0xffff00;
   let filled = <u64>(run.meta & 0xff);
   let word = run.word;
+  let tail = run.tail;
   let xor = value ^ run.lastValue;
   let bits: u64 = 0;
   let n: u64 = 1;
   run.lastOffset = offset;
+  run.lastDelta = delta;
+  run.lastValue = value;
   run.count++;
   if (change != 0) {
-    run.lastDelta = delta;
     const z = <u64>(<u32>((change << 1) ^ (change >> 31)));
     if (z < 128) { bits = 1 | (z << 2); n = 9; }
     else if (z < 512) { bits = 3 | (z << 3); n = 12; }
@@ -139,49 +139,45 @@ function nextSegment(tail: usize): usize {
   if (xor == 0) {
     n++;
   } else {
-    run.lastValue = value;
     const lead = min<u64>(clz(xor), 31);
     const trail = ctz(xor);
     const frameLead = <u64>((frame >> 8) & 0xff);
     const frameTrail = <u64>(frame >> 16);
-    let length = 64 - lead - trail;
+    const needed = 64 - lead - trail;
     const frameLength = 64 - frameLead - frameTrail;
     // A frame that has become much too wide costs more than the 11 bits of a new one.
-    if (lead >= frameLead && trail >= frameTrail && frameLength <= length + 11) {
-      bits |= <u64>1 << n;
-      n += 2;
-      length = frameLength;
-      xor >>= frameTrail;
-    } else {
-      frame = (<u32>lead << 8) | (<u32>trail << 16);
-      bits |= (3 | (lead << 2) | ((length - 1) << 7)) << n;
-      n += 13;
-      xor >>= trail;
-    }
-    if (n + length <= 64) {
-      bits |= xor << n;
-      n += length;
-    } else {
+    const same = i32(lead >= frameLead) & i32(trail >= frameTrail) & i32(frameLength <= needed + 11);
+    const length = select<u64>(frameLength, needed, same);
+    bits |= select<u64>(1, 3 | (lead << 2) | ((needed - 1) << 7), same) << n;
+    n += select<u64>(2, 13, same);
+    xor >>= select<u64>(frameTrail, trail, same);
+    frame = select<u32>(frame, (<u32>lead << 8) | (<u32>trail << 16), same);
+    if (n + length > 64) {
       word |= bits << filled;
-      filled += n;
-      if (filled >= 64) {
-        run.tail = flush(run.tail, word);
-        filled -= 64;
-        word = filled != 0 ? bits >> (n - filled) : 0;
-      }
+      store<u64>(tail, word);
+      const full = filled + n >= 64;
+      word = select<u64>((bits >> 1) >> (63 - filled), word, full);
+      filled = (filled + n) & 63;
+      tail = advance(tail, full);
       bits = xor;
       n = length;
+    } else {
+      bits |= xor << n;
+      n += length;
     }
   }
   word |= bits << filled;
-  filled += n;
-  if (filled >= 64) {
-    run.tail = flush(run.tail, word);
-    filled -= 64;
-    word = filled != 0 ? bits >> (n - filled) : 0;
-  }
-  run.word = word;
-  run.meta = frame | <u32>filled;
+  store<u64>(tail, word);
+  const full = filled + n >= 64;
+  run.word = select<u64>((bits >> 1) >> (63 - filled), word, full);
+  run.meta = frame | <u32>((filled + n) & 63);
+  run.tail = advance(tail, full);
+}
+
+/** Where the next word goes after the one at `tail`, if that is full. */
+@inline function advance(tail: usize, full: bool): usize {
+  tail += <usize>full << 3;
+  return (tail & (SEGMENT_BYTES - 1)) == SEGMENT_PAYLOAD ? nextSegment(tail) : tail;
 }
 
 /** Bytes of full words in the run's segments, first value included. */
