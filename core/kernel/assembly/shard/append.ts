@@ -91,10 +91,13 @@ function touchGroup(count: usize): void {
   }
   // Address 0, where a run is missing, holds zeros: touching it and what it points to is harmless.
   for (let i: usize = 0; i < count; i++) sum += load<u8>(<usize>load<u32>(groupRuns + (i << 2)));
-  for (let i: usize = 0; i < count; i++) sum += load<u8>(groupRun(i).tail);
   // Where samples of the last group came late, those of the next will too.
   const late = lateSamples();
-  if (late - lateBefore > GROUP_RUNS / 8) {
+  const lately = late - lateBefore;
+  if (lately <= GROUP_RUNS - GROUP_RUNS / 8) {
+    for (let i: usize = 0; i < count; i++) sum += load<u8>(groupRun(i).tail);
+  }
+  if (lately > GROUP_RUNS / 8) {
     for (let i: usize = 0; i < count; i++) sum += load<u8>(nextEntry(groupRun(i)));
   }
   lateBefore = late;

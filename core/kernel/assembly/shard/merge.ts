@@ -4,21 +4,68 @@
  */
 import { winner } from './rule';
 
+/** Offsets are below 2^24: four digits of 6 bits. Smaller ones cost a pass more, larger ones more counters than samples. */
+const DIGIT_BITS: u32 = 6;
+const DIGITS: u32 = 4;
+const DIGIT_VALUES: u32 = 1 << DIGIT_BITS;
+/** Per digit and value: u32, how many keys have it, then where the next one of them goes. */
+const places: usize = memory.data(DIGITS * DIGIT_VALUES * 4, 16);
+
 /**
- * Makes a set of `count` unsorted samples, by the merge rule where offsets repeat. `keys` is working space, 16 bytes a
- * sample, `out*` are other columns than the source. Returns how many are left.
+ * Makes a set of `count` unsorted samples of a window, by the merge rule where offsets repeat. `keys` is working space, 16
+ * bytes a sample, `out*` are other columns than the source. Returns how many are left.
  *
- * Bottom-up merge sort of keys (offset << 32 | index). Stable order does not matter: the merge rule is commutative.
+ * A radix sort of keys (offset << 32 | index): nothing in it depends on how the samples lie.
  */
 export function sortSamples(count: u32, offsets: usize, values: usize, keys: usize, outOffsets: usize, outValues: usize): u32 {
+  memory.fill(places, 0, DIGITS * DIGIT_VALUES * 4);
   for (let i: usize = 0; i < count; i++) {
-    store<u64>(keys + (i << 3), (<u64>load<u32>(offsets + (i << 2)) << 32) | <u64>i);
+    const offset = load<u32>(offsets + (i << 2));
+    store<u64>(keys + (i << 3), (<u64>offset << 32) | <u64>i);
+    tally(placeOf(0, offset));
+    tally(placeOf(1, offset));
+    tally(placeOf(2, offset));
+    tally(placeOf(3, offset));
   }
-  const sorted = sortKeys(keys, keys + (<usize>count << 3), count);
+  let from = keys;
+  let to = keys + (<usize>count << 3);
+  for (let digit: u32 = 0; digit < DIGITS; digit++) {
+    let next = <u32>to;
+    const end = places + ((digit + 1) * DIGIT_VALUES << 2);
+    for (let place = places + (digit * DIGIT_VALUES << 2); place < end; place += 4) {
+      const here = load<u32>(place);
+      store<u32>(place, next);
+      next += here << 3;
+    }
+    const keysEnd = from + (<usize>count << 3);
+    for (let at = from; at < keysEnd; at += 8) {
+      const key = load<u64>(at);
+      const place = placeOf(digit, <u32>(key >> 32));
+      const into: usize = load<u32>(place);
+      store<u64>(into, key);
+      store<u32>(place, <u32>into + 8);
+    }
+    const swap = from;
+    from = to;
+    to = swap;
+  }
+  return takeSorted(from, count, values, outOffsets, outValues);
+}
+
+@inline function tally(place: usize): void {
+  store<u32>(place, load<u32>(place) + 1);
+}
+
+@inline function placeOf(digit: u32, offset: u32): usize {
+  return places + (((digit << DIGIT_BITS) + ((offset >> (digit * DIGIT_BITS)) & (DIGIT_VALUES - 1))) << 2);
+}
+
+/** Lays the samples of sorted keys out as a set. */
+function takeSorted(keys: usize, count: u32, values: usize, outOffsets: usize, outValues: usize): u32 {
   let length: usize = 0;
   let last: u32 = 0;
   for (let i: usize = 0; i < count; i++) {
-    const key = load<u64>(sorted + (i << 3));
+    const key = load<u64>(keys + (i << 3));
     const offset = <u32>(key >> 32);
     const value = load<u64>(values + (<usize>(<u32>key) << 3));
     if (length != 0 && offset == last) {
@@ -32,54 +79,6 @@ export function sortSamples(count: u32, offsets: usize, values: usize, keys: usi
     }
   }
   return <u32>length;
-}
-
-const INSERTION_RUN: u32 = 12;
-
-/** Sorts u64 keys; the result is in `keys` or in `spare`: the address is returned. */
-function sortKeys(keys: usize, spare: usize, count: u32): usize {
-  const end = keys + (<usize>count << 3);
-  for (let block = keys; block < end; block += INSERTION_RUN << 3) {
-    const blockEnd = min(block + (INSERTION_RUN << 3), end);
-    for (let at = block + 8; at < blockEnd; at += 8) {
-      const key = load<u64>(at);
-      let to = at;
-      while (to > block && load<u64>(to - 8) > key) {
-        store<u64>(to, load<u64>(to - 8));
-        to -= 8;
-      }
-      store<u64>(to, key);
-    }
-  }
-  let from = keys;
-  let into = spare;
-  const bytes = <usize>count << 3;
-  for (let width: usize = INSERTION_RUN << 3; width < bytes; width <<= 1) {
-    for (let low: usize = 0; low < bytes; low += width << 1) {
-      mergeKeys(from + low, from + min(low + width, bytes), from + min(low + (width << 1), bytes), into + low);
-    }
-    const swap = from;
-    from = into;
-    into = swap;
-  }
-  return from;
-}
-
-function mergeKeys(a: usize, middle: usize, end: usize, to: usize): void {
-  let b = middle;
-  while (a < middle && b < end) {
-    const keyA = load<u64>(a);
-    const keyB = load<u64>(b);
-    // Branch-free, as which side wins cannot be predicted.
-    const takeA = keyA < keyB;
-    store<u64>(to, takeA ? keyA : keyB);
-    a += <usize>takeA << 3;
-    b += <usize>!takeA << 3;
-    to += 8;
-  }
-  // The rests are short mostly, shorter than a call to copy memory takes.
-  for (; a < middle; a += 8, to += 8) store<u64>(to, load<u64>(a));
-  for (; b < end; b += 8, to += 8) store<u64>(to, load<u64>(b));
 }
 
 /** The union of two sets into other columns; returns its size. */
