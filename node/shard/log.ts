@@ -443,12 +443,10 @@ export class Log {
 
   private async writeGroup(group: Group): Promise<void> {
     const frame = group.frame(this.incarnation);
-    let byteCount = 0;
-    for (const part of frame) byteCount += part.length;
     const segment = await this.segmentOf(group);
     const first = segment.byteCount === 0;
-    const pieces = first ? [encodeSegmentHeader(segment.header), ...frame] : frame;
-    const size = byteCount + (first ? SEGMENT_HEADER_BYTES : 0);
+    const pieces = first ? [encodeSegmentHeader(segment.header), frame] : [frame];
+    const size = frame.length + (first ? SEGMENT_HEADER_BYTES : 0);
     // Roll before the write: what is appended while it is under way then already goes into the next segment.
     if (group.segment === this.activeNumber && segment.byteCount + size >= this.segmentBytes) this.startSegment();
     // A copy where somebody follows: the group's buffer is another's once this is written.
