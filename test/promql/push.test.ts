@@ -216,11 +216,12 @@ describe('a vector where the series are', () => {
     // Without the name the second is a prefix of the first; with it, it comes after.
     const filled = <S extends MemoryStore>(store: S): S => {
       const columns = { timestamps: Float64Array.of(START_MS), values: Float64Array.of(1) };
+      // Dealt out over three nodes in turn: those that are three apart meet in one.
       store.add({ __name__: 'm', A: '1' }, columns);
-      store.add({ __name__: 'm' }, columns);
       store.add({ __name__: 'm', b: '\u{10000}' }, columns);
-      store.add({ __name__: 'm', b: '\uffee' }, columns);
       store.add({ __name__: 'm', b: 'x'.repeat(200) }, columns);
+      store.add({ __name__: 'm' }, columns);
+      store.add({ __name__: 'm', b: '\uffee' }, columns);
       store.add({ __name__: 'm', b: 'y' }, columns);
       return store;
     };
@@ -233,6 +234,22 @@ describe('a vector where the series are', () => {
           );
         }
       }
+    }
+  });
+
+  it('shows groups in the order of their first series, though these are not chosen', async () => {
+    const filled = <S extends MemoryStore>(store: S): S => {
+      // Those that are three apart meet in one node, which sends the better one.
+      for (const [i, value] of [1, 9, 5, 9, 1, 6].entries()) {
+        const labels = { __name__: 'm', a: i < 3 ? 'x' : 'y', b: String((i % 3) + 1) };
+        store.add(labels, { timestamps: Float64Array.of(START_MS), values: Float64Array.of(value) });
+      }
+      return store;
+    };
+    for (const query of ['topk by (b) (1, m)', 'bottomk without (a) (1, max_over_time(m[5m]))', 'topk by (b) (2, m)']) {
+      const pushed = orderOf(await ask(filled(new AggregatingStore()), query, { timeMs: START_MS }));
+      expect(pushed, query).toHaveLength(query.includes('2') ? 6 : 3);
+      expect(pushed, query).toEqual(orderOf(await ask(filled(new MemoryStore()), query, { timeMs: START_MS })));
     }
   });
 
