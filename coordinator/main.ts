@@ -45,7 +45,7 @@ import { Engine } from './promql/engine.ts';
 import { ResultCache } from './query/cache.ts';
 import { Cluster } from './query/cluster.ts';
 import { Readiness } from './query/readiness.ts';
-import { WarmUp } from './warm.ts';
+import { askReal, WarmUp } from './warm.ts';
 import { registerPage } from './web/page.ts';
 
 const MAX_BODY_BYTES = 32 << 20;
@@ -169,9 +169,10 @@ async function main(): Promise<void> {
     timeoutMs: settings.queryTimeoutMs,
     experimental: true,
   });
+  const codec = ChunkCodec.create();
   const queryable = new Cluster({
     reader,
-    codec: ChunkCodec.create(),
+    codec,
     maxSeries: MAX_SELECTED_SERIES,
     maxSamples: MAX_SELECTED_SAMPLES,
     timeoutMs: settings.queryTimeoutMs,
@@ -290,17 +291,28 @@ async function main(): Promise<void> {
   });
   log.info({ clusterId, shardCount, http: `${settings.httpHost}:${port}`, grpc: settings.listen }, 'started');
   // Takes what comes meanwhile; a query then is slow, that is all.
-  const activity = () => http.requestCount;
-  await warm(activity, stopped.signal, (queryCount) => {
+  const ready = (queryCount: number): void => {
     isWarm = true;
     log.info({ queryCount }, 'warm');
-  }).catch((error: unknown) => log.warn({ err: error }, 'not warmed up'));
+  };
+  await warm({ api, codec, activity: () => http.requestCount, signal: stopped.signal, ready }).catch((error: unknown) =>
+    log.warn({ err: error }, 'not warmed up'),
+  );
   isWarm = true;
 }
 
-/** Calls `ready` when the process is warm enough to be asked, and goes on while it is not. */
-async function warm(activity: () => number, signal: AbortSignal, ready: (queryCount: number) => void): Promise<void> {
-  const warmUp = await WarmUp.open(nodeEnv);
+interface WarmOptions {
+  readonly api: Api;
+  readonly codec: ChunkCodec;
+  readonly activity: () => number;
+  readonly signal: AbortSignal;
+  /** Called when the process is warm enough to be asked. */
+  readonly ready: (queryCount: number) => void;
+}
+
+/** Warms the code of queries, and goes on with that while nobody asks. */
+async function warm({ api, codec, activity, signal, ready }: WarmOptions): Promise<void> {
+  const warmUp = await WarmUp.open(nodeEnv, codec);
   try {
     const untilMs = cpuMs() + WARM_UP.maxCpuMs;
     const isWanted = () => cpuMs() < untilMs && !signal.aborted;
@@ -309,13 +321,18 @@ async function warm(activity: () => number, signal: AbortSignal, ready: (queryCo
       queryCount += await optimisedSoon(() => warmUp.round(isWanted));
     }
     ready(queryCount);
+    let hasAsked = false;
     await whileIdle({
       env: nodeEnv,
       cpuMs,
       maxCpuMs: IDLE_WARM_UP_CPU_MS,
       activity,
       signal,
-      work: async (isStillWanted) => void (await optimisedSoon(() => warmUp.round(isStillWanted))),
+      work: async (isStillWanted) => {
+        if (!hasAsked) await askReal(api, signal);
+        hasAsked = true;
+        await optimisedSoon(() => warmUp.round(isStillWanted));
+      },
     });
   } finally {
     await warmUp.close();

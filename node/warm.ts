@@ -23,9 +23,10 @@ import { Shard } from './shard/shard.ts';
 import { ValuePages } from './values.ts';
 
 const HOST = '127.0.0.1';
-const SERIES_COUNT = 20;
-const SAMPLE_COUNT = 240;
-const STEP_MS = 15_000;
+/** More than a bitmap has in one word. */
+const SERIES_COUNT = 72;
+const SAMPLE_COUNT = 120;
+const STEP_MS = 30_000;
 const HOUR_MS = 3_600_000;
 /** A read asks so many; the first has open runs, the second blocks, the others nothing. */
 const SHARD_COUNT = 8;
@@ -214,7 +215,7 @@ function questionsAt(nowMs: number): readonly Partial<ReadRequest>[] {
     { labelValues: { ...labels(HOUR_MS, 'host'), asJson: true } },
     computed('topk', { ...now, limit: 3, function: 'avg_over_time', rangeMs: 600_000 }, gauge),
     { series: labels(HOUR_MS, '', gauge) },
-    computed('max', { grouping: ['host'] }, is('__name__', 'warm_.*', 'RE')),
+    computed('max', { grouping: ['host'] }, is('__name__', 'warm_(gau[f-h]e|t[a-z]tal)', 'RE')),
     computed(
       VALUES,
       { ...now, function: 'quantile_over_time', parameter: 0.95, rangeMs: HOUR_MS },
