@@ -47,10 +47,11 @@ export class Group {
     readonly segment: number,
     readonly firstSequence: number,
     recordBytes: number,
+    groupBytes = GROUP_BYTES,
   ) {
-    const capacity = FRAME_HEADER_BYTES + recordBytes;
-    const fits = capacity <= GROUP_BYTES;
-    this.#buffer = (fits ? spareBuffers.pop() : undefined) ?? Buffer.allocUnsafeSlow(fits ? GROUP_BYTES : capacity);
+    const capacity = Math.max(FRAME_HEADER_BYTES + recordBytes, groupBytes);
+    const spare = capacity === GROUP_BYTES ? spareBuffers.pop() : undefined;
+    this.#buffer = spare ?? Buffer.allocUnsafeSlow(capacity);
   }
 
   get endSequence(): number {

@@ -1,9 +1,9 @@
 /**
  * The log of one shard: what is acknowledged is in here first; recovery and replication read it ("the log is the queue").
  *
- * Records go into a group in memory; one write is under way at a time, and what is appended meanwhile goes into the next
- * group, which becomes one frame (LZ4, CRC) and one write. An fdatasync follows a write within `syncDelayMs`. An idle log
- * has no timer and no buffer. The layout is in segment.ts.
+ * Records go into groups in memory, each of which becomes a frame (LZ4, CRC). One write is under way at a time; the groups that
+ * fill meanwhile go together with the next one, so that a disk whose every write takes long does not take them one by one. An
+ * fdatasync follows a write within `syncDelayMs`. An idle log has no timer and no buffer. The layout is in segment.ts.
  *
  * Invariants
  * - Sequences start at 1, grow by 1 with each record, and are never given to a second record: an open after an unclean end
@@ -18,7 +18,8 @@
  * range an id whose definition was lost is then unknown (its records can be counted as lost), not wrong.
  *
  * What a crash leaves behind
- * - kill -9: every record whose `written` resolved. Perhaps a part of a frame at the end; the next open cuts and reports it.
+ * - kill -9: every record whose `written` resolved. Perhaps more frames, and a part of one at the end; the next open cuts that
+ *   and reports it.
  * - Power cut: every record whose `synced` resolved; of later ones any part, holes included. Whole frames after a hole are
  *   kept, the hole is reported and set aside.
  * - In `open`, at any point: the same log again. The clean mark of the former life stays until a synced segment without one
@@ -61,6 +62,8 @@ export interface LogOptions {
   readonly shard: number;
   /** A segment that holds this much is followed by a new one. Default 16 MiB. */
   readonly segmentBytes?: number;
+  /** Records of so many bytes become a frame. Default 64 KiB. */
+  readonly groupBytes?: number;
   /** fdatasync at most this long after a write. Default 100. */
   readonly syncDelayMs?: number;
   /** Bound of the bytes appended but not yet taken by the system. Default 8 MiB. */
@@ -93,6 +96,11 @@ export interface SegmentInfo {
 }
 
 const FULL_RETRY_MS = 1000;
+
+/** What a write takes at most, unpacked, unless it is a single record. */
+const WRITE_BYTES = 4 * 1024 * 1024;
+/** Groups packed in a row: some milliseconds. */
+const PACKED_AT_A_TIME = 8;
 
 const DONE = Promise.resolve();
 
@@ -129,7 +137,7 @@ export class Log {
 
   private readonly segmentBytes: number;
   private readonly syncDelayMs: number;
-  private readonly maxPendingBytes: number;
+  readonly maxPendingBytes: number;
   private readonly maxUnsyncedBytes: number;
   private readonly incarnation: Incarnation;
   private readonly lives: readonly Life[];
@@ -140,13 +148,14 @@ export class Log {
   private activeUsed = false;
   /** Groups not yet written, in order; appends go to the last one while it has room and its segment is the active one. */
   private queue: Group[] = [];
-  /** The first group of the queue is being packed or written: it takes no more. */
-  private writing = false;
+  /** So many of the first groups of the queue are packed, or being written: they take no more. */
+  private takenCount = 0;
   private flushing: Promise<void> | undefined;
   private nextSequence: number;
   private writtenEnd: number;
   private syncedEnd: number;
   private pending = 0;
+  private last = { bytes: Number.POSITIVE_INFINITY, durationMs: 1 };
   private unsynced = 0;
   private dirty: Segment[] = [];
   private directoryDirty = false;
@@ -208,6 +217,11 @@ export class Log {
   /** Bytes appended but not yet taken by the system, unpacked. */
   get pendingBytes(): number {
     return this.pending;
+  }
+
+  /** How much the system took with the last write, unpacked, and how long it took for that. */
+  get lastWrite(): { readonly bytes: number; readonly durationMs: number } {
+    return this.last;
   }
 
   /** Bytes of the files that no fsync has covered yet. */
@@ -274,9 +288,9 @@ export class Log {
   }
 
   private groupFor(size: number): Group {
-    const last = this.queue.length - (this.writing ? 1 : 0) > 0 ? this.queue[this.queue.length - 1]! : undefined;
+    const last = this.queue.length > this.takenCount ? this.queue[this.queue.length - 1]! : undefined;
     if (last !== undefined && last.segment === this.activeNumber && last.hasRoom(size)) return last;
-    const group = new Group(this.activeNumber, this.nextSequence, size);
+    const group = new Group(this.activeNumber, this.nextSequence, size, this.options.groupBytes);
     this.queue.push(group);
     return group;
   }
@@ -426,55 +440,81 @@ export class Log {
   private async flush(): Promise<void> {
     await this.env.timers.yield();
     while (this.failed === undefined && (this.queue.length > 0 || this.unestablished)) {
-      this.writing = true;
       try {
         if (this.unestablished) await this.createFirst();
-        const group = this.queue[0];
-        if (group !== undefined) await this.writeGroup(group);
+        if (this.queue.length > 0) await this.writeNext();
       } catch (error) {
         if (!isFull(error)) this.fail('writing', error);
         else if (!(await this.waitForSpace(error))) break;
       } finally {
-        this.writing = false;
+        this.takenCount = 0;
       }
     }
     this.flushing = undefined;
   }
 
-  private async writeGroup(group: Group): Promise<void> {
-    const frame = group.frame(this.incarnation);
-    const segment = await this.segmentOf(group);
-    const first = segment.byteCount === 0;
-    const pieces = first ? [encodeSegmentHeader(segment.header), frame] : [frame];
-    const size = frame.length + (first ? SEGMENT_HEADER_BYTES : 0);
+  /** Writes the first groups of the queue. */
+  private async writeNext(): Promise<void> {
+    const groups = await this.packNext();
+    const last = groups.at(-1);
+    if (last === undefined || this.failed !== undefined) return;
+    const segment = await this.segmentOf(last.segment, groups[0]!.firstSequence);
+    const frames = groups.map((group) => group.frame(this.incarnation));
+    const parts = segment.byteCount === 0 ? [encodeSegmentHeader(segment.header), ...frames] : frames;
+    let byteCount = 0;
+    for (const part of parts) byteCount += part.length;
     // Roll before the write: what is appended while it is under way then already goes into the next segment.
-    if (group.segment === this.activeNumber && segment.byteCount + size >= this.segmentBytes) this.startSegment();
-    // A copy where somebody follows: the group's buffer is another's once this is written.
-    const kept = this.listeners.size > 0 ? Buffer.concat(pieces) : undefined;
-    const parts = kept === undefined ? pieces : [kept];
+    if (last.segment === this.activeNumber && segment.byteCount + byteCount >= this.segmentBytes) this.startSegment();
+    const startedMs = this.env.clock.monotonicMs();
     await segment.file!.write(parts, segment.byteCount);
     if (this.failed !== undefined) return;
-    if (kept !== undefined) this.latest.put(segment.number, segment.byteCount, kept);
     this.full = undefined;
-    segment.byteCount += size;
-    this.unsynced += size;
-    segment.endSequence = group.endSequence;
-    this.writtenEnd = group.endSequence;
-    this.pending -= group.byteCount;
-    this.queue.shift();
-    group.free();
-    group.waiting?.resolve();
+    for (const part of parts) {
+      // A copy where somebody follows: the group's buffer is another's soon.
+      if (this.listeners.size > 0) this.latest.put(segment.number, segment.byteCount, Buffer.from(part));
+      segment.byteCount += part.length;
+    }
+    this.unsynced += byteCount;
+    segment.endSequence = last.endSequence;
+    this.writtenEnd = last.endSequence;
+    this.queue.splice(0, groups.length);
+    this.takenCount = 0;
+    this.last = { bytes: 0, durationMs: this.env.clock.monotonicMs() - startedMs };
+    for (const group of groups) {
+      this.last.bytes += group.byteCount;
+      this.pending -= group.byteCount;
+      group.free();
+      group.waiting?.resolve();
+    }
     if (!this.dirty.includes(segment)) this.dirty.push(segment);
     this.scheduleSync();
     for (const listener of this.listeners) listener();
   }
 
-  /** The file for a group, created if it is the first of its segment. Its header goes with the first frame. */
-  private async segmentOf(group: Group): Promise<Segment> {
+  /**
+   * The groups of the next write, packed: those of one segment, up to WRITE_BYTES. Which they are is the same again after a
+   * write that found the disk full, or more: the same bytes go to the same place.
+   */
+  private async packNext(): Promise<readonly Group[]> {
+    const groups: Group[] = [];
+    let byteCount = 0;
+    for (;;) {
+      const group = this.queue[groups.length];
+      if (group === undefined || group.segment !== (groups[0] ?? group).segment) return groups;
+      byteCount += group.byteCount;
+      if (groups.length > 0 && byteCount > WRITE_BYTES) return groups;
+      this.takenCount = groups.push(group);
+      group.frame(this.incarnation);
+      if (groups.length % PACKED_AT_A_TIME === 0) await this.env.timers.yield();
+    }
+  }
+
+  /** The file for what begins with `firstSequence`, created if that is the first of its segment. Its header goes with the first frame. */
+  private async segmentOf(number: number, firstSequence: number): Promise<Segment> {
     let segment = this.files.at(-1);
-    if (segment?.number !== group.segment) {
+    if (segment?.number !== number) {
       const former = segment;
-      segment = this.newSegment(group.segment, group.firstSequence);
+      segment = this.newSegment(number, firstSequence);
       segment.file = await this.env.disk.open(segment.path, 'create');
       this.files.push(segment);
       this.directoryDirty = true;

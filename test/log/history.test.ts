@@ -15,7 +15,7 @@ const BUGS: Record<string, Edit & { readonly seen: RegExp }> = {
   'acknowledge before the write': {
     file: 'log.ts',
     replace: 'await segment.file!.write(parts, segment.byteCount);',
-    by: 'group.waiting?.resolve(); await segment.file!.write(parts, segment.byteCount);',
+    by: 'for (const group of groups) group.waiting?.resolve(); await segment.file!.write(parts, segment.byteCount);',
     seen: /lost/,
   },
   'report synced without an fsync': {
@@ -60,10 +60,22 @@ const BUGS: Record<string, Edit & { readonly seen: RegExp }> = {
     by: 'if (this.pending > 500) this.startSegment(); const group = this.groupFor(size);',
     seen: /does not define before/,
   },
+  'write what belongs to the next segment, too': {
+    file: 'log.ts',
+    replace: 'group.segment !== (groups[0] ?? group).segment',
+    by: 'false',
+    seen: /./,
+  },
+  'put more into a group that is packed': {
+    file: 'log.ts',
+    replace: 'this.takenCount = groups.push(group);',
+    by: 'this.takenCount = Math.min(1, groups.push(group));',
+    seen: /./,
+  },
   'give a buffer back before it is written': {
     file: 'log.ts',
     replace: 'await segment.file!.write(parts, segment.byteCount);',
-    by: 'group.free(); await segment.file!.write(parts, segment.byteCount);',
+    by: 'for (const group of groups) group.free(); await segment.file!.write(parts, segment.byteCount);',
     seen: /./,
   },
 };

@@ -232,6 +232,21 @@ describe('log', () => {
     await sim.settle(log.written(3));
   });
 
+  test('all that came while a write was under way goes with the next one, and lies there in order', async () => {
+    const sim = new Sim(11);
+    const { log } = await open(sim);
+    const before = sim.disk.counts.write;
+    const append = () => log.append(RecordKind.DEFINITION, 0, [text('d'), sim.random.bytes(60_000)]);
+    const sequences = Array.from({ length: 60 }, append);
+    await sim.settle(log.written(sequences.at(-1)!));
+    expect(sim.disk.counts.write - before).toBe(1);
+    // But what a write takes is bounded.
+    for (let i = 0; i < 120; i++) sequences.push(append());
+    await sim.settle(log.written(sequences.at(-1)!));
+    expect(sim.disk.counts.write - before).toBe(3);
+    expect([...(await sim.settle(readBack(log))).records.keys()]).toEqual(sequences);
+  });
+
   test('past the bound of what no fsync has covered, records wait for one; small ones last', async () => {
     const sim = new Sim(10);
     const { log } = await open(sim, { maxUnsyncedBytes: 2_000, syncDelayMs: 60_000 });
