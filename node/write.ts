@@ -195,7 +195,7 @@ class WriteStream {
     // A shard that has gone takes its references, and the memory behind them, with it.
     this.#senders.delete(id);
     const shard = this.#context.node.taker(id);
-    const sender = known?.shard === shard ? known.sender : shard.attach();
+    const sender = known?.shard === shard ? known.sender : shard.attach(this.#share?.holder);
     this.#senders.set(id, { shard, sender });
     return sender;
   }

@@ -21,6 +21,7 @@ import type { Catalogue } from './catalogue.ts';
 import type { Deletions } from './deletions.ts';
 import { type PatienceParts, patiently } from './patience.ts';
 import type { Recorder } from './recorder.ts';
+import type { Room } from './room.ts';
 import type { Slicer } from './slicer.ts';
 
 export interface GraftParts extends PatienceParts {
@@ -29,6 +30,7 @@ export interface GraftParts extends PatienceParts {
   readonly blocks: BlockStore;
   readonly deletions: Deletions;
   readonly recorder: Recorder;
+  readonly room: Room;
   readonly shard: number;
   /** Called when a block's chunks cannot be read. */
   readonly unsound: (block: SealedBlock, error: unknown) => Promise<void>;
@@ -156,7 +158,7 @@ export class Graft {
 
   /** Stores what was found, a slice of the kernel at a time. */
   async #store(slicer: Slicer): Promise<void> {
-    const { catalogue, kernel, log, recorder } = this.#parts;
+    const { catalogue, kernel, recorder, room } = this.#parts;
     const found = this.#found;
     if (found.sampleCount === 0) return;
     const columns = found.columns();
@@ -165,18 +167,19 @@ export class Graft {
       const start = { ...cursor };
       await this.#patiently(() => {
         Object.assign(cursor, start);
-        log.admit(GROUP_SAMPLES * SAMPLE_BYTES);
-        // In the same synchronous step: a series without samples may leave the table while this waits.
-        for (const [ref, identity] of found.identities.entries()) {
-          const id = catalogue.restore(identity);
-          recorder.use(id);
-          kernel.defineRef(this.#refs, ref, id);
-        }
-        recorder.followSegment();
-        const slice = kernel.append(this.#refs, columns, ANY, cursor);
-        const isWhole = !slice.rejections.some(wantsRoom);
-        if (slice.record.length > 0) this.#sequence = recorder.record(slice, this.#origin);
-        return isWhole ? 0 : undefined;
+        return room.take(room.copies, GROUP_SAMPLES * SAMPLE_BYTES, () => {
+          // In the same synchronous step: a series without samples may leave the table while this waits.
+          for (const [ref, identity] of found.identities.entries()) {
+            const id = catalogue.restore(identity);
+            recorder.use(id);
+            kernel.defineRef(this.#refs, ref, id);
+          }
+          recorder.followSegment();
+          const slice = kernel.append(this.#refs, columns, ANY, cursor);
+          const isWhole = !slice.rejections.some(wantsRoom);
+          if (slice.record.length > 0) this.#sequence = recorder.record(slice, this.#origin);
+          return isWhole ? 0 : undefined;
+        });
       }, slicer);
       await slicer.pause();
     }

@@ -20,6 +20,7 @@ import type { ShardSettings } from './options.ts';
 import { Problems } from './problems.ts';
 import { Recorder } from './recorder.ts';
 import { replayLog, restoreCheckpoint } from './restore.ts';
+import { Room } from './room.ts';
 import { sealWindow, type Windows } from './seal.ts';
 import type { Incarnation } from './segment.ts';
 import { Slicer } from './slicer.ts';
@@ -43,6 +44,7 @@ interface Parts {
 /** The same with what was on disk in them. */
 export interface Opened extends Parts {
   readonly log: Log;
+  readonly room: Room;
   readonly recorder: Recorder;
   readonly cursors: Cursors;
   readonly windows: Windows;
@@ -167,7 +169,8 @@ async function recover(
     checkpoint,
     tookMs: env.clock.monotonicMs() - startedMs,
   };
-  return { ...parts, log, recorder, cursors, windows, found };
+  const room = new Room(log, settings.shard);
+  return { ...parts, log, room, recorder, cursors, windows, found };
 }
 
 /** The window with the most open runs that is not in `done` leaves the kernel. */

@@ -16,6 +16,7 @@ import { type Log, RecordKind } from './log.ts';
 import { patiently } from './patience.ts';
 import { IdSet } from './postings.ts';
 import type { Recorder } from './recorder.ts';
+import type { Room } from './room.ts';
 import { RECORD_OVERHEAD_BYTES, unknownKind } from './segment.ts';
 import type { Slicer } from './slicer.ts';
 
@@ -26,6 +27,7 @@ export interface ReplicaParts {
   readonly deletions: Deletions;
   readonly annex: Annex;
   readonly log: Log;
+  readonly room: Room;
   readonly recorder: Recorder;
   /** Told that room is wanted: a window is to be sealed. */
   readonly press: () => void;
@@ -127,16 +129,17 @@ export class Replica {
   }
 
   #store(record: Uint8Array): number | undefined {
-    const { kernel, log, recorder } = this.#parts;
+    const { kernel, recorder, room } = this.#parts;
     checkVersion('log record', record[0] as number);
-    log.admit(record.length);
-    recorder.followSegment();
-    const slice = kernel.appendRecord(this.#refs, record, true);
-    const isWhole = slice.rejections.length === 0;
-    const unknown = [...slice.unknownRefs];
-    const sequence = slice.record.length > 0 ? recorder.record(slice, this.#origin) : 0;
-    this.#unnamed(unknown);
-    return isWhole ? sequence : undefined;
+    return room.take(room.copies, record.length, () => {
+      recorder.followSegment();
+      const slice = kernel.appendRecord(this.#refs, record, true);
+      const isWhole = slice.rejections.length === 0;
+      const unknown = [...slice.unknownRefs];
+      const sequence = slice.record.length > 0 ? recorder.record(slice, this.#origin) : 0;
+      this.#unnamed(unknown);
+      return isWhole ? sequence : undefined;
+    });
   }
 
   #delete(list: Uint8Array): number {

@@ -8,6 +8,7 @@ import type { Clock } from '../../core/env/env.ts';
 import { type ErrorCode, SilverbackError, wireCode } from '../../core/errors.ts';
 import { type BatchColumns, startOfBatch } from '../../core/kernel/batch.ts';
 import type { RefTable, RejectedSamples, SeriesId, ShardKernel } from '../../core/kernel/shard.ts';
+import type { Share } from '../../core/pool.ts';
 import type { AckLevel, ExemplarRefusal, Rejection, WireCode } from '../../core/protocol.ts';
 import type { Annex, AnnexColumns } from './annex.ts';
 import { type Catalogue, FULL_RETRY_MS, shownLabels } from './catalogue.ts';
@@ -18,6 +19,7 @@ import type { Log } from './log.ts';
 import type { ShardSettings } from './options.ts';
 import { OWN_ORIGIN, type Recorder } from './recorder.ts';
 import type { Retention } from './retention.ts';
+import type { Room } from './room.ts';
 
 /** What one sender wants stored, packed little-endian (proto `ShardBatch`). */
 export interface Batch extends BatchColumns, AnnexColumns {
@@ -64,6 +66,7 @@ export interface IntakeParts {
   readonly annex: Annex;
   readonly log: Log;
   readonly recorder: Recorder;
+  readonly room: Room;
   readonly peers: Peers;
   readonly memory: Pick<Retention, 'admit' | 'grown'>;
 }
@@ -78,6 +81,7 @@ export class Intake {
   readonly #settings: ShardSettings;
   readonly #senders = new Set<Sender>();
   readonly #recorder: Recorder;
+  readonly #room: Room;
   readonly #peers: Peers;
   readonly #memory: IntakeParts['memory'];
   readonly #refusedMetrics = new Hitters();
@@ -94,6 +98,7 @@ export class Intake {
     this.#annex = parts.annex;
     this.#log = parts.log;
     this.#recorder = parts.recorder;
+    this.#room = parts.room;
     this.#peers = parts.peers;
     this.#memory = parts.memory;
     this.#settings = settings;
@@ -129,9 +134,10 @@ export class Intake {
     this.#pressed = true;
   }
 
-  attach(): Sender {
+  attach(holder: string): Sender {
     if (this.#closed) throw this.#closedError();
-    const sender = new Sender(this, this.#kernel.createRefs());
+    const refs = this.#kernel.createRefs();
+    const sender = new Sender(this, { refs, share: this.#room.open(holder), refused: new Map() });
     this.#senders.add(sender);
     return sender;
   }
@@ -164,8 +170,10 @@ export class Intake {
   }
 
   /** For `Sender` only. */
-  detach(sender: Sender, refs: RefTable): void {
-    if (this.#senders.delete(sender)) this.#kernel.dropRefs(refs);
+  detach(sender: Sender, { refs, share }: Belongings): void {
+    if (!this.#senders.delete(sender)) return;
+    this.#kernel.dropRefs(refs);
+    this.#room.close(share);
   }
 
   /** For `Sender` only: `define`. Throws the refusal. */
@@ -177,13 +185,8 @@ export class Intake {
   }
 
   /** For `Sender` only: `append`. */
-  async append(
-    refs: RefTable,
-    batch: Batch,
-    asked: Asked,
-    refused: Map<number, SilverbackError>,
-  ): Promise<AppendOutcome> {
-    const step = this.#step(refs, batch, refused);
+  async append(own: Belongings, batch: Batch, asked: Asked): Promise<AppendOutcome> {
+    const step = this.#step(own, batch);
     const failure = step.failure ?? (step.sequence === 0 ? undefined : await this.#confirm(step.sequence, asked));
     return {
       code: failure === undefined ? 'OK' : wireCode(failure.code),
@@ -211,7 +214,7 @@ export class Intake {
   }
 
   /** The synchronous part. `sequence`: that of the last log record, 0 when nothing was logged. */
-  #step(refs: RefTable, batch: Batch, refused: Map<number, SilverbackError>): Step {
+  #step(own: Belongings, batch: Batch): Step {
     const step: Step = {
       sequence: 0,
       failure: undefined,
@@ -233,38 +236,44 @@ export class Intake {
         );
       }
       const besideBytes = (batch.exemplars?.length ?? 0) + (batch.metadata?.length ?? 0);
-      this.#log.admit(batch.definitions.length + batch.timestamps.length * 2 + batch.refs.length * 2 + besideBytes);
-      this.#admitMemory(batch, sampleCount);
-      this.#takeDefinitions(refs, batch.definitions, refused);
-      const nowMs = this.#clock.nowMs();
-      const admission = {
-        minMs: Math.max(0, nowMs - this.#settings.maxSampleAgeMs),
-        maxMs: nowMs + this.#settings.maxFutureMs,
-      };
-      const cursor = startOfBatch();
-      while (!cursor.done) {
-        this.#recorder.followSegment();
-        const slice = this.#kernel.append(refs, batch, admission, cursor);
-        for (const ref of slice.unknownRefs) unknown.add(ref);
-        // Naming the series calls the kernel, which ends the life of the slice's views: the log comes first.
-        const rejections = slice.rejections;
-        this.#acceptedCount += slice.acceptedCount;
-        if (slice.record.length > 0) step.sequence = this.#recorder.record(slice, OWN_ORIGIN);
-        for (const rejected of rejections)
-          step.rejections.push(this.#rejection(rejected, nowMs, step.rejections.length));
-      }
-      const beside = this.#annex.append(this.#log, batch);
-      step.sequence = Math.max(step.sequence, beside.sequence);
-      step.exemplarCount = beside.exemplarCount;
-      step.refusedExemplars = beside.refused;
+      const logBytes = batch.definitions.length + batch.timestamps.length * 2 + batch.refs.length * 2 + besideBytes;
+      this.#room.take(own.share, logBytes, () => {
+        this.#admitMemory(batch, sampleCount);
+        this.#takeDefinitions(own.refs, batch.definitions, own.refused);
+        this.#store(own.refs, batch, step, unknown);
+      });
     } catch (error) {
       if (!(error instanceof SilverbackError)) throw error;
       step.failure = error;
     }
     this.#memory.grown();
-    if (refused.size > 0) this.#explainRefused(batch, unknown, refused, step.rejections);
+    if (own.refused.size > 0) this.#explainRefused(batch, unknown, own.refused, step.rejections);
     step.unknownRefs = Uint32Array.from(unknown);
     return step;
+  }
+
+  /** What is stored of the batch goes into the kernel and the log; what becomes of it into `step` and `unknown`. */
+  #store(refs: RefTable, batch: Batch, step: Step, unknown: Set<number>): void {
+    const nowMs = this.#clock.nowMs();
+    const admission = {
+      minMs: Math.max(0, nowMs - this.#settings.maxSampleAgeMs),
+      maxMs: nowMs + this.#settings.maxFutureMs,
+    };
+    const cursor = startOfBatch();
+    while (!cursor.done) {
+      this.#recorder.followSegment();
+      const slice = this.#kernel.append(refs, batch, admission, cursor);
+      for (const ref of slice.unknownRefs) unknown.add(ref);
+      // Naming the series calls the kernel, which ends the life of the slice's views: the log comes first.
+      const rejections = slice.rejections;
+      this.#acceptedCount += slice.acceptedCount;
+      if (slice.record.length > 0) step.sequence = this.#recorder.record(slice, OWN_ORIGIN);
+      for (const rejected of rejections) step.rejections.push(this.#rejection(rejected, nowMs, step.rejections.length));
+    }
+    const beside = this.#annex.append(this.#log, batch);
+    step.sequence = Math.max(step.sequence, beside.sequence);
+    step.exemplarCount = beside.exemplarCount;
+    step.refusedExemplars = beside.refused;
   }
 
   #admitMemory({ refs, definitions }: Batch, sampleCount: number): void {
@@ -394,6 +403,13 @@ export class Intake {
   }
 }
 
+/** What a sender has of its shard. */
+interface Belongings {
+  readonly refs: RefTable;
+  readonly share: Share;
+  readonly refused: Map<number, SilverbackError>;
+}
+
 /** The acknowledgement. */
 interface Asked {
   readonly ack: AckLevel;
@@ -412,14 +428,13 @@ interface Step {
 /** A sender's own reference space in one shard, and its way in. References are good until `detach`, or until told unknown. */
 export class Sender {
   readonly #intake: Intake;
-  readonly #refs: RefTable;
-  readonly #refused = new Map<number, SilverbackError>();
+  readonly #own: Belongings;
   #attached = true;
 
   /** Made by `Shard.attach`. */
-  constructor(intake: Intake, refs: RefTable) {
+  constructor(intake: Intake, own: Belongings) {
     this.#intake = intake;
-    this.#refs = refs;
+    this.#own = own;
   }
 
   /**
@@ -428,8 +443,8 @@ export class Sender {
    */
   define(ref: number, identity: Uint8Array): void {
     if (!this.#attached) throw new SilverbackError('UNAVAILABLE', 'the sender is detached');
-    this.#intake.define(this.#refs, ref, identity);
-    this.#refused.delete(ref);
+    this.#intake.define(this.#own.refs, ref, identity);
+    this.#own.refused.delete(ref);
   }
 
   /**
@@ -443,14 +458,14 @@ export class Sender {
       const nothing = { unknownRefs: NO_REFS, rejections: [], exemplarCount: 0, refusedExemplars: [] };
       return { code: 'UNAVAILABLE', message, retryAfterMs: RETRY_MS, ...nothing };
     }
-    return this.#intake.append(this.#refs, batch, { ack, peerWaitMs }, this.#refused);
+    return this.#intake.append(this.#own, batch, { ack, peerWaitMs });
   }
 
   /** Gives the references back. */
   detach(): void {
     if (!this.#attached) return;
     this.#attached = false;
-    this.#intake.detach(this, this.#refs);
+    this.#intake.detach(this, this.#own);
   }
 }
 

@@ -117,9 +117,12 @@ export class Shard {
 
   // ---- writing ----------------------------------------------------------------------------------
 
-  /** A way in with its own reference space. Throws UNAVAILABLE while closing, RESOURCE_EXHAUSTED past 65,535 senders. */
-  attach(): Sender {
-    return this.#intake.attach();
+  /**
+   * A way in with its own reference space. Those of one holder have the room before the disk together. Throws UNAVAILABLE while
+   * closing, RESOURCE_EXHAUSTED past 65,535 senders.
+   */
+  attach(holder = 'writers'): Sender {
+    return this.#intake.attach(holder);
   }
 
   /**
@@ -172,6 +175,7 @@ export class Shard {
         deletions: this.#deletions,
         annex: this.#annex,
         log: this.#log,
+        room: this.#opened.room,
         recorder: this.#recorder,
         press: () => this.#intake.press(),
         report: (message) => this.#opened.problems.report(message),
@@ -188,6 +192,7 @@ export class Shard {
         ...this.#source,
         env: this.#env,
         log: this.#log,
+        room: this.#opened.room,
         recorder: this.#recorder,
         press: () => this.#intake.press(),
         slicer: () => this.#slicer(),
