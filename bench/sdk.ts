@@ -16,6 +16,7 @@ import { nodeEnv } from '../core/env/node.ts';
 import { RpcServer } from '../core/grpc.ts';
 import { chunkInfo } from '../core/kernel/codec.ts';
 import type { AckLevel } from '../core/protocol.ts';
+import { Brakes } from '../node/brakes.ts';
 import { Callers } from '../node/callers.ts';
 import { claimDirectory } from '../node/directory.ts';
 import { Metrics } from '../node/metrics.ts';
@@ -254,6 +255,7 @@ async function serve(directory: string, shardCount: number): Promise<void> {
     node,
     inFlight,
     turns: new Turns(env),
+    brakes: new Brakes(env),
     callers,
     observer: new Metrics({ node, inFlight, callers }),
     monotonicMs: () => env.clock.monotonicMs(),

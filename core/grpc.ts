@@ -95,6 +95,9 @@ export interface Duplex<Request, Reply> extends CallContext {
   listen(events: { request(request: Request): void; end(): void }): void;
   /** Hands a reply to the stream. While the caller does not read its replies, no further request is taken off the wire. */
   send(reply: Reply): void;
+  /** No further request is taken off the wire until `resume`: but for one or two, they stay with the caller. */
+  pause(): void;
+  resume(): void;
   /** Ends the stream, with a status if there is an error. */
   finish(error?: unknown): void;
 }
@@ -164,6 +167,12 @@ export class RpcServer {
   duplex<Request, Reply>(method: Method<Request, Reply>, handle: (call: Duplex<Request, Reply>) => void): this {
     return this.#add(method, (call: ServerDuplexStream<Request, Reply>) => {
       let finished = false;
+      let isPaused = false;
+      let isDraining = false;
+      readAheadOne(call);
+      const readOn = () => {
+        if (!isPaused && !isDraining) call.resume();
+      };
       const finish = (error?: unknown) => {
         if (finished) return;
         finished = true;
@@ -187,9 +196,21 @@ export class RpcServer {
             call.on('end', () => events.end());
           },
           send(reply) {
-            if (finished || context.signal.aborted || call.write(reply) || call.isPaused()) return;
+            if (finished || context.signal.aborted || call.write(reply) || isDraining) return;
+            isDraining = true;
             call.pause();
-            call.once('drain', () => call.resume());
+            call.once('drain', () => {
+              isDraining = false;
+              readOn();
+            });
+          },
+          pause() {
+            isPaused = true;
+            call.pause();
+          },
+          resume() {
+            isPaused = false;
+            readOn();
           },
           finish,
         });
@@ -293,6 +314,15 @@ function widenWindows(server: Server, sessions: Set<ServerHttp2Session>): string
     });
   }
   return undefined;
+}
+
+/**
+ * Has a stream that is paused keep one request, not the 16 that Node's streams of objects keep: each may have
+ * MAX_MESSAGE_BYTES. Neither Node nor grpc-js has an option for it; were the field to change, they keep 16.
+ */
+function readAheadOne(call: object): void {
+  const { _readableState: state } = call as { _readableState?: { highWaterMark?: unknown } };
+  if (typeof state?.highWaterMark === 'number') state.highWaterMark = 1;
 }
 
 export interface ChannelSettings {

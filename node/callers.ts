@@ -27,6 +27,10 @@ export class Tally {
   inFlightBytes = 0;
   inFlightCount = 0;
   streamCount = 0;
+  /** Streams that are not read for now; see brakes.ts. */
+  pausedCount = 0;
+  /** How long its streams were not read, over its hosts. */
+  pausedMs = 0;
   readonly #monotonicMs: () => number;
   /** New series by slot of time; `#slotOf[i]` says which slot `#slots[i]` counts. */
   readonly #slots = new Uint32Array(SLOT_COUNT);

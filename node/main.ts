@@ -17,6 +17,7 @@ import { connectMeta } from '../core/meta/remote.ts';
 import { type MetaStore, StoreRefused } from '../core/meta/store.ts';
 import { openView } from '../core/meta/view.ts';
 import { reachedAt } from '../core/peers.ts';
+import { Brakes } from './brakes.ts';
 import { Callers } from './callers.ts';
 import { Custody } from './custody.ts';
 import { claimDirectory } from './directory.ts';
@@ -166,6 +167,7 @@ async function main(): Promise<void> {
     node,
     inFlight,
     turns: new Turns(env),
+    brakes: new Brakes(env),
     observer,
     reads,
     callers,

@@ -103,6 +103,8 @@ const CALLER_ROWS: readonly Row<Tally>[] = [
   ['in_flight_bytes', 'Columns of its requests not yet answered.', (tally) => tally.inFlightBytes],
   ['in_flight_requests', 'Its requests not yet answered.', (tally) => tally.inFlightCount],
   ['streams', 'Write streams that it has open.', (tally) => tally.streamCount],
+  ['paused_streams', 'Those that are not read for now: it sends more than is taken.', (tally) => tally.pausedCount],
+  ['paused_seconds_total', 'How long they were not read.', (tally) => tally.pausedMs / 1_000],
 ];
 
 /** Metrics that are named as those of new series which found no room. */

@@ -1,6 +1,7 @@
 /** A node's gRPC face: the `Shards` service. In and out; what a call does stands in write.ts, read.ts, erase.ts and status.ts. */
 import type { RpcServer } from '../core/grpc.ts';
 import { shardsService } from '../core/protocol.ts';
+import type { Brakes } from './brakes.ts';
 import type { Callers } from './callers.ts';
 import { serveClean, serveDelete } from './erase.ts';
 import type { Node } from './node.ts';
@@ -18,6 +19,7 @@ export interface ShardsOptions {
   readonly node: Node;
   readonly inFlight: InFlight;
   readonly turns: Turns;
+  readonly brakes: Brakes;
   readonly observer: WriteObserver;
   readonly monotonicMs: () => number;
   /** What takes records of other copies. Undefined: this node takes none. */
@@ -38,11 +40,13 @@ export interface ShardsOptions {
 
 /** Adds the service to `server`, before it listens. */
 export function addShardsService(server: RpcServer, options: ShardsOptions): void {
-  const { node, inFlight, turns, observer, monotonicMs, callers, version, replication, repair } = options;
+  const { node, inFlight, turns, brakes, observer, monotonicMs, callers, version, replication, repair } = options;
   const bound = options.reads ?? new ReadBound();
   const values = new ValuePages();
   server
-    .duplex(shardsService.Write, (call) => serveWrites(call, { node, inFlight, turns, observer, monotonicMs, callers }))
+    .duplex(shardsService.Write, (call) =>
+      serveWrites(call, { node, inFlight, turns, brakes, observer, monotonicMs, callers }),
+    )
     .duplex(shardsService.Read, (call) => serveReads(call, { node, bound, values }))
     .unary(shardsService.Delete, (request, { signal }) => serveDelete(request, node, signal))
     .unary(shardsService.Clean, (request) => serveClean(request, node))

@@ -7,6 +7,7 @@ import type { Duplex } from '../core/grpc.ts';
 import { Pool, type Share } from '../core/pool.ts';
 import type { ShardBatch, ShardOutcome, WireCode, WriteReply, WriteRequest } from '../core/protocol.ts';
 import { toWire } from '../core/versions.ts';
+import type { Brake, Brakes } from './brakes.ts';
 import type { Callers, Tally } from './callers.ts';
 import { type Greeted, greet } from './hello.ts';
 import type { Node } from './node.ts';
@@ -33,6 +34,7 @@ export interface WriteContext {
   readonly node: Greeted & Pick<Node, 'taker'>;
   readonly inFlight: InFlight;
   readonly turns: Turns;
+  readonly brakes: Brakes;
   readonly observer: WriteObserver;
   readonly monotonicMs: () => number;
   readonly callers: Callers;
@@ -57,6 +59,7 @@ class WriteStream {
   /** Its caller's; undefined before it has said who it is. */
   #tally: Tally | undefined;
   #share: Share | undefined;
+  #brake: Brake | undefined;
   #openCount = 0;
   #ended = false;
   #detached = false;
@@ -87,6 +90,7 @@ class WriteStream {
       return;
     }
     const share = this.#share as Share;
+    const brake = this.#brake as Brake;
     const { inFlight, monotonicMs, turns } = this.#context;
     let bytes = 0;
     let samples = 0;
@@ -112,7 +116,9 @@ class WriteStream {
     tally.inFlightCount++;
     tally.inFlightBytes += bytes;
     const startedMs = monotonicMs();
+    brake.wait(bytes);
     turns.add(share, bytes, () => {
+      brake.begin(bytes);
       this.#write(request, tally).finally(() => {
         inFlight.leave(share, bytes);
         tally.inFlightCount--;
@@ -126,7 +132,7 @@ class WriteStream {
 
   /** The first request of the stream says whose it is. */
   #greet({ hello }: WriteRequest): Tally {
-    const { node, callers, inFlight } = this.#context;
+    const { node, brakes, callers, inFlight } = this.#context;
     greet(hello, node, ['batch']);
     if (callers.streamCount >= MAX_STREAMS) {
       const message = `node ${node.name} has ${callers.streamCount} streams of writers open, at most ${MAX_STREAMS} are accepted`;
@@ -134,10 +140,13 @@ class WriteStream {
     }
     const caller = hello?.caller ?? '';
     // Processes of one name share what they may have under way if they run on one host.
-    this.#share = inFlight.open(`${caller} at ${this.#call.caller.address.replace(/:\d+$/, '')}`);
-    this.#tally = callers.of(caller);
-    this.#tally.streamCount++;
-    return this.#tally;
+    const holder = `${caller} at ${this.#call.caller.address.replace(/:\d+$/, '')}`;
+    const tally = callers.of(caller);
+    tally.streamCount++;
+    this.#tally = tally;
+    this.#share = inFlight.open(holder);
+    this.#brake = brakes.open(holder, tally, this.#call);
+    return tally;
   }
 
   /** Never rejects. */
@@ -185,6 +194,9 @@ class WriteStream {
     const sampleCount = batch.timestamps.length / 8;
     this.#context.observer.batch(sampleCount, outcome);
     const { code, rejections } = outcome;
+    if (code === 'RESOURCE_EXHAUSTED' || code === 'TOO_LARGE') {
+      this.#brake?.refuse(bytesOf(batch), outcome.retryAfterMs || RETRY_MS);
+    }
     if (code !== 'OK' && code !== 'UNKNOWN_REF') tally.refuse(code, sampleCount);
     else for (const one of rejections) if (one.code !== 'OK') tally.refuse(one.code, one.samples);
     return outcome;
@@ -213,6 +225,7 @@ class WriteStream {
     this.#detached = true;
     if (this.#tally !== undefined) this.#tally.streamCount--;
     if (this.#share !== undefined) this.#context.inFlight.close(this.#share);
+    if (this.#brake !== undefined) this.#context.brakes.close(this.#brake, this.#call);
   }
 }
 

@@ -283,6 +283,40 @@ describe('a duplex', () => {
     }
   });
 
+  it('takes one or two more requests once it is paused, and all when it goes on', async () => {
+    let taken = 0;
+    let resume: () => void = () => undefined;
+    const { channel } = await serve(
+      new RpcServer().duplex(shardsService.Write, (call) => {
+        resume = () => call.resume();
+        call.listen({
+          request({ batchId }) {
+            taken++;
+            if (batchId === 0) call.pause();
+            // What goes out meanwhile does not set it going.
+            call.send({ batchId, shards: [], speaks: [] });
+          },
+          end: () => call.finish(),
+        });
+      }),
+    );
+    const call = channel.duplex(shardsService.Write);
+    let replies = 0;
+    call.on('data', () => replies++);
+    const count = 200;
+    for (let batchId = 0; batchId < count; batchId++)
+      call.write({ hello: null, batchId, ack: 'LOCAL', shards: [], peerWaitMs: 0 });
+    for (let before = -1; before !== replies || replies === 0; ) {
+      before = replies;
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+    expect(taken).toBeLessThanOrEqual(3);
+    resume();
+    call.end();
+    await once(call, 'end');
+    expect(replies).toBe(count);
+  });
+
   it('takes no more requests while the caller does not read its replies', async () => {
     let taken = 0;
     const message = 'x'.repeat(65_536);

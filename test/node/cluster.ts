@@ -6,6 +6,7 @@ import { StaticPlacement } from '../../client/placement.ts';
 import { nodeEnv } from '../../core/env/node.ts';
 import { RpcServer } from '../../core/grpc.ts';
 import type { Copy } from '../../core/placement.ts';
+import { Brakes } from '../../node/brakes.ts';
 import { Callers } from '../../node/callers.ts';
 import { claimDirectory } from '../../node/directory.ts';
 import { Metrics } from '../../node/metrics.ts';
@@ -60,6 +61,7 @@ export async function serve(
     node,
     inFlight,
     turns: new Turns(env),
+    brakes: new Brakes(env),
     observer: metrics,
     callers,
     monotonicMs: () => env.clock.monotonicMs(),

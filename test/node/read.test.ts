@@ -77,6 +77,8 @@ function ask(
         see(reply);
         if (reply.done || reply.code !== 'OK') resolve(reply);
       },
+      pause: () => undefined,
+      resume: () => undefined,
       finish: () => undefined,
     };
     serveReads(call, { node, bound: new ReadBound(4), values });

@@ -4,6 +4,7 @@ import { RpcServer } from '../../core/grpc.ts';
 import { encodeIdentity, makeLabels } from '../../core/labels.ts';
 import type { Copy, Placement } from '../../core/placement.ts';
 import { SPOKEN, type Spoken } from '../../core/versions.ts';
+import { Brakes } from '../../node/brakes.ts';
 import { Callers } from '../../node/callers.ts';
 import { claimDirectory } from '../../node/directory.ts';
 import { Node } from '../../node/node.ts';
@@ -110,6 +111,7 @@ export class Region {
       node,
       inFlight: new InFlight({ maxBytes: 2 ** 26, maxCount: 1_000 }),
       turns: new Turns(env),
+      brakes: new Brakes(env),
       observer: { batch: () => undefined, request: () => undefined },
       callers: new Callers(() => env.clock.monotonicMs()),
       monotonicMs: () => env.clock.monotonicMs(),

@@ -231,6 +231,8 @@ class Connection {
           if (this.#clientOpen) this.client.emit('data', this.#method.responseDeserialize(bytes));
         });
       },
+      pause: () => undefined,
+      resume: () => undefined,
       finish: () => {
         this.#serverOpen = false;
         this.#send(this.#back, () => this.#failClient('the node ended the stream'));
