@@ -10,6 +10,7 @@ import { Reader } from '../client/reader.ts';
 import { Writer } from '../client/writer.ts';
 import { Channels } from '../core/channels.ts';
 import { readSettings, writtenSettings } from '../core/config.ts';
+import { Connections } from '../core/connections.ts';
 import { nodeEnv } from '../core/env/node.ts';
 import { SilverbackError } from '../core/errors.ts';
 import { RpcServer } from '../core/grpc.ts';
@@ -86,6 +87,7 @@ async function main(): Promise<void> {
       'queryCacheBytes',
       'corsOrigin',
       'enableAdminApi',
+      'maxConnectionCount',
       'logLevel',
     ],
     defaults: { nodeName: 'coordinator-1' },
@@ -220,6 +222,9 @@ async function main(): Promise<void> {
   metrics.watchReceiver(receiver);
   metrics.watchCache(cache);
   metrics.watchPlacers(placers);
+  const grpcConnections = new Connections(settings.maxConnectionCount);
+  const httpConnections = new Connections(settings.maxConnectionCount);
+  metrics.watchConnections({ grpc: grpcConnections, http: httpConnections });
   const http = createHttpServer({
     env,
     api,
@@ -245,8 +250,9 @@ async function main(): Promise<void> {
         }
       : undefined,
     corsOrigin: settings.corsOrigin,
+    connections: httpConnections,
   });
-  const rpc = new RpcServer({ warn: (message) => log.warn(message) });
+  const rpc = new RpcServer({ connections: grpcConnections, warn: (message) => log.warn(message) });
   addMetaService(rpc, meta);
   addClusterService(rpc, placement, api, removeNode);
 

@@ -298,6 +298,13 @@ const SETTINGS = {
     default: '100000',
     help: 'exemplars a node keeps, the latest of its shards in equal parts',
   },
+  maxConnectionCount: {
+    name: 'max-connections',
+    operand: 'N',
+    schema: wholeNumber(16, 1_000_000),
+    default: '4096',
+    help: 'connections that the gRPC services have at a time, and the HTTP API as many; more are closed at once',
+  },
   leaseTtlMs: {
     name: 'lease-ttl',
     operand: 'DURATION',

@@ -26,6 +26,7 @@ import {
   status,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
+import type { Connections } from './connections.ts';
 import type { Clock } from './env/env.ts';
 import { type ErrorCode, isErrorCode, SilverbackError } from './errors.ts';
 import type { Method } from './protocol.ts';
@@ -37,6 +38,9 @@ export const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
 
 /** HTTP/2 receive window, of a stream and of a connection. The default of 64 KiB halves the throughput of large messages. */
 export const WINDOW_BYTES = 4 * 1024 * 1024;
+
+/** Calls that a connection may have open at a time; its client holds back more. */
+const MAX_CALLS = 1_024;
 
 const CODE_KEY = 'silverback-code';
 const RETRY_KEY = 'silverback-retry-after-ms';
@@ -107,16 +111,19 @@ export interface RpcServerOptions {
   readonly credentials?: ServerCredentials;
   /** Default: `identifyByName`. */
   readonly identify?: Identify;
+  /** Counts and bounds the connections. Default: any number. */
+  readonly connections?: Connections;
   /** Told of what degrades but does not stop the server. */
   readonly warn?: (message: string) => void;
 }
 
 /** A gRPC server with typed handlers. Add methods, then `listen`. */
 export class RpcServer {
-  readonly #server = new Server(SHARED_OPTIONS);
+  readonly #server = new Server({ ...SHARED_OPTIONS, 'grpc.max_concurrent_streams': MAX_CALLS });
   readonly #sessions = new Set<ServerHttp2Session>();
   readonly #credentials: ServerCredentials;
   readonly #identify: Identify;
+  readonly #connections: Connections | undefined;
   readonly #warn: (message: string) => void;
   readonly #methods: Record<string, Method<never, never>> = {};
   readonly #handlers: UntypedServiceImplementation = {};
@@ -124,6 +131,7 @@ export class RpcServer {
   constructor(options: RpcServerOptions = {}) {
     this.#credentials = options.credentials ?? ServerCredentials.createInsecure();
     this.#identify = options.identify ?? identifyByName;
+    this.#connections = options.connections;
     this.#warn = options.warn ?? ignore;
   }
 
@@ -233,9 +241,9 @@ export class RpcServer {
           reject(new SilverbackError('UNAVAILABLE', `cannot listen on ${address}: ${error.message}`, { cause: error }));
       });
     });
-    const problem = widenWindows(this.#server, this.#sessions);
+    const problem = tune(this.#server, this.#sessions, this.#connections);
     if (problem !== undefined)
-      this.#warn(`HTTP/2 windows stay at their default, large batches will be slow: ${problem}`);
+      this.#warn(`HTTP/2 windows stay at their default, large batches will be slow, connections unbounded: ${problem}`);
     return port;
   }
 
@@ -296,16 +304,21 @@ function drained(call: NodeJS.EventEmitter, signal: AbortSignal): Promise<void> 
 }
 
 /**
- * Raises the receive windows of every connection that the server accepts from now on. grpc-js has an
- * option for it on the client only, so this reaches for the server's HTTP/2 listeners in a private field;
- * where that has changed, the reason is returned and the defaults stay. Keeps the open connections in `sessions`.
+ * Raises the receive windows of every connection that the server accepts from now on, and bounds how many there are. grpc-js has
+ * an option for the former on the client only, for the latter none, so this reaches for the server's HTTP/2 listeners in a
+ * private field; where that has changed, the reason is returned and the defaults stay. Keeps the open connections in `sessions`.
  */
-function widenWindows(server: Server, sessions: Set<ServerHttp2Session>): string | undefined {
+function tune(
+  server: Server,
+  sessions: Set<ServerHttp2Session>,
+  connections: Connections | undefined,
+): string | undefined {
   const { http2Servers } = server as unknown as { http2Servers?: unknown };
   if (!(http2Servers instanceof Map) || http2Servers.size === 0)
     return 'grpc-js keeps its listeners elsewhere in this version';
-  for (const listener of http2Servers.keys() as Iterable<Partial<Http2Server>>) {
+  for (const listener of http2Servers.keys() as Iterable<Http2Server>) {
     if (typeof listener.on !== 'function') return 'the listeners of grpc-js are no HTTP/2 servers in this version';
+    connections?.bound(listener);
     listener.on('session', (session: ServerHttp2Session) => {
       session.settings({ initialWindowSize: WINDOW_BYTES });
       session.setLocalWindowSize(WINDOW_BYTES);

@@ -1,11 +1,13 @@
 /** A node's HTTP face, for operators: `/metrics`, `/-/healthy`, `/-/ready`. */
 import { createServer, type ServerResponse } from 'node:http';
 import type { Registry } from 'prom-client';
+import type { Connections } from '../core/connections.ts';
 import { SilverbackError } from '../core/errors.ts';
 
 export interface HttpOptions {
   readonly registry: Registry;
   readonly isReady: () => boolean;
+  readonly connections: Connections;
 }
 
 export interface HttpServer {
@@ -27,6 +29,7 @@ export function serveHttp(host: string, port: number, options: HttpOptions): Pro
       send(response, options.isReady() ? 200 : 503, options.isReady() ? 'ready' : 'recovering');
     else send(response, 404, 'there are /metrics, /-/healthy and /-/ready');
   });
+  options.connections.bound(server);
   return new Promise((resolve, reject) => {
     server.once('error', (cause) => {
       reject(new SilverbackError('UNAVAILABLE', `cannot listen on ${host}:${port}: ${cause.message}`, { cause }));

@@ -1,6 +1,7 @@
 /** The process of a shard node: flags, wiring, signals. */
 
 import { readSettings } from '../core/config.ts';
+import { Connections } from '../core/connections.ts';
 import type { Env } from '../core/env/env.ts';
 import { nodeEnv } from '../core/env/node.ts';
 import { SilverbackError } from '../core/errors.ts';
@@ -39,8 +40,8 @@ const disk = new WatchedDisk(nodeEnv.disk, nodeEnv.clock);
 const env: Env = { ...nodeEnv, disk };
 const VERSION = '0.1.0';
 
-/** Requests not yet answered, over all streams. */
-const IN_FLIGHT = { maxBytes: 128 * 1024 * 1024, maxCount: 4_096 };
+/** Requests not yet answered, over all streams. With little memory half of the budget's bytes, but a large request and others. */
+const IN_FLIGHT = { leastBytes: 32 * 1024 * 1024, maxBytes: 128 * 1024 * 1024, maxCount: 4_096 };
 
 /** How long the last replies may take to reach their sockets after SIGTERM. */
 const REPLY_MS = 100;
@@ -76,6 +77,7 @@ async function main(): Promise<void> {
       'repairIntervalMs',
       'moveBytesPerSecond',
       'frontierBoundMs',
+      'maxConnectionCount',
       'leaseTtlMs',
       'logLevel',
     ],
@@ -148,9 +150,16 @@ async function main(): Promise<void> {
     intervalMs: settings.repairIntervalMs,
     log,
   });
-  const inFlight = new InFlight(IN_FLIGHT);
+  const { leastBytes, maxBytes, maxCount } = IN_FLIGHT;
+  const inFlight = new InFlight({
+    maxBytes: Math.min(maxBytes, Math.max(leastBytes, settings.memoryBudgetBytes / 2)),
+    maxCount,
+  });
   const callers = new Callers(() => env.clock.monotonicMs());
-  const metrics = new Metrics({ node, inFlight, callers, disk, replication, repair });
+  const grpcConnections = new Connections(settings.maxConnectionCount);
+  const httpConnections = new Connections(settings.maxConnectionCount);
+  const connections = { grpc: grpcConnections, http: httpConnections };
+  const metrics = new Metrics({ node, inFlight, callers, connections, disk, replication, repair });
   const isBusy = () => inFlight.count > 0;
   const pace = new Pace({ env, bytesPerSecond: settings.moveBytesPerSecond, isBusy });
   const reads = new ReadBound();
@@ -162,7 +171,7 @@ async function main(): Promise<void> {
       metrics.request(durationMs);
     },
   };
-  const server = new RpcServer({ warn: (message) => log.warn({}, message) });
+  const server = new RpcServer({ connections: grpcConnections, warn: (message) => log.warn({}, message) });
   addShardsService(server, {
     node,
     inFlight,
@@ -191,6 +200,7 @@ async function main(): Promise<void> {
   const http = await serveHttp(settings.httpHost, settings.httpPort, {
     registry: metrics.registry,
     isReady: () => node.ready,
+    connections: httpConnections,
   });
   const address = settings.listen.replace(/:\d+$/, `:${port}`);
   log.info(

@@ -1,5 +1,6 @@
 /** A node's own metrics, in Prometheus's text format. What shards count is read off them when asked. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { Connections } from '../core/connections.ts';
 import type { ShardOutcome, ShardRepair } from '../core/protocol.ts';
 import type { Versions } from '../core/versions.ts';
 import type { Callers, Tally } from './callers.ts';
@@ -107,6 +108,13 @@ const CALLER_ROWS: readonly Row<Tally>[] = [
   ['paused_seconds_total', 'How long they were not read.', (tally) => tally.pausedMs / 1_000],
 ];
 
+/** One row per number of a listener's connections. */
+const CONNECTION_ROWS: readonly Row<Connections>[] = [
+  ['connections', 'Connections that are open.', (connections) => connections.count],
+  ['max_connections', 'Connections that may be.', (connections) => connections.maxCount],
+  ['refused_connections_total', 'Connections closed at once: too many were open.', ({ refusedCount }) => refusedCount],
+];
+
 /** Metrics that are named as those of new series which found no room. */
 const MAX_REFUSED_METRICS = 16;
 
@@ -114,6 +122,8 @@ interface Watched {
   readonly node: Node;
   readonly inFlight: InFlight;
   readonly callers: Callers;
+  /** By listener. */
+  readonly connections?: Readonly<Record<string, Connections>>;
   readonly disk?: WatchedDisk;
   readonly replication?: Pick<Replication, 'lags' | 'peers' | 'pace'>;
   readonly repair?: Pick<Repair, 'status'>;
@@ -124,7 +134,7 @@ export class Metrics implements WriteObserver {
   readonly #requestMs: Histogram;
   readonly #samples = new Map<string, number>();
 
-  constructor({ node, inFlight, callers, disk, replication, repair }: Watched) {
+  constructor({ node, inFlight, callers, connections = {}, disk, replication, repair }: Watched) {
     const registers = [this.registry];
     const samples = this.#samples;
     collectDefaultMetrics({ register: this.registry });
@@ -170,6 +180,9 @@ export class Metrics implements WriteObserver {
     });
     this.#watch('silverback_node_', VERSION_ROWS, ['format'], () =>
       Object.entries(node.spoken).map(([format, versions]) => [{ format }, versions]),
+    );
+    this.#watch('silverback_node_', CONNECTION_ROWS, ['listener'], () =>
+      Object.entries(connections).map(([listener, one]) => [{ listener }, one]),
     );
     this.#watchShards(node);
     this.#watchCallers(callers);

@@ -1,5 +1,6 @@
 /** The coordinator's own metrics, in Prometheus's text format at `/metrics`. Counters are read off their owners when asked. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { Connections } from '../../core/connections.ts';
 import type { Placer, PlacerStatus } from '../../core/meta/placer.ts';
 import type { Receiver, ReceiverStats } from '../ingest/receiver.ts';
 import type { Senders, SenderTally } from '../ingest/senders.ts';
@@ -140,6 +141,22 @@ export class Metrics {
           }
         },
       });
+    }
+  }
+
+  /** By listener, `grpc` or `http`. */
+  watchConnections(listeners: Readonly<Record<string, Connections>>): void {
+    const rows: readonly [name: string, help: string, of: (connections: Connections) => number][] = [
+      ['connections', 'Connections that are open.', ({ count }) => count],
+      ['max_connections', 'Connections that may be.', ({ maxCount }) => maxCount],
+      [
+        'refused_connections_total',
+        'Connections closed at once: too many were open.',
+        ({ refusedCount }) => refusedCount,
+      ],
+    ];
+    for (const [listener, connections] of Object.entries(listeners)) {
+      for (const [name, help, of] of rows) this.#read(`silverback_${listener}_${name}`, help, () => of(connections));
     }
   }
 

@@ -6,6 +6,7 @@ import { createServer, type IncomingMessage } from 'node:http';
 import { Readable } from 'node:stream';
 import fastifyCompress from '@fastify/compress';
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
+import type { Connections } from '../../core/connections.ts';
 import type { Env } from '../../core/env/env.ts';
 import { compileMatcher } from '../../core/matchers.ts';
 import { ADMIN_ROWS, type AdminOptions, type AdminRow, administer } from './admin.ts';
@@ -34,6 +35,8 @@ export interface HttpOptions {
   readonly maxReadSamples?: number;
   /** Origins whose pages may use the API: a regular expression that has to match as a whole. Default all. */
   readonly corsOrigin?: string;
+  /** Counts and bounds the connections. Default: any number. */
+  readonly connections?: Connections;
 }
 
 const API = '/api/v1';
@@ -94,6 +97,7 @@ export function createHttpServer(options: HttpOptions): HttpServer {
           else handler(request, response);
         },
       );
+      options.connections?.bound(server);
       return server;
     },
   });

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { connect } from 'node:http2';
 import { Metadata, status } from '@grpc/grpc-js';
 import { afterEach, describe, expect, it } from 'vitest';
+import { Connections } from '../../core/connections.ts';
 import { nodeEnv } from '../../core/env/node.ts';
 import { SilverbackError } from '../../core/errors.ts';
 import { brokenBy, Channel, MAX_MESSAGE_BYTES, RpcServer, WINDOW_BYTES } from '../../core/grpc.ts';
@@ -55,6 +56,30 @@ describe('an rpc server', () => {
       await new Promise((resolve) => session.ping(resolve));
     }
     expect(session.state.remoteWindowSize).toBeGreaterThanOrEqual(WINDOW_BYTES);
+  });
+
+  it('closes connections past the bound at once, and counts them; who has one goes on', async () => {
+    const connections = new Connections(2);
+    const server = new RpcServer({ connections }).unary(clusterService.Query, async () => ({ json: '{}' }) as never);
+    const port = await server.listen('127.0.0.1:0');
+    closers.push(() => server.stop());
+    const open = async () => {
+      const session = connect(`http://127.0.0.1:${port}`);
+      closers.push(() => session.destroy());
+      const refused = new Promise<boolean>((resolve) => {
+        session.once('error', () => resolve(true));
+        session.once('close', () => resolve(true));
+        session.once('remoteSettings', () => resolve(false));
+      });
+      return { session, isRefused: await refused };
+    };
+    const first = await open();
+    expect([first.isRefused, (await open()).isRefused]).toEqual([false, false]);
+    expect((await open()).isRefused).toBe(true);
+    expect(connections).toMatchObject({ count: 2, refusedCount: 1 });
+    first.session.close();
+    while (connections.count > 1) await new Promise((resolve) => setTimeout(resolve, 10));
+    expect((await open()).isRefused).toBe(false);
   });
 
   it('tells the handler who calls', async () => {

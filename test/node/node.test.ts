@@ -7,6 +7,7 @@ import { Reader } from '../../client/reader.ts';
 import { Engine } from '../../coordinator/promql/engine.ts';
 import { Cluster } from '../../coordinator/query/cluster.ts';
 import type { Queryable } from '../../coordinator/query/queryable.ts';
+import { Connections } from '../../core/connections.ts';
 import { Channel } from '../../core/grpc.ts';
 import { ChunkCodec, chunkInfo } from '../../core/kernel/codec.ts';
 import { decodeIdentity, formatLabels } from '../../core/labels.ts';
@@ -240,7 +241,11 @@ describe('a node', () => {
     expect(status).toMatchObject({ node: 'n1', version: 'test', ready: true });
     expect(status.shards.map(({ state }) => state)).toEqual(Array(4).fill('serving'));
     expect(status.shards.reduce((sum, shard) => sum + shard.samples, 0)).toBe(100);
-    const http = await serveHttp('127.0.0.1', 0, { registry: metrics.registry, isReady: () => false });
+    const http = await serveHttp('127.0.0.1', 0, {
+      registry: metrics.registry,
+      isReady: () => false,
+      connections: new Connections(16),
+    });
     closers.push(() => http.close());
     const get = async (path: string) => {
       const response = await fetch(`http://127.0.0.1:${http.port}${path}`);
