@@ -23,9 +23,14 @@ interface Holder {
   readonly shards: Set<number>;
   /** Shards that it had before, as far as the rules let it keep them. */
   readonly kept: Set<number>;
+  /** Other copies of its shards, by their zone. */
+  readonly beside: Map<Zone, number>;
   /** How many copies it shall have. */
   target: number;
 }
+
+/** Shards among which one is chosen. */
+const CHOICE_COUNT = 16;
 
 /** A copy goes from its node (undefined: it has none yet) to another one, for which `before` made room in the former. */
 interface Step {
@@ -106,7 +111,7 @@ class Plan {
     for (const { name, zone } of [...nodes].sort((a, b) => byCodeUnits(a.name, b.name))) {
       const its = zones.get(zone) ?? { holders: [], least: 0, most: 0, want: 0 };
       zones.set(zone, its);
-      its.holders.push({ name, zone: its, shards: new Set(), kept: new Set(), target: 0 });
+      its.holders.push({ name, zone: its, shards: new Set(), kept: new Set(), beside: new Map(), target: 0 });
     }
     this.#zones = [...zones].sort(([a], [b]) => byCodeUnits(a, b)).map(([, zone]) => zone);
     this.#holders = this.#zones.flatMap(({ holders }) => holders);
@@ -138,14 +143,7 @@ class Plan {
   /** Places every copy that is missing, and what is too much where it is. */
   complete(): void {
     this.#aim();
-    for (const holder of this.#holders) {
-      for (const shard of [...holder.shards].reverse()) {
-        if (holder.shards.size <= holder.target) break;
-        if (this.#isPinned(holder, shard)) continue;
-        this.#take(holder, shard);
-        this.#give(this.#neediest(shard) ?? holder, shard);
-      }
-    }
+    for (const holder of this.#holders) this.#relieve(holder);
     for (let shard = 0; shard < this.#shardCount; shard++) {
       while (this.#byShard[shard]!.length < this.#copies) {
         const holder = this.#neediest(shard);
@@ -163,6 +161,36 @@ class Plan {
       const stays = ({ kept }: Holder) => Number(kept.has(shard));
       return holders.sort((a, b) => stays(b) - stays(a)).map(({ name }) => name);
     });
+  }
+
+  /**
+   * Gives what is too much on a node, and not pinned, straight to nodes that lack some: of a few shards always the one whose other
+   * copies are in zones in which the node's others are more often than the taker's. So what a node holds stays spread over all
+   * pairs of zones: when it is drained, zones that are to get more can take it.
+   */
+  #relieve(holder: Holder): void {
+    if (holder.shards.size <= holder.target) return;
+    let open = [...holder.shards].reverse().filter((shard) => !this.#isPinned(holder, shard));
+    while (holder.shards.size > holder.target && open.length > 0) {
+      let best: { readonly shard: number; readonly taker: Holder; readonly gain: number } | undefined;
+      const stuck = new Set<number>();
+      for (const shard of open.slice(0, CHOICE_COUNT)) {
+        const others = this.#byShard[shard]!.filter((other) => other !== holder);
+        const taker = this.#neediest(shard, others);
+        if (taker === undefined) {
+          stuck.add(shard);
+          continue;
+        }
+        const gain = others.reduce((sum, { zone }) => sum + shareOf(holder, zone) - shareOf(taker, zone), 0);
+        if (best === undefined || gain > best.gain) best = { shard, taker, gain };
+      }
+      if (best !== undefined) {
+        this.#take(holder, best.shard);
+        this.#give(best.taker, best.shard);
+        stuck.add(best.shard);
+      }
+      open = open.filter((shard) => !stuck.has(shard));
+    }
   }
 
   /** Sets targets: as level as the zones' bounds allow; of what does not divide, those get one more that have most already. */
@@ -186,7 +214,8 @@ class Plan {
     }
     let rest = all - filled(level);
     const totals = new Map(this.#zones.map((zone) => [zone, bounded(zone, level)]));
-    for (const holder of fullestFirst(this.#holders)) {
+    // Zones in turns: when the copies of a node that is gone are to go to all zones, each may take some.
+    for (const holder of fullestFirst(inTurns(this.#zones))) {
       const total = totals.get(holder.zone)!;
       if (rest === 0) break;
       if (holder.target > level || total >= holder.zone.most * this.#shardCount) continue;
@@ -219,21 +248,19 @@ class Plan {
   /**
    * Of the nodes that may take the shard and have not what they shall: one in the zone that wants most, which wants most. Among
    * equals the first one takes first copies, so that neighbouring shards are spread; further copies go to each in other turns
-   * for each shard, so that every node has its shards together with many others: what it gives up, or loses, fits many.
+   * for each shard, so that every node has its shards together with many others: what it gives up, or loses, fits many. The
+   * rules are about zones: what one node that has no copy yet may take, its neighbours may.
    */
-  #neediest(shard: number): Holder | undefined {
-    const holders = this.#byShard[shard]!;
+  #neediest(shard: number, others: readonly Holder[] = this.#byShard[shard]!): Holder | undefined {
     let found: Holder | undefined;
-    const turn = holders.length === 0 ? 0 : scrambled(shard);
+    const turn = others.length === 0 ? 0 : scrambled(shard);
     for (const zone of turned(this.#zones, turn)) {
       if (found !== undefined && zone.want <= found.zone.want) continue;
-      // The rules are about zones: what one node that has no copy yet may take, its neighbours may.
-      const one = zone.holders.find((holder) => !holder.shards.has(shard));
-      if (one === undefined || !this.#takes(one, shard)) continue;
+      if (!this.#admits(zone, others)) continue;
       let best: Holder | undefined;
       for (const holder of turned(zone.holders, turn)) {
         const lacks = holder.target - holder.shards.size;
-        if (lacks <= 0 || holders.includes(holder)) continue;
+        if (lacks <= 0 || others.includes(holder)) continue;
         if (best === undefined || lacks > best.target - best.shards.size) best = holder;
       }
       found = best ?? found;
@@ -298,6 +325,7 @@ class Plan {
   #give(holder: Holder, shard: number): void {
     holder.shards.add(shard);
     holder.zone.want--;
+    this.#meet(holder, shard, 1);
     this.#byShard[shard]!.push(holder);
   }
 
@@ -306,6 +334,14 @@ class Plan {
     holder.zone.want++;
     const holders = this.#byShard[shard]!;
     holders.splice(holders.indexOf(holder), 1);
+    this.#meet(holder, shard, -1);
+  }
+
+  #meet(holder: Holder, shard: number, by: 1 | -1): void {
+    for (const { zone, beside } of this.#byShard[shard]!) {
+      holder.beside.set(zone, (holder.beside.get(zone) ?? 0) + by);
+      beside.set(holder.zone, (beside.get(holder.zone) ?? 0) + by);
+    }
   }
 }
 
@@ -316,6 +352,11 @@ function extrasOf(holders: readonly Holder[]): number {
     owed += Math.min(zone.least, holders.filter((holder) => holder.zone === zone).length);
   }
   return holders.length - owed;
+}
+
+/** How many of a node's shards have another copy in the zone, as a part of them. */
+function shareOf({ beside, shards }: Holder, zone: Zone): number {
+  return (beside.get(zone) ?? 0) / Math.max(1, shards.size);
 }
 
 /** What a node can give away, the highest shards first. */
@@ -347,6 +388,12 @@ function turned<T>(all: readonly T[], turn: number): readonly T[] {
 /** A whole number that says nothing of the neighbouring ones' (Knuth's multiplicative hash). */
 function scrambled(value: number): number {
   return Math.imul(value + 1, 0x9e3779b1) >>> 16;
+}
+
+/** The first node of each zone, the second of each, and so on. */
+function inTurns(zones: readonly Zone[]): Holder[] {
+  const turns = Math.max(...zones.map(({ holders }) => holders.length));
+  return Array.from({ length: turns }, (_, i) => zones.flatMap(({ holders }) => holders[i] ?? [])).flat();
 }
 
 function fullestFirst(holders: readonly Holder[]): Holder[] {

@@ -76,9 +76,12 @@ function boundsOf(nodes: readonly PlannedNode[], copies: number): Map<string, [l
   return bounds;
 }
 
+/** On a machine that stalls. */
+const SLOW_MS = 300_000;
+
 /** What more may move than must. */
 const SLACK = 1.01;
-const DRAIN_SLACK = 1.1;
+const DRAIN_SLACK = 1.05;
 
 describe('planCopies', () => {
   test('rules of nodes, zones and balance hold, whatever there was before', () => {
@@ -141,21 +144,25 @@ describe('planCopies', () => {
     expect(totals.moved).toBeLessThanOrEqual(SLACK * totals.fewest);
   });
 
-  test.each([1, 2, 3])('of %i copies, what joins and what is drained moves once, step by step', (copies) => {
-    for (const [nodeCount, shardCount] of [
-      [6, 64],
-      [10, 1_024],
-      [12, 256],
-    ] as const) {
-      const region = new SimRegion(nodeCount, new Array<number>(shardCount).fill(1), copies);
-      const held = (names: readonly string[]) => names.flatMap((name) => region.shardsOf(name)).length;
-      for (const names of [['new'], ['e-1', 'e-2', 'e-3', 'e-4']]) {
-        expect(region.join(...names).moves).toBe(held(names));
+  test.each([1, 2, 3])(
+    'of %i copies, what joins and what is drained moves once, step by step',
+    (copies) => {
+      for (const [nodeCount, shardCount] of [
+        [6, 64],
+        [10, 1_024],
+        [12, 256],
+      ] as const) {
+        const region = new SimRegion(nodeCount, new Array<number>(shardCount).fill(1), copies);
+        const held = (names: readonly string[]) => names.flatMap((name) => region.shardsOf(name)).length;
+        for (const names of [['new'], ['e-1', 'e-2', 'e-3', 'e-4']]) {
+          expect(region.join(...names).moves).toBe(held(names));
+        }
+        const least = held(['new']);
+        expect(region.drain('new').moves).toBeLessThanOrEqual(DRAIN_SLACK * least);
       }
-      const least = held(['new']);
-      expect(region.drain('new').moves).toBeLessThanOrEqual(DRAIN_SLACK * least);
-    }
-  });
+    },
+    SLOW_MS,
+  );
 
   test('what is pinned stays, whatever else has to go for it', () => {
     const nodes = ['a', 'b', 'c'].map((name) => ({ name, zone: name }));
@@ -196,23 +203,27 @@ describe('planCopies', () => {
     expect(plan.map(([first]) => first)).toEqual(['a', 'b', 'a', 'b', 'a', 'b', 'a', 'b']);
   });
 
-  test('a thousand nodes in ten zones, 16,384 shards, three copies; a node comes and one goes', () => {
-    const nodes = Array.from({ length: 1_000 }, (_, i) => ({ name: `node-${i}`, zone: `zone-${i % 10}` }));
-    const plan = planCopies(nodes, 16_384, 3);
-    checkRules(nodes, 16_384, 3, plan);
-    const counts = [...loads(nodes, plan).values()];
-    expect(Math.max(...counts) - Math.min(...counts)).toBeLessThanOrEqual(1);
+  test(
+    'a thousand nodes in ten zones, 16,384 shards, three copies; a node comes and one goes',
+    () => {
+      const nodes = Array.from({ length: 1_000 }, (_, i) => ({ name: `node-${i}`, zone: `zone-${i % 10}` }));
+      const plan = planCopies(nodes, 16_384, 3);
+      checkRules(nodes, 16_384, 3, plan);
+      const counts = [...loads(nodes, plan).values()];
+      expect(Math.max(...counts) - Math.min(...counts)).toBeLessThanOrEqual(1);
 
-    const left = nodes.filter(({ name }) => name !== 'node-500');
-    const without = planCopies(left, 16_384, 3, plan);
-    checkRules(left, 16_384, 3, without);
-    expect(moves(plan, without)).toBeLessThanOrEqual(2 * 50);
+      const left = nodes.filter(({ name }) => name !== 'node-500');
+      const without = planCopies(left, 16_384, 3, plan);
+      checkRules(left, 16_384, 3, without);
+      expect(moves(plan, without)).toBeLessThanOrEqual(1.05 * 50);
 
-    const joined = [...nodes, { name: 'new', zone: 'zone-3' }];
-    const more = planCopies(joined, 16_384, 3, plan);
-    checkRules(joined, 16_384, 3, more);
-    expect(moves(plan, more)).toBeLessThanOrEqual(2 * 50);
-  });
+      const joined = [...nodes, { name: 'new', zone: 'zone-3' }];
+      const more = planCopies(joined, 16_384, 3, plan);
+      checkRules(joined, 16_384, 3, more);
+      expect(moves(plan, more)).toBeLessThanOrEqual(50);
+    },
+    SLOW_MS,
+  );
 
   test('no nodes, no copies, or a name twice, is refused', () => {
     expect(() => planCopies([], 4, 1)).toThrow(/no nodes/);
