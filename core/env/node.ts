@@ -6,7 +6,7 @@ import { performance } from 'node:perf_hooks';
 import type { Disk, Env, File, Random, Timer } from './env.ts';
 
 /**
- * fsyncs under way at once. libuv has four threads by default and an fsync holds one for milliseconds: with a log per
+ * fsyncs under way at once. libuv has three or four threads and an fsync holds one for milliseconds: with a log per
  * shard, unbounded syncs would leave no thread for the writes that acknowledgements wait for.
  */
 const SYNC_CONCURRENCY = 2;
