@@ -4,6 +4,8 @@ import { type Edit, plant } from '../sim/mutant.ts';
 import { type Rules, SimRegion, type Troubles } from './region.ts';
 
 const SEEDS = Array.from({ length: 24 }, (_, i) => i + 1);
+/** Until a planted bug is found: it may take many, and which ones depends on where the planner puts copies. */
+const MANY_SEEDS = Array.from({ length: 200 }, (_, i) => i + 1);
 
 /** Half a minute of work on a machine that does much else. */
 const TIME_MS = 300_000;
@@ -142,7 +144,7 @@ describe('planted: found by the region in trouble', () => {
     '%s',
     async (_, edit) => {
       const planted = await mutant(edit);
-      expect(SEEDS.some((seed) => live(seed, planted).found.length > 0)).toBe(true);
+      expect(MANY_SEEDS.some((seed) => live(seed, planted).found.length > 0)).toBe(true);
     },
     TIME_MS,
   );
