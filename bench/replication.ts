@@ -2,9 +2,9 @@
  * What a second region costs, how far it lags, and how it catches up after it was away, on a local cluster of one node per
  * region that is written to through the SDK:
  *
- *     npm run bench -- replication [--rate N] [--seconds N] [--cut-rate N] [--cut N] [--series N]
+ *     npm run bench -- replication [--what cost,lag,cut] [--rate N] [--seconds N] [--cut-rate N] [--cut N] [--series N]
  *
- * CPU: that of the nodes per sample, with one region and with two. Lag: what an acknowledgement PEER takes beside LOCAL, one
+ * CPU: that of the nodes per sample, with one region and with two, and of each node. Lag: what an acknowledgement PEER takes beside LOCAL, one
  * sample every 20 ms among the load; and, in a run of its own, since asking costs, the cursors' lag as the metric tells it, asked
  * for every 100 ms. Catching up: the node of the other region is stopped (SIGSTOP) for `--cut` seconds; from
  * SIGCONT on until it lags by less than two seconds, and what writes take meanwhile in both regions. Linux only (/proc).
@@ -32,6 +32,7 @@ export async function run(args: string[]): Promise<void> {
   const { values: flags } = parseArgs({
     args,
     options: {
+      what: { type: 'string', default: 'cost,lag,cut' },
       rate: { type: 'string', default: '200000' },
       seconds: { type: 'string', default: '30' },
       'cut-rate': { type: 'string', default: '100000' },
@@ -46,13 +47,19 @@ export async function run(args: string[]): Promise<void> {
     flags.cut,
     flags.series,
   ].map(Number) as [number, number, number, number, number];
+  const what = flags.what.split(',');
+  const unknown = what.find((one) => !['cost', 'lag', 'cut'].includes(one));
+  if (unknown !== undefined) throw new Error(`--what ${unknown}: expected cost, lag or cut`);
   console.log(`${cpus().length} x ${cpus()[0]?.model}, load ${loadavg()[0]?.toFixed(1)} before the start`);
-  const one = await withCluster(1, (cluster) => cost(cluster, rate, seconds, seriesCount));
+  const withCost = what.includes('cost');
+  const one = withCost ? await withCluster(1, (cluster) => cost(cluster, rate, seconds, seriesCount)) : 0;
   await withCluster(2, async (cluster) => {
-    const two = await cost(cluster, rate, seconds, seriesCount);
-    console.log(`two regions take ${(two / one).toFixed(2)} times the CPU of one`);
-    await cursorLag(cluster, rate, seconds, seriesCount);
-    await cutOff(cluster, cutRate, cutSeconds, seriesCount);
+    if (withCost) {
+      const two = await cost(cluster, rate, seconds, seriesCount);
+      console.log(`two regions take ${(two / one).toFixed(2)} times the CPU of one`);
+    }
+    if (what.includes('lag')) await cursorLag(cluster, rate, seconds, seriesCount);
+    if (what.includes('cut')) await cutOff(cluster, cutRate, cutSeconds, seriesCount);
   });
 }
 
@@ -103,19 +110,22 @@ async function announced(child: ChildProcess): Promise<number[]> {
 async function cost(cluster: Cluster, rate: number, seconds: number, seriesCount: number): Promise<number> {
   const load = steadyLoad(cluster, seriesCount, rate);
   await sleep(5_000);
-  const before = { cpu: nodesMs(cluster), sent: load.acknowledgedCount, atMs: performance.now() };
-  const levels: AckLevel[] = cluster.regionCount === 1 ? ['LOCAL'] : ['LOCAL', 'PEER'];
+  const eachMs = () => cluster.pids.map((pid) => cpuMs([pid]));
+  const before = { cpu: eachMs(), sent: load.acknowledgedCount, atMs: performance.now() };
+  // As many with one region: they are load, too.
+  const levels: AckLevel[] = cluster.regionCount === 1 ? ['LOCAL', 'LOCAL'] : ['LOCAL', 'PEER'];
   const probes = levels.map((ack) => new Probe(cluster, ack));
   await sleep(seconds * 1_000);
   const took = await Promise.all(probes.map((one) => one.stop()));
   const samples = load.acknowledgedCount - before.sent;
-  const nanoseconds = ((nodesMs(cluster) - before.cpu) * 1e6) / samples;
+  const each = eachMs().map((ms, i) => ((ms - (before.cpu[i] ?? 0)) * 1e6) / samples);
+  const nanoseconds = each.reduce((sum, one) => sum + one, 0);
   const perSecond = samples / ((performance.now() - before.atMs) / 1_000);
   await load.stop();
   console.log(
     `${cluster.regionCount} regions: ${Math.round(perSecond)} samples/s, ${load.droppedCount} dropped; ` +
-      `nodes ${nanoseconds.toFixed(0)} ns CPU a sample; ` +
-      took.map((times, i) => `${i === 0 ? 'LOCAL' : 'PEER'} ${inWords(times)}`).join('; '),
+      `nodes ${nanoseconds.toFixed(0)} ns CPU a sample (${each.map((one) => one.toFixed(0)).join(' + ')}); ` +
+      took.map((times, i) => `${levels[i]} ${inWords(times)}`).join('; '),
   );
   return nanoseconds;
 }
@@ -238,8 +248,4 @@ async function lag({ metrics }: Cluster, unit: 'records' | 'seconds'): Promise<n
   const text = await (await fetch(metrics)).text();
   const rows = text.split('\n').filter((row) => row.startsWith(`silverback_replication_lag_${unit}{`));
   return rows.map((row) => Number(row.slice(row.lastIndexOf(' '))));
-}
-
-function nodesMs({ pids }: Cluster): number {
-  return cpuMs(pids);
 }

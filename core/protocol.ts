@@ -151,10 +151,18 @@ export interface ReadReply {
   readonly retryAfterMs: number;
 }
 
-export interface ReplicateRequest {
+export interface ReplicateRequest extends ShardRecords {
   readonly hello: Hello | null;
   readonly region: string;
   readonly node: string;
+  readonly frontiers: readonly WireFrontier[];
+  readonly stampMs: number;
+  readonly asked: readonly number[];
+  readonly gathers: boolean;
+  readonly others: readonly ShardRecords[];
+}
+
+export interface ShardRecords {
   readonly shard: number;
   readonly attempt: number;
   readonly run: number;
@@ -162,10 +170,8 @@ export interface ReplicateRequest {
   readonly firstSequence: number;
   readonly endSequence: number;
   readonly records: Uint8Array;
-  readonly frontiers: readonly WireFrontier[];
-  readonly stampMs: number;
   readonly catchingUp: boolean;
-  readonly asked: readonly number[];
+  readonly awaited: boolean;
 }
 
 export interface WireFrontier {
@@ -187,12 +193,21 @@ export interface ReplicateReply {
   readonly speaks: readonly WireVersions[];
   readonly tellsLogs: boolean;
   readonly logs: readonly ReceivingLog[];
+  readonly others: readonly ShardProgress[];
+  readonly gathers: boolean;
 }
 
 export interface ReceivingLog {
   readonly shard: number;
   readonly incarnations: readonly number[];
   readonly problem: string;
+}
+
+export interface ShardProgress {
+  readonly shard: number;
+  readonly attempt: number;
+  readonly writtenSequence: number;
+  readonly durableSequence: number;
 }
 
 export interface DigestRequest {

@@ -2,6 +2,9 @@
  * The stream to one other node, for all shards that both have copies of. It sends what the logs hold for that node, shards
  * in turn, with a bounded number of bytes under way, and moves the cursors as the node answers. A broken stream is opened
  * again with growing waits, and everything that is not durable there is sent again: repeats change nothing.
+ *
+ * A message costs both nodes about as much as a thousand samples in it, most of that in system calls. So what is written is held
+ * back for a moment, in which the logs of all shards get what is to go with it; only what somebody waits for goes at once.
  */
 import type { Env, Timer } from '../../core/env/env.ts';
 import { type Channel, type ClientDuplexStream, fromStatus } from '../../core/grpc.ts';
@@ -11,6 +14,8 @@ import {
   type ReceivingLog,
   type ReplicateReply,
   type ReplicateRequest,
+  type ShardProgress,
+  type ShardRecords,
   shardsService,
   type WireFrontier,
 } from '../../core/protocol.ts';
@@ -42,6 +47,10 @@ const MAX_IN_FLIGHT_BYTES = 4 * 1024 * 1024;
 const MAX_PATIENT_BYTES = 1024 * 1024;
 const RECONNECT = { firstMs: 100, mostMs: 5_000 };
 const REFUSED_MS = { first: 100, most: 5_000 };
+/** A message is sent once it has so much. */
+const MESSAGE_BYTES = 128 * 1024;
+/** What nobody waits for is held back this long at the most. */
+const HOLD_MS = 25;
 const FRONTIER_MS = 1_000;
 /** So long after a shard was added, or the stream opened, the first word of its frontier goes out. */
 const FIRST_FRONTIER_MS = 50;
@@ -71,6 +80,9 @@ const BLANK: ReplicateRequest = {
   stampMs: 0,
   catchingUp: false,
   asked: [],
+  awaited: false,
+  gathers: false,
+  others: [],
 };
 
 // Encoded here, not by the call when its queue gets to it: records are views of a reader's buffer.
@@ -89,6 +101,8 @@ export class Link {
   readonly #ticker: Timer;
   #call: ClientDuplexStream<Buffer, ReplicateReply> | undefined;
   #retry: Timer | undefined;
+  /** Ends the holding back. */
+  #holding: Timer | undefined;
   #pumping: Promise<void> | undefined;
   #answeredMs = 0;
   /** The destination's latest stamp on this stream, and when it came; monotonic, each on its own clock. */
@@ -104,6 +118,8 @@ export class Link {
   #tellsLogs = false;
   /** Monotonic. */
   #eagerUntilMs = 0;
+  /** The destination takes messages of several shards. */
+  #gathers = false;
   #saidProblem = '';
   #closed = false;
 
@@ -155,8 +171,7 @@ export class Link {
     const attempt = this.#nextAttempts.get(id) ?? 1;
     const lane = new Lane(id, shard.cursors, cursor, this.#options.behindBytes, attempt);
     const unwatch = shard.cursors.log.onWritten(() => {
-      lane.written(this.#options.env.clock.monotonicMs());
-      this.#pump();
+      this.#written(lane);
     });
     this.#lanes.set(id, { lane, shard, unwatch });
     const nowMs = this.#options.env.clock.monotonicMs();
@@ -182,6 +197,7 @@ export class Link {
     this.#closed = true;
     this.#ticker.cancel();
     this.#retry?.cancel();
+    this.#holding?.cancel();
     this.#soon?.cancel();
     const call = this.#call;
     this.#call = undefined;
@@ -210,7 +226,8 @@ export class Link {
     call.on('status', () => this.#broke(call, 'the node ended the stream'));
     for (const { lane } of this.#lanes.values()) lane.restart();
     const caller = `${self.region}/${self.node}`;
-    this.#write({ hello: helloOf(spoken, clusterId, caller), ...self, asked: this.#unmet() });
+    const asked = this.#unmet();
+    this.#write({ hello: helloOf(spoken, clusterId, caller), ...self, gathers: true, asked });
     this.#pump();
   }
 
@@ -243,6 +260,13 @@ export class Link {
     if (this.#saidProblem !== '') log.info({ ...destination }, 'replication goes on');
     this.#saidProblem = '';
     for (const told of reply.logs) this.#meet(told);
+    for (const one of reply.others) this.#progressed({ ...one, code: 'OK', message: '' });
+    this.#progressed(reply);
+    this.#pump();
+  }
+
+  #progressed(reply: ShardProgress & Pick<ReplicateReply, 'code' | 'message'>): void {
+    const { env } = this.#options;
     const lane = this.#lanes.get(reply.shard)?.lane;
     if (lane === undefined || reply.attempt !== lane.progress.attempt) return;
     lane.progress.take(reply.attempt, reply.writtenSequence, reply.durableSequence);
@@ -258,16 +282,16 @@ export class Link {
       this.#tellSoon();
       env.timers.after(waitMs, () => this.#pump());
     }
-    this.#pump();
   }
 
   /** At the first reply. False: there is nothing to agree on, and the stream is over. */
-  #agree({ speaks, tellsLogs }: ReplicateReply): boolean {
+  #agree({ speaks, tellsLogs, gathers }: ReplicateReply): boolean {
     const { destination, self, spoken = SPOKEN } = this.#options;
     const who = { us: `${self.region}/${self.node}`, them: `${destination.region}/${destination.node}` };
     try {
       this.#agreed = agree(spoken, speaks, ['protocol', 'log'], who);
       this.#tellsLogs = tellsLogs;
+      this.#gathers = gathers;
       return true;
     } catch (error) {
       if (this.#call !== undefined) this.#broke(this.#call, (error as Error).message);
@@ -315,16 +339,30 @@ export class Link {
 
   // ---- sending ----------------------------------------------------------------------------------
 
+  #written(lane: Lane): void {
+    const { clock, timers } = this.#options.env;
+    if (!lane.written(clock.monotonicMs())) {
+      lane.settle();
+      return;
+    }
+    if (lane.isHeld) this.#holding ??= timers.after(HOLD_MS, () => this.#release());
+    if (!lane.isHeld || lane.isAwaited) this.#pump();
+  }
+
+  #release(): void {
+    this.#holding = undefined;
+    for (const { lane } of this.#lanes.values()) lane.isHeld = false;
+    this.#pump();
+  }
+
   #pump(): void {
-    if (this.#pumping !== undefined || this.#closed) return;
+    if (this.#pumping !== undefined || this.#closed || !this.#hasWork()) return;
     this.#pumping = this.#send()
       .catch((error: unknown) => this.#options.log.warn({ err: error }, 'reading a log for replication failed'))
       .finally(() => {
         this.#pumping = undefined;
         // What was written while the loop was ending.
-        if (this.#agreed !== undefined && this.#hasRoom() && this.lanes.some((lane) => this.#isDue(lane))) {
-          this.#options.env.timers.after(1, () => this.#pump());
-        }
+        if (this.#hasWork()) this.#options.env.timers.after(1, () => this.#pump());
       });
   }
 
@@ -332,22 +370,48 @@ export class Link {
   async #send(): Promise<void> {
     // What is written in one turn is read together.
     await this.#options.env.timers.yield();
-    for (let sent = true; sent; ) {
-      sent = false;
+    while (this.#hasWork()) {
+      await this.#sendRound();
+      await this.#options.env.timers.yield();
+    }
+  }
+
+  /** Each lane that is due has its turn. */
+  async #sendRound(): Promise<void> {
+    const call = this.#call;
+    const gathered: ShardRecords[] = [];
+    let byteCount = 0;
+    const flush = () => {
+      const [first, ...others] = gathered.splice(0);
+      byteCount = 0;
+      if (first !== undefined) this.#write({ ...first, others });
+    };
+    try {
       for (const lane of this.lanes) {
-        const call = this.#call;
-        if (call === undefined || this.#agreed === undefined || this.#closed || !this.#hasRoom()) return;
+        if (this.#agreed === undefined || this.#closed || !this.#hasRoom()) return;
         if (!this.#isDue(lane)) continue;
         const parcels = await this.#read(lane);
         if (this.#call !== call) return;
         const catchingUp = lane.isPatient;
-        for (const parcel of parcels) this.#write({ shard: lane.shard, ...parcel, catchingUp });
+        for (const parcel of parcels) {
+          if (byteCount + parcel.records.length > MESSAGE_BYTES) flush();
+          gathered.push({ shard: lane.shard, ...parcel, catchingUp });
+          byteCount += parcel.records.length;
+          if (!this.#gathers || parcel.awaited) flush();
+        }
         lane.settle();
         if (catchingUp) this.#wait(lane);
-        sent = true;
       }
-      await this.#options.env.timers.yield();
+    } finally {
+      // They count as sent, whatever happened to the lane after theirs; on another stream all is sent again.
+      if (this.#call === call) flush();
     }
+  }
+
+  #hasWork(): boolean {
+    if (this.#agreed === undefined || !this.#hasRoom()) return false;
+    for (const { lane } of this.#lanes.values()) if (this.#isDue(lane)) return true;
+    return false;
   }
 
   async #read(lane: Lane): ReturnType<Lane['next']> {
@@ -370,7 +434,7 @@ export class Link {
   }
 
   #isDue(lane: Lane): boolean {
-    if (lane.isIdle || !this.#isMet(lane)) return false;
+    if (lane.isIdle || (lane.isHeld && !lane.isAwaited) || !this.#isMet(lane)) return false;
     if (this.#options.env.clock.monotonicMs() < lane.blockedUntilMs) return false;
     return !lane.isPatient || this.#inFlightBytes(true) < MAX_PATIENT_BYTES;
   }

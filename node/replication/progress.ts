@@ -49,6 +49,11 @@ export class Progress {
     return this.#inFlightBytes;
   }
 
+  /** Everything before was sent, or need not be. */
+  get read(): Position {
+    return this.#read;
+  }
+
   /** Everything before is in the destination's log, or need not be. */
   get delivered(): Position {
     return this.#sent[this.#writtenCount]?.from ?? this.#read;

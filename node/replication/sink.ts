@@ -1,12 +1,19 @@
 /**
  * The receiving end of a `Replicate` stream: records go to their shards in order, and are acknowledged once the shard's own
- * log has them. A shard that cannot take them says so, and what follows of that attempt is passed over.
+ * log has them: at once where somebody waits for that, else several in one answer. A shard that cannot take them says so, and what
+ * follows of that attempt is passed over.
  */
 
 import type { Env, Timer } from '../../core/env/env.ts';
 import { messageOf, SilverbackError, wireCode } from '../../core/errors.ts';
 import type { Duplex } from '../../core/grpc.ts';
-import type { ReceivingLog, ReplicateReply, ReplicateRequest } from '../../core/protocol.ts';
+import type {
+  ReceivingLog,
+  ReplicateReply,
+  ReplicateRequest,
+  ShardProgress,
+  ShardRecords,
+} from '../../core/protocol.ts';
 import { toWire, type WireVersions } from '../../core/versions.ts';
 import { type Greeted, greet } from '../hello.ts';
 import type { Node } from '../node.ts';
@@ -24,6 +31,10 @@ export interface SinkContext {
   readonly pace: Pick<Pace, 'spend'>;
 }
 
+/** An answer that nobody waits for is kept for others to go with it, so long ... */
+const GATHER_MS = 20;
+/** ... and no longer than until it is about so much, or the sender would run out of what it may have under way. */
+const GATHER_BYTES = 256 * 1024;
 /** How often the sender hears what survives a power cut. */
 const DURABLE_MS = 250;
 
@@ -47,6 +58,8 @@ interface Inlet {
   durableSequence: number;
   /** When the sender heard of it last; monotonic. */
   repliedMs: number;
+  /** The sender is to hear of it with the next answer. */
+  hasNews: boolean;
   /** In the log, not known to survive a power cut. */
   readonly written: { readonly ownSequence: number; readonly endSequence: number }[];
   turn: Promise<void>;
@@ -59,6 +72,10 @@ class Sink {
   readonly #ticker: Timer;
   /** Told once, in the first reply. */
   #speaks: readonly WireVersions[] = [];
+  #gathers = false;
+  #gathering: Timer | undefined;
+  /** Of the records that are in the log, and not answered. */
+  #gatheredBytes = 0;
   #source: { readonly name: string; readonly origin: Promise<number> } | undefined;
   /** The sender asks which logs there are: of others nothing is taken from it, nor believed. */
   #isAsking = false;
@@ -83,6 +100,7 @@ class Sink {
       this.#source = { name, origin: this.#context.origins.index(name) };
       this.#source.origin.catch((error: unknown) => this.#call.finish(error));
       this.#speaks = toWire(this.#context.node.spoken);
+      this.#gathers = request.gathers;
     }
     const { frontiers } = this.#context;
     const asked = [...request.asked];
@@ -96,9 +114,11 @@ class Sink {
       this.#send({ shard: 0, attempt: 0, code: 'OK', logs: this.#logs(asked) });
       return;
     }
-    const inlet = this.#inlet(request.shard);
     const { origin } = this.#source;
-    inlet.turn = inlet.turn.then(() => this.#store(inlet, request, origin));
+    for (const one of [request, ...request.others]) {
+      const inlet = this.#inlet(one.shard);
+      inlet.turn = inlet.turn.then(() => this.#store(inlet, one, origin));
+    }
   }
 
   #logs(asked: readonly number[]): ReceivingLog[] {
@@ -138,6 +158,7 @@ class Sink {
         writtenSequence: 0,
         durableSequence: 0,
         repliedMs: 0,
+        hasNews: false,
         written: [],
         turn: Promise.resolve(),
       };
@@ -147,11 +168,12 @@ class Sink {
   }
 
   /** Never rejects. */
-  async #store(inlet: Inlet, request: ReplicateRequest, origin: Promise<number>): Promise<void> {
-    const { attempt, endSequence } = request;
+  async #store(inlet: Inlet, request: ShardRecords, origin: Promise<number>): Promise<void> {
+    const { attempt, endSequence, awaited } = request;
+    const byteCount = request.records.length;
     if (attempt <= inlet.refusedAttempt || this.#call.signal.aborted) return;
     try {
-      if (request.catchingUp) await this.#wait(request.records.length);
+      if (request.catchingUp) await this.#wait(byteCount);
       if (attempt <= inlet.refusedAttempt || this.#call.signal.aborted) return;
       const replica = await this.#replica(inlet, request, origin);
       inlet.lastSequence = (await replica.apply(request.records)) || inlet.lastSequence;
@@ -162,7 +184,10 @@ class Sink {
           if (attempt !== inlet.attempt || attempt === inlet.refusedAttempt) return;
           inlet.writtenSequence = endSequence;
           inlet.written.push({ ownSequence, endSequence });
-          this.#reply(inlet);
+          inlet.hasNews = true;
+          this.#gatheredBytes += byteCount;
+          if (awaited || !this.#gathers || this.#gatheredBytes >= GATHER_BYTES) this.#reply();
+          else this.#gathering ??= this.#context.env.timers.after(GATHER_MS, () => this.#reply());
         },
         (error: unknown) => this.#refuse(inlet, attempt, error),
       );
@@ -178,7 +203,7 @@ class Sink {
     if (waitMs > 0) await new Promise<void>((resolve) => void env.timers.after(waitMs, resolve));
   }
 
-  async #replica(inlet: Inlet, { attempt, run }: ReplicateRequest, origin: Promise<number>): Promise<Replica> {
+  async #replica(inlet: Inlet, { attempt, run }: ShardRecords, origin: Promise<number>): Promise<Replica> {
     const shard = this.#context.node.find(inlet.id);
     const isSame = inlet.shard === shard;
     if (isSame && inlet.attempt === attempt && inlet.run === run && inlet.replica !== undefined) return inlet.replica;
@@ -202,15 +227,31 @@ class Sink {
     return replica;
   }
 
-  #reply(inlet: Inlet): void {
-    this.#noteDurable(inlet);
-    inlet.repliedMs = this.#context.env.clock.monotonicMs();
-    const { id, attempt, writtenSequence, durableSequence } = inlet;
-    this.#send({ shard: id, attempt, code: 'OK', writtenSequence, durableSequence });
+  /** Says of all shards what there is to say. */
+  #reply(): void {
+    this.#gathering?.cancel();
+    this.#gathering = undefined;
+    this.#gatheredBytes = 0;
+    const nowMs = this.#context.env.clock.monotonicMs();
+    const news: ShardProgress[] = [];
+    for (const inlet of this.#inlets.values()) {
+      if (!inlet.hasNews) continue;
+      inlet.hasNews = false;
+      this.#noteDurable(inlet);
+      inlet.repliedMs = nowMs;
+      const { id, attempt, writtenSequence, durableSequence } = inlet;
+      news.push({ shard: id, attempt, writtenSequence, durableSequence });
+    }
+    const [first, ...others] = news;
+    if (first === undefined) return;
+    this.#send({ ...first, code: 'OK', ...(this.#gathers && { others }) });
+    if (!this.#gathers) for (const one of others) this.#send({ ...one, code: 'OK' });
   }
 
   #refuse(inlet: Inlet, attempt: number, error: unknown): void {
     if (attempt <= inlet.refusedAttempt) return;
+    // What came before it stands.
+    this.#reply();
     inlet.refusedAttempt = attempt;
     inlet.replica?.detach();
     inlet.replica = undefined;
@@ -235,10 +276,12 @@ class Sink {
       writtenSequence: 0,
       durableSequence: 0,
       logs: [],
+      others: [],
       ...reply,
       stampMs,
       speaks,
       tellsLogs: isFirst,
+      gathers: isFirst,
     });
   }
 
@@ -257,8 +300,9 @@ class Sink {
     const nowMs = this.#context.env.clock.monotonicMs();
     for (const inlet of this.#inlets.values()) {
       // While records come, every answer says it anyway.
-      if (nowMs - inlet.repliedMs >= DURABLE_MS && this.#noteDurable(inlet)) this.#reply(inlet);
+      if (nowMs - inlet.repliedMs >= DURABLE_MS && this.#noteDurable(inlet)) inlet.hasNews = true;
     }
+    this.#reply();
   }
 
   #finish(): void {
@@ -268,6 +312,7 @@ class Sink {
 
   #detach(): void {
     this.#ticker.cancel();
+    this.#gathering?.cancel();
     for (const { replica } of this.#inlets.values()) replica?.detach();
   }
 }

@@ -15,8 +15,7 @@ import { Exemplars } from './exemplars.ts';
 import { type Log, RecordKind } from './log.ts';
 import { MetadataTable } from './metadata.ts';
 import type { ShardSettings } from './options.ts';
-import { OWN_ORIGIN } from './recorder.ts';
-import { RECORD_OVERHEAD_BYTES } from './segment.ts';
+import { OWN_ORIGIN, RECORD_OVERHEAD_BYTES } from './segment.ts';
 import type { Slicer } from './slicer.ts';
 
 /** Lists as a batch brings them, see core/exemplars.ts and core/metadata.ts. */

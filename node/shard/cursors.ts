@@ -120,6 +120,7 @@ export class Cursors implements Peers {
   readonly #report: (message: string) => void;
   readonly #cursors = new Map<string, Cursor>();
   #waiters: Waiter[] = [];
+  #awaitedEnd = 0;
   #changed = false;
   #savedMs = Number.NEGATIVE_INFINITY;
 
@@ -146,7 +147,10 @@ export class Cursors implements Peers {
   }
 
   /** The log that they are cursors of. */
-  get log(): Pick<Log, 'tail' | 'read' | 'segments' | 'writtenSequence' | 'onWritten' | 'incarnations'> {
+  get log(): Pick<
+    Log,
+    'tail' | 'read' | 'segments' | 'writtenSequence' | 'ownSequence' | 'onWritten' | 'incarnations'
+  > {
     return this.#log;
   }
 
@@ -185,6 +189,16 @@ export class Cursors implements Peers {
   /** The log lost its oldest segments: cursors that needed them have a known gap from now on. */
   released(): void {
     for (const cursor of this.#cursors.values()) this.#catchUp(cursor);
+  }
+
+  /** The record is going to be waited for, and those before it that were not shipped yet with it. */
+  announce(sequence: number): void {
+    this.#awaitedEnd = Math.max(this.#awaitedEnd, sequence + 1);
+  }
+
+  /** One past the last record that was waited for, or is going to be, whether it was shipped or not. */
+  get awaitedEnd(): number {
+    return this.#awaitedEnd;
   }
 
   /** Resolves when a copy in another failure zone has the record. Rejects with UNCONFIRMED after `waitMs` (0: 5 s), at most 10 s. */

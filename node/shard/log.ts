@@ -45,6 +45,7 @@ import {
   type Life,
   type LogProblem,
   MAX_RECORD_BYTES,
+  OWN_ORIGIN,
   type Position,
   putFrameHeader,
   RECORD_OVERHEAD_BYTES,
@@ -154,6 +155,8 @@ export class Log {
   private nextSequence: number;
   private writtenEnd: number;
   private syncedEnd: number;
+  /** One past the last record that entered the cluster here. Of those found at the open, each may have. */
+  private ownEnd: number;
   private pending = 0;
   private last = { bytes: Number.POSITIVE_INFINITY, durationMs: 1 };
   private unsynced = 0;
@@ -189,6 +192,7 @@ export class Log {
     this.nextSequence = found.nextSequence;
     this.writtenEnd = found.nextSequence;
     this.syncedEnd = found.nextSequence;
+    this.ownEnd = found.nextSequence;
     this.activeNumber = (this.files.at(-1)?.number ?? 0) + (found.reusable ? 0 : 1);
   }
 
@@ -284,7 +288,9 @@ export class Log {
     this.pending += size;
     this.activeUsed = true;
     this.flushing ??= this.flush();
-    return this.nextSequence++;
+    const sequence = this.nextSequence++;
+    if (origin === OWN_ORIGIN) this.ownEnd = this.nextSequence;
+    return sequence;
   }
 
   private groupFor(size: number): Group {
@@ -332,6 +338,11 @@ export class Log {
     this.syncWaiters.push({ sequence, waiting });
     if (sequence < this.writtenEnd) this.scheduleSync();
     return waiting.promise;
+  }
+
+  /** From here on nothing that was appended so far entered the cluster here. */
+  get ownSequence(): number {
+    return this.ownEnd;
   }
 
   /** One past the last record that the system has taken. */

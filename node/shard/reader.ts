@@ -30,7 +30,7 @@ export interface ReaderAccess {
 
 /**
  * The records of one frame, as a cursor: `next()` moves to the next record and fills the fields. There is one such object
- * per reader; it and the bytes are good until the reader is asked for the next frame.
+ * per reader, good until it is asked for the next frame; the bytes stay as they are for whoever keeps them.
  */
 export class Frame {
   incarnation = 0 as Incarnation;

@@ -12,9 +12,6 @@ import { type Deletion, encodeDeletions } from './deletions.ts';
 import { type Log, RecordKind } from './log.ts';
 import { RECORD_OVERHEAD_BYTES } from './segment.ts';
 
-/** Origin of what entered the cluster here. Only such records are shipped to other copies. */
-export const OWN_ORIGIN = 0;
-
 export class Recorder {
   readonly #kernel: ShardKernel;
   readonly #catalogue: Catalogue;

@@ -60,6 +60,9 @@ export const RecordKind = {
 } as const;
 export type RecordKind = (typeof RecordKind)[keyof typeof RecordKind];
 
+/** Origin of what entered the cluster here. Only such records are shipped to other copies. */
+export const OWN_ORIGIN = 0;
+
 /** Of a record, or a page of a checkpoint, that a later version of this program wrote. Leaving it out would be to lose it. */
 export function unknownKind(what: string, kind: number): SilverbackError {
   return new SilverbackError('VERSION', `${what} of kind ${kind}, which this program does not know`);

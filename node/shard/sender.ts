@@ -17,9 +17,10 @@ import type { Deletion, Deletions } from './deletions.ts';
 import { Hitters, metricOf } from './hitters.ts';
 import type { Log } from './log.ts';
 import type { ShardSettings } from './options.ts';
-import { OWN_ORIGIN, type Recorder } from './recorder.ts';
+import type { Recorder } from './recorder.ts';
 import type { Retention } from './retention.ts';
 import type { Room } from './room.ts';
+import { OWN_ORIGIN } from './segment.ts';
 
 /** What one sender wants stored, packed little-endian (proto `ShardBatch`). */
 export interface Batch extends BatchColumns, AnnexColumns {
@@ -55,6 +56,8 @@ const NO_REFS = new Uint32Array(0);
 
 /** Copies of the shard in other failure zones. */
 export interface Peers {
+  /** The record with `sequence` is going to be waited for: it is shipped at once. */
+  announce(sequence: number): void;
   /** Resolves when one of them has the record with `sequence` in its log. Rejects with UNCONFIRMED after about `waitMs`. */
   reached(sequence: number, waitMs: number): Promise<void>;
 }
@@ -201,6 +204,8 @@ export class Intake {
 
   async #confirm(sequence: number, { ack, peerWaitMs }: Asked): Promise<SilverbackError | undefined> {
     const startedMs = this.#clock.monotonicMs();
+    // Before the log has it: who follows the log looks as soon as it does.
+    if (ack === 'PEER') this.#peers.announce(sequence);
     try {
       if (ack === 'FSYNC') await this.#log.synced(sequence);
       else await this.#log.written(sequence);

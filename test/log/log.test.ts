@@ -89,6 +89,19 @@ describe('log', () => {
     expect(sim.nowMs - asked).toBeLessThan(10);
   });
 
+  test('where nothing has entered the cluster here since is told', async () => {
+    const sim = new Sim(3);
+    const { log } = await open(sim);
+    expect(log.ownSequence).toBe(1);
+    log.append(RecordKind.SAMPLES, 0, text('a'));
+    log.append(RecordKind.SAMPLES, 2, text('b'));
+    await sim.settle(log.written(2));
+    expect(log.ownSequence).toBe(2);
+    await sim.settle(log.close());
+    // After an open, each of those that were found may have.
+    expect((await open(sim)).log.ownSequence).toBe(3);
+  });
+
   test('a torn tail is cut and reported, and its sequences are not used again', async () => {
     const sim = new Sim(4);
     const { log } = await open(sim);

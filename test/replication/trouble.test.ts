@@ -97,6 +97,11 @@ it('a list of definitions larger than a part goes over in parts', async () => {
   // Of 4 MB, in one record.
   await write(east, 0, 4_000, 'x'.repeat(1_000));
   await same();
+  // What is not known to be durable there is sent again.
+  await eventually(() => {
+    const { all, log } = east.shard(0).cursors;
+    expect(all.map(({ position }) => position.sequence)).toEqual([log.tail().sequence]);
+  }, WAIT_MS);
   await west.stop();
   await write(east, 1, 4_000, 'x'.repeat(1_000));
   await write(east, 2, 4_000, 'y'.repeat(1_000));
