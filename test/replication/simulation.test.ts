@@ -99,7 +99,7 @@ const BUGS: Record<string, { readonly edits: readonly Edit[]; readonly seen: Reg
       },
     ],
     tilt: { checkpointIntervalMs: 1 },
-    seen: /lacks what was acknowledged|a gap that is none/,
+    seen: /lacks what was acknowledged|lacks deletions|a gap that is none/,
   },
   'an attempt goes on after a refusal': {
     edits: [{ file: 'link.ts', replace: 'for (const { lane } of this.#lanes.values()) lane.restart();', by: '' }],

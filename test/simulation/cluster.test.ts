@@ -32,9 +32,6 @@ describe('found once:', () => {
 });
 
 const PLACEMENT = ['core/meta/placer.ts', 'core/meta/decide.ts'];
-const REPLICATION = ['replication', 'sink', 'link', 'lane', 'progress', 'frontiers'].map(
-  (name) => `node/replication/${name}.ts`,
-);
 const REPAIR = ['repair', 'serve', 'heal'].map((name) => `node/repair/${name}.ts`);
 
 interface Bug {
@@ -42,8 +39,6 @@ interface Bug {
   readonly edits: readonly Edit[];
   readonly seen: RegExp;
   readonly tilt?: Tilt;
-  /** The first seed; what needs many comes sooner. */
-  readonly from?: number;
 }
 
 /** Each must be noticed within as many seeds. */
@@ -57,18 +52,6 @@ const BUGS: Record<string, Bug> = {
         by: 'places.remove(copy);',
       },
     ],
-    seen: /lacks what was acknowledged/,
-  },
-  'completeness claimed early: what was sent counts as delivered': {
-    files: REPLICATION,
-    edits: [
-      {
-        file: 'progress.ts',
-        replace: 'return this.#sent[this.#writtenCount]?.from ?? this.#read;',
-        by: 'return this.#read;',
-      },
-    ],
-    from: 100,
     seen: /lacks what was acknowledged/,
   },
   'repair brings back what was deleted': {
@@ -86,12 +69,12 @@ const BUGS: Record<string, Bug> = {
 };
 
 describe('planted bugs are noticed:', () => {
-  for (const [name, { files, edits, seen, tilt, from = 0 }] of Object.entries(BUGS)) {
+  for (const [name, { files, edits, seen, tilt }] of Object.entries(BUGS)) {
     test(name, TIMEOUT, async () => {
       const { engine: mutant } = await plant<{ engine: typeof engine }>(['test/simulation/engine.ts', ...files], edits);
       await expect(
         (async () => {
-          for (let seed = from; seed < from + SEED_COUNT; seed++) await SimCluster.run(seed, mutant, tilt);
+          for (let seed = 0; seed < SEED_COUNT; seed++) await SimCluster.run(seed, mutant, tilt);
         })(),
       ).rejects.toThrow(seen);
     });
