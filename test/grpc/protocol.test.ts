@@ -104,6 +104,7 @@ describe('protocol', () => {
       cardinality: { shards: [3], fromMs: 1, toMs: 2 },
       credit: 3,
       cancel: true,
+      wholeOnly: true,
       aggregate,
       exemplars: labels,
       metadata: labels,
