@@ -29,7 +29,7 @@ export class Frontiers {
   readonly #origins = new Map<number, Map<string, Frontier | undefined>>();
   /** Of those, by shard, the ones that have taken no writes so far: what they say is noted, and nobody waits for it. */
   readonly #arriving = new Map<number, ReadonlySet<string>>();
-  /** By shard, monotonic: when an origin was expected that had not been before. */
+  /** By shard, monotonic: when an origin was expected that had not been before, or that it was opened. */
   readonly #expectedMs = new Map<number, number>();
 
   /** An origin whose frontier is older than `boundMs` leaves newer samples unconfirmed. */
@@ -50,6 +50,11 @@ export class Frontiers {
     this.#arriving.set(shard, new Set(arriving.filter((origin) => !known?.has(origin) || before?.has(origin))));
   }
 
+  /** The shard was opened: which other copies it has is said soon, if the meta store is there. */
+  begin(shard: number): void {
+    if (!this.#origins.has(shard)) this.#expectedMs.set(shard, this.#clock.monotonicMs());
+  }
+
   /** The origin said not long ago that nothing of what it acknowledged is lacking here. */
   isCurrent(shard: number, origin: string): boolean {
     const frontier = this.#origins.get(shard)?.get(origin);
@@ -63,11 +68,14 @@ export class Frontiers {
     this.#expectedMs.delete(shard);
   }
 
-  /** An origin that is waited for was not heard of so far, and is expected since a moment ago only: its first word is on its way. */
+  /**
+   * An origin that is waited for was not heard of so far, and is expected since a moment ago only: its first word is on its way.
+   * So is the placement that names the origins, at first.
+   */
   isListening(shard: number): boolean {
     const expectedMs = this.#expectedMs.get(shard);
     if (expectedMs === undefined || this.#clock.monotonicMs() - expectedMs >= FIRST_WORD_MS) return false;
-    return this.ages(shard).some(({ ageMs }) => ageMs === undefined);
+    return !this.#origins.has(shard) || this.ages(shard).some(({ ageMs }) => ageMs === undefined);
   }
 
   /**

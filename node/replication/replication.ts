@@ -103,6 +103,7 @@ export class Replication {
   /** The shard serves from now on. */
   opened(id: number, shard: Shard): void {
     this.#shards.set(id, shard);
+    this.frontiers.begin(id);
     this.#arrange();
   }
 

@@ -81,8 +81,14 @@ export class CrashCluster {
     await this.processes.ready();
   }
 
-  read(): Promise<Answer> {
-    return readBack(this.processes, this.history);
+  /** What is there, once nodes that have just started know that no other copy has more. */
+  async read(): Promise<Answer> {
+    for (let left = 100; ; left--) {
+      const answer = await readBack(this.processes, this.history);
+      const isKnown = answer.state !== 'unconfirmed' && answer.gaps.every(({ state }) => state !== 'unconfirmed');
+      if (isKnown || left === 0) return answer;
+      await new Promise((wake) => setTimeout(wake, 300));
+    }
   }
 
   /** The node and directory of the shard: shard 0 and 1 lie on different nodes. */

@@ -148,6 +148,10 @@ async function held(): Promise<{ source: string; id: string }> {
     const { data, error } = (await asked.json()) as { data: { moves: { id: string }[] }; error?: string };
     expect(asked.status, error).toBe(200);
     const [{ id }] = data.moves as [{ id: string }];
+    await eventually(async () => {
+      const move = (await ask<MoveReport[]>('moves')).find((one) => one.id === id);
+      if (move?.state !== 'joining') expect(await places(0)).toBe(`${target}:active`);
+    }, WAIT_MS);
     await order('moves', { id, mode: 'paused' });
     let isHeld = false;
     await eventually(async () => {

@@ -70,6 +70,18 @@ describe('a first word', () => {
     frontiers.forget(0);
     expect(frontiers.isListening(0)).toBe(false);
   });
+
+  it('is on its way, too, for a moment after the shard is opened, as is the placement', () => {
+    expect(frontiers.isListening(7)).toBe(false);
+    frontiers.begin(7);
+    expect(frontiers.isListening(7)).toBe(true);
+    frontiers.expect(7, []);
+    expect(frontiers.isListening(7)).toBe(false);
+    frontiers.forget(7);
+    frontiers.begin(7);
+    monotonicMs += 20_000;
+    expect(frontiers.isListening(7)).toBe(false);
+  });
 });
 
 describe('a copy that arrives', () => {
