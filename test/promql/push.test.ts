@@ -50,6 +50,12 @@ async function ask(
 }
 
 function same(query: string, pushed: QueryResult | string, own: QueryResult | string, isExact: boolean): void {
+  if (typeof pushed === 'string' && typeof own === 'string') {
+    // Which of several duplicates an error names is by the order in which series came, which is not part of the answer.
+    const kindOf = (message: string) => message.replaceAll(/\{[^{}]*\}/g, '{}');
+    expect(kindOf(pushed), query).toBe(kindOf(own));
+    return;
+  }
   if (typeof pushed === 'string' || typeof own === 'string') {
     expect(pushed, query).toBe(own);
     return;
