@@ -4,7 +4,14 @@
  */
 import { SilverbackError } from '../core/errors.ts';
 import { type Channel, type ClientDuplexStream, fromStatus, MAX_MESSAGE_BYTES } from '../core/grpc.ts';
-import { type Method, type ReadReply, type ReadRequest, shardsService, type WireCoverage } from '../core/protocol.ts';
+import {
+  BLANK_READ,
+  type Method,
+  type ReadReply,
+  type ReadRequest,
+  shardsService,
+  type WireCoverage,
+} from '../core/protocol.ts';
 import { helloOf, SPOKEN, type Spoken } from '../core/versions.ts';
 
 /** Replies with content that a node may send ahead of the receiver. */
@@ -46,22 +53,6 @@ const encodedRead: Method<Buffer, ReadReply> = {
   requestDeserialize: (bytes) => bytes,
 };
 
-const BLANK: ReadRequest = {
-  hello: null,
-  id: 0,
-  select: null,
-  series: null,
-  labelNames: null,
-  labelValues: null,
-  windowVersions: null,
-  cardinality: null,
-  credit: 0,
-  cancel: false,
-  aggregate: null,
-  exemplars: null,
-  metadata: null,
-};
-
 export class Reads {
   readonly #options: ReadsOptions;
   readonly #open = new Map<number, Asked>();
@@ -90,7 +81,7 @@ export class Reads {
     const isFirst = this.#call === undefined;
     const { clusterId, caller, spoken = SPOKEN } = this.#options;
     const hello = isFirst ? helloOf(spoken, clusterId(), caller) : null;
-    const bytes = shardsService.Read.requestSerialize({ ...BLANK, ...question, hello, id, credit: CREDIT });
+    const bytes = shardsService.Read.requestSerialize({ ...BLANK_READ, ...question, hello, id, credit: CREDIT });
     if (bytes.length > MAX_MESSAGE_BYTES) {
       const message = `a request of ${bytes.length} bytes, at most ${MAX_MESSAGE_BYTES} are accepted`;
       asked.end(new SilverbackError('TOO_LARGE', message));
@@ -123,7 +114,7 @@ export class Reads {
   }
 
   #say(id: number, what: Partial<ReadRequest>): void {
-    this.#call?.write(shardsService.Read.requestSerialize({ ...BLANK, ...what, id }));
+    this.#call?.write(shardsService.Read.requestSerialize({ ...BLANK_READ, ...what, id }));
   }
 
   #break(reason: string): void {

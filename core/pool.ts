@@ -10,7 +10,7 @@ export class Share {
   readonly holder: string;
   bytes = 0;
   count = 0;
-  /** Uses of `Pool.open` not yet closed. */
+  /** Uses of `Shares.open` not yet closed. */
   openCount = 0;
 
   constructor(holder: string) {
@@ -18,32 +18,9 @@ export class Share {
   }
 }
 
-export interface PoolOptions {
-  /** Of what there is a bound, for messages: "requests". */
-  readonly what: string;
-  readonly maxBytes: number;
-  readonly maxCount: number;
-  /** When whoever finds no room should come again. */
-  readonly retryAfterMs: number;
-}
-
-export class Pool {
-  readonly #options: PoolOptions;
+/** Who has a share, each one once. */
+export class Shares {
   readonly #shares = new Map<string, Share>();
-  #bytes = 0;
-  #count = 0;
-
-  constructor(options: PoolOptions) {
-    this.#options = options;
-  }
-
-  get bytes(): number {
-    return this.#bytes;
-  }
-
-  get count(): number {
-    return this.#count;
-  }
 
   /** The share of this holder: the same one for all that have it open. To be closed. */
   open(holder: string): Share {
@@ -59,6 +36,34 @@ export class Pool {
   /** What is under way of it is given back as before. */
   close(share: Share): void {
     if (--share.openCount === 0) this.#shares.delete(share.holder);
+  }
+}
+
+export interface PoolOptions {
+  /** Of what there is a bound, for messages: "requests". */
+  readonly what: string;
+  readonly maxBytes: number;
+  readonly maxCount: number;
+  /** When whoever finds no room should come again. */
+  readonly retryAfterMs: number;
+}
+
+export class Pool extends Shares {
+  readonly #options: PoolOptions;
+  #bytes = 0;
+  #count = 0;
+
+  constructor(options: PoolOptions) {
+    super();
+    this.#options = options;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  get count(): number {
+    return this.#count;
   }
 
   /** Throws RESOURCE_EXHAUSTED where there is no room. What is larger than all of it passes when it is alone. */

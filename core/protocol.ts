@@ -140,6 +140,23 @@ export interface ReadRequest {
   readonly wholeOnly?: boolean;
 }
 
+/** Asks nothing: the fields of a request that are not said. */
+export const BLANK_READ: ReadRequest = {
+  hello: null,
+  id: 0,
+  select: null,
+  series: null,
+  labelNames: null,
+  labelValues: null,
+  windowVersions: null,
+  cardinality: null,
+  credit: 0,
+  cancel: false,
+  aggregate: null,
+  exemplars: null,
+  metadata: null,
+};
+
 export interface ReadReply {
   readonly id: number;
   readonly page: Uint8Array;

@@ -9,6 +9,7 @@ import { encodeIdentity, makeLabels } from '../core/labels.ts';
 import { VALUES } from '../core/promql/points.ts';
 import {
   type AggregateRequest,
+  BLANK_READ,
   type ReadReply,
   type ReadRequest,
   shardsService,
@@ -107,7 +108,7 @@ export class WarmUp {
       const answered = new Promise<boolean>((resolve) => {
         this.#answered = resolve;
       });
-      this.#call.write({ ...BLANK, ...question, hello, id: ++this.#lastId, credit: 100 });
+      this.#call.write({ ...BLANK_READ, ...question, hello, id: ++this.#lastId, credit: 100 });
       if (await answered) count++;
     }
     return count;
@@ -151,22 +152,6 @@ async function fill(shard: Shard, startMs: number): Promise<void> {
   };
   await shard.attach().append(batch, 'LOCAL');
 }
-
-const BLANK: ReadRequest = {
-  hello: null,
-  id: 0,
-  select: null,
-  series: null,
-  labelNames: null,
-  labelValues: null,
-  windowVersions: null,
-  cardinality: null,
-  credit: 0,
-  cancel: false,
-  aggregate: null,
-  exemplars: null,
-  metadata: null,
-};
 
 /** What coordinators ask for dashboards, small. */
 function questionsAt(nowMs: number): readonly Partial<ReadRequest>[] {

@@ -4,7 +4,7 @@
  * than is left to others (see core/pool.ts), so a caller that sends little finds room whatever others send.
  */
 import { SilverbackError } from '../../core/errors.ts';
-import { Share } from '../../core/pool.ts';
+import { Share, Shares } from '../../core/pool.ts';
 import type { Log } from './log.ts';
 
 type Queue = Pick<Log, 'admit' | 'written' | 'tail' | 'pendingBytes' | 'maxPendingBytes' | 'lastWrite'>;
@@ -15,31 +15,16 @@ const WAIT_MS = 2_000;
 const MIN_BYTES = 2 * 1024 * 1024;
 const RETRY_MS = { least: 100, most: 1_000 };
 
-export class Room {
+export class Room extends Shares {
   /** Of what comes from other copies. */
   readonly copies = new Share('other copies');
   readonly #log: Queue;
   readonly #shard: number;
-  readonly #shares = new Map<string, Share>();
 
   constructor(log: Queue, shard: number) {
+    super();
     this.#log = log;
     this.#shard = shard;
-  }
-
-  /** The share of this holder: the same one for all that have it open. To be closed. */
-  open(holder: string): Share {
-    let share = this.#shares.get(holder);
-    if (share === undefined) {
-      share = new Share(holder);
-      this.#shares.set(holder, share);
-    }
-    share.openCount++;
-    return share;
-  }
-
-  close(share: Share): void {
-    if (--share.openCount === 0) this.#shares.delete(share.holder);
   }
 
   /**

@@ -12,6 +12,7 @@ import { Channel } from '../../core/grpc.ts';
 import { ChunkCodec, chunkInfo } from '../../core/kernel/codec.ts';
 import { decodeIdentity, formatLabels } from '../../core/labels.ts';
 import {
+  BLANK_READ,
   type ReadReply,
   type ReadRequest,
   type ShardOutcome,
@@ -479,21 +480,7 @@ describe('a select', () => {
 
 describe('a read stream', () => {
   const SELECT = { shards: [], matchers: [], fromMs: 0, toMs: 10 ** 9, maxSeries: 0, maxSamples: 0 };
-  const BLANK = {
-    hello: null,
-    id: 1,
-    select: null,
-    series: null,
-    labelNames: null,
-    labelValues: null,
-    windowVersions: null,
-    cardinality: null,
-    credit: 0,
-    cancel: false,
-    aggregate: null,
-    exemplars: null,
-    metadata: null,
-  };
+  const BLANK = { ...BLANK_READ, id: 1 };
   const HELLO = { version: 1, clusterId: 'c', caller: 'test', speaks: [] };
 
   function open(address: string) {
